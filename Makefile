@@ -1,0 +1,116 @@
+# pvio. make help lists the targets. Everything built goes below build/; nothing else is written.
+.DEFAULT_GOAL := all
+SHELL := /bin/bash
+VERSION := 0.1.0
+SOVERSION := 0
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# The one list of Debian packages: to build, run and test; and what `make bench` needs besides.
+DEPS := gcc make pkg-config libc6-dev libxen-dev libdpdk-dev dpdk liburing-dev libjson-c-dev libuv1-dev uthash-dev libcmocka-dev \
+	libmnl-dev scdoc e2fsprogs iproute2 iputils-ping iperf3 procps util-linux jq python3-minimal clang libclang-rt-14-dev spin
+BENCH_DEPS := dpdk-dev fio xen-utils-4.17 libxenstore4 xenstore-utils
+
+# ---- flags; SAN=address,undefined or SAN=thread with a B of its own builds an instrumented tree
+B ?= build
+SAN ?=
+CC ?= gcc
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
+CFLAGS ?= -O2 -g
+ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fPIC -fno-strict-aliasing -D_GNU_SOURCE -DPVIO_VERSION='"$(VERSION)"' -I$(B)/include -MMD -MP $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+ALL_LDFLAGS = $(LDFLAGS) -pthread $(if $(SAN),-fsanitize=$(SAN))
+pc = $(shell pkg-config $(1) $(2) 2>/dev/null)
+JSON_L = $(call pc,--libs,json-c)
+DPDK_C = $(call pc,--cflags,libdpdk)
+DPDK_L = $(call pc,--libs,libdpdk)
+
+# ---- what is built from what
+RPC_SRC := rings/rpc.c rings/backend.c rings/worker.c
+LIBPVIO_SRC := $(filter-out $(RPC_SRC) rings/pvio-hub.c,$(wildcard rings/*.c))
+LIBFRONT_SRC := $(filter-out frontends/pvio-%.c,$(wildcard frontends/*.c))
+FRONT_PROGS := $(patsubst frontends/%.c,$(B)/%,$(wildcard frontends/pvio-*.c))
+PVIO_SRC := $(wildcard dom0-tools/pvio.c dom0-tools/cmd_*.c)
+LIBTOOL_SRC := $(wildcard dom0-tools/libpvtool.c)
+PVIOD_SRC := $(filter-out $(PVIO_SRC) $(LIBTOOL_SRC),$(wildcard dom0-tools/*.c))
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+lib_of = $(call obj,$(filter-out %/main.c,$(1))) # a program less its main(): for the tests
+
+LIBS := $(B)/libpvio.a $(B)/libpvrpc.a $(B)/libpvfront.a $(B)/libpvtool.a
+PROGS := $(B)/pvio-hub $(B)/pviod $(B)/pvio $(B)/pvio-blkback $(B)/pvio-netback $(FRONT_PROGS)
+PERF := $(patsubst perf/%.c,$(B)/perf/%,$(wildcard perf/*.c))
+MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard */*.1.scd */*.8.scd)))
+vpath %.scd rings blkback netback frontends sriov dom0-tools perf
+
+.PHONY: all
+all: $(B)/libpvio.so $(LIBS) $(PROGS) $(MAN)
+
+$(B)/include/pvio: ; @mkdir -p $@ && ln -sf $(CURDIR)/rings/*.h $(CURDIR)/frontends/*.h $@/
+$(B)/obj/%.o: %.c | $(B)/include/pvio ; @mkdir -p $(@D) && echo "  CC $<" && $(CC) $(ALL_CFLAGS) $(X_CFLAGS) -c $< -o $@
+$(B)/obj/netback/%.o: X_CFLAGS = $(DPDK_C)
+$(B)/obj/tests/%.o: X_CFLAGS = -I. $(if $(findstring netback,$<),$(DPDK_C))
+
+$(B)/libpvio.a: $(call obj,$(LIBPVIO_SRC))
+$(B)/libpvrpc.a: $(call obj,$(RPC_SRC))
+$(B)/libpvfront.a: $(call obj,$(LIBFRONT_SRC))
+$(B)/libpvtool.a: $(call obj,$(LIBTOOL_SRC))
+$(B)/libblkback.a: $(call lib_of,$(wildcard blkback/*.c))
+$(B)/libnetback.a: $(call lib_of,$(wildcard netback/*.c))
+$(B)/libpviod.a: $(call lib_of,$(PVIOD_SRC))
+%.a: ; @rm -f $@ && ar rcs $@ $^
+$(B)/libpvio.so: $(call obj,$(LIBPVIO_SRC)) rings/libpvio.map
+	@$(CC) -shared $(filter %.o,$^) -Wl,-soname,libpvio.so.$(SOVERSION) -Wl,--version-script=rings/libpvio.map $(ALL_LDFLAGS) -o $@
+
+link = @mkdir -p $(@D) && echo "  LD $@" && $(CC) $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(X_LIBS) -o $@
+$(B)/pvio-hub: $(call obj,rings/pvio-hub.c) $(B)/libpvio.a ; $(link)
+$(B)/pviod: $(call obj,$(PVIOD_SRC)) $(B)/libpvrpc.a $(B)/libpvio.a ; $(link)
+$(B)/pviod: X_LIBS = $(JSON_L) -luv
+$(B)/pvio: $(call obj,$(PVIO_SRC)) $(B)/libpvtool.a $(B)/libpvrpc.a $(B)/libpvio.a ; $(link)
+$(B)/pvio: X_LIBS = $(JSON_L)
+$(B)/pvio-blkback: $(call obj,$(wildcard blkback/*.c)) $(B)/libpvrpc.a $(B)/libpvio.a ; $(link)
+$(B)/pvio-blkback: X_LIBS = $(JSON_L) -luring
+$(B)/pvio-netback: $(call obj,$(wildcard netback/*.c)) $(B)/libpvrpc.a $(B)/libpvio.a ; $(link)
+$(B)/pvio-netback: X_LIBS = $(JSON_L) $(DPDK_L)
+$(FRONT_PROGS): $(B)/pvio-%: $(B)/obj/frontends/pvio-%.o $(B)/libpvfront.a $(B)/libpvio.a ; $(link)
+$(PERF): $(B)/perf/%: $(B)/obj/perf/%.o $(LIBS) ; $(link)
+$(PERF): X_LIBS = $(JSON_L) -luring
+$(B)/man/%: %.scd ; @mkdir -p $(@D) && scdoc < $< > $@
+
+# ---- tests: every tests/{unit,hostile}/test_*.c is a program of its own, linked with all libraries
+TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/hostile/test_*.c))
+TSAN_TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_ring*.c tests/unit/test_noxs*.c tests/unit/test_handshake*.c))
+$(B)/tests/%: $(B)/obj/tests/%.o $(B)/libpviod.a $(B)/libblkback.a $(B)/libnetback.a $(LIBS) ; $(link)
+$(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -luv $(if $(findstring netback,$@),$(DPDK_L))
+.PHONY: tests tsan-tests perf
+tests: $(TESTS)
+tsan-tests: $(TSAN_TESTS)
+perf: $(PERF)
+
+.PHONY: deps check check-long run bench install clean help
+deps: ; @tests/deps $(DEPS)
+check: deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
+check-long: deps ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
+run: deps ; @$(MAKE) --no-print-directory all perf && tests/integration/main_job.sh
+bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf && perf/bench
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include/pvio,share/man/man1,share/man/man8}
+	install -m755 $(PROGS) $(DESTDIR)$(PREFIX)/bin/
+	install -m755 perf/bench $(DESTDIR)$(PREFIX)/bin/pvio-bench
+	install -m755 $(B)/libpvio.so $(DESTDIR)$(PREFIX)/lib/libpvio.so.$(VERSION)
+	ln -sf libpvio.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libpvio.so.$(SOVERSION)
+	ln -sf libpvio.so.$(SOVERSION) $(DESTDIR)$(PREFIX)/lib/libpvio.so
+	install -m644 $(B)/libpvio.a $(B)/libpvfront.a $(DESTDIR)$(PREFIX)/lib/
+	install -m644 $(filter-out rings/rpc.h rings/backend.h rings/worker.h,$(wildcard rings/*.h)) frontends/netfront.h frontends/blkfront.h $(DESTDIR)$(PREFIX)/include/pvio/
+	sed 's,@PREFIX@,$(PREFIX),;s,@VERSION@,$(VERSION),' rings/libpvio.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpvio.pc
+	for m in $(MAN); do install -m644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/; done
+
+clean: ; rm -rf build
+help:
+	@echo 'make run         install what is missing, build, and do the main job on the loopback hypervisor'
+	@echo 'make check       every test that this machine can run'
+	@echo 'make check-long  the same with fuzzers at length, storms and many kills'
+	@echo 'make bench       ours and its peers, measured side by side'
+	@echo 'make all deps install clean'
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+.SECONDARY:

@@ -1,0 +1,64 @@
+/* netfront.h - a vif from the guest's side: asynchronous, batched, no hidden threads.
+ *
+ * A netfront finds its device by the noxs pointer, connects through the control page and moves packets. The caller's loop
+ * polls pv_netfront_fd (readable: call pv_netfront_work) and sends and receives in bursts. The backend is not trusted
+ * (XSA-376): a lie breaks this device with -EPROTO, nothing else.
+ * Thread rule: one netfront, one thread. Errors: >= 0 or -errno.
+ */
+#ifndef PV_NETFRONT_H
+#define PV_NETFRONT_H
+
+#include <pvio/hyper.h>
+#include <pvio/noxs.h>
+
+struct pv_netfront;
+
+struct pv_netfront_config {
+	uint32_t devid; /* vif number */
+	int wait_ms; /* how long to wait for the device to be announced; 0: it must be there */
+	uint16_t queues; /* wanted, at most; 0: one */
+	uint32_t features; /* PV_VIF_* wanted, at most; 0: all that are offered */
+};
+
+struct pv_netfront_packet {
+	void *data; /* send: borrowed during the call; receive: the caller's buffer */
+	uint32_t len; /* send: bytes; receive: in: room, out: bytes */
+	bool csum_blank; /* L4 checksum left blank, as NETTXF_csum_blank; csum_start and offset are found from the headers */
+	bool data_validated;
+	uint8_t gso_type; /* XEN_NETIF_GSO_TYPE_* */
+	uint16_t gso_size;
+};
+
+struct pv_netfront_stats {
+	uint64_t tx_packets, tx_bytes, tx_errors, rx_packets, rx_bytes, rx_errors, notifies, events;
+};
+
+/* Find the vif, share rings and buffers, offer ports, and ask to be connected; does not wait: pv_netfront_state turns
+ * XenbusStateConnected (call pv_netfront_work when fd is readable). Opens its own handle (spec, domid as pv_hyper_open).
+ * Returns 0; -ENOENT: no such vif announced; -errno, with one line in why. */
+int pv_netfront_open(const char *spec, int domid, const struct pv_netfront_config *c, struct pv_netfront **out, char *why, size_t len);
+
+/* Closing, Closed; ends the grants. Waits for the backend at most timeout_ms. NULL is fine. */
+void pv_netfront_close(struct pv_netfront *f, int timeout_ms);
+
+int pv_netfront_fd(const struct pv_netfront *f);
+
+/* Events, state changes, tx answers, rx refill. Returns 0; 1: something to receive or room to send again; -EPROTO: the
+ * backend lied; -ESHUTDOWN: dom0 detaches the device (close it). */
+int pv_netfront_work(struct pv_netfront *f);
+
+enum xenbus_state pv_netfront_state(const struct pv_netfront *f);
+const struct pv_noxs_vif_offer *pv_netfront_offer(const struct pv_netfront *f);
+unsigned pv_netfront_queues(const struct pv_netfront *f);
+uint32_t pv_netfront_features(const struct pv_netfront *f); /* agreed */
+
+/* Queue up to n packets on a queue and notify once if needed. Returns how many were taken (0: no room now) or -errno. */
+int pv_netfront_send(struct pv_netfront *f, unsigned queue, const struct pv_netfront_packet *p, unsigned n);
+
+/* Copy up to n received packets of a queue into the caller's buffers. Returns how many or -errno. Packets larger than
+ * their buffer are dropped and counted. When 0 is returned the queue is re-armed: fd tells when to come back. */
+int pv_netfront_recv(struct pv_netfront *f, unsigned queue, struct pv_netfront_packet *p, unsigned n);
+
+void pv_netfront_stats(const struct pv_netfront *f, struct pv_netfront_stats *out);
+
+#endif

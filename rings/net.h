@@ -1,0 +1,127 @@
+/* net.h - network rings: typed slots of xen/io/netif.h, and the pure parser of what a guest sends.
+ *
+ * A tx packet is a chain of slots: the first request (its size is the whole packet's), extra-info slots if it says so, then
+ * requests for the further fragments while more_data is set. Parsing links against nothing but this folder's net.c.
+ */
+#ifndef PV_NET_H
+#define PV_NET_H
+
+#include "ring.h"
+#include <xen/io/netif.h>
+
+enum {
+	PV_NET_TX_SLOT = sizeof(struct netif_tx_request), /* 12 */
+	PV_NET_RX_SLOT = sizeof(struct netif_rx_request), /* 8 */
+	PV_NET_FRAGS_MAX = 19, /* the first and 18: accepted. As Linux counts them: 20 and 21 drop the packet ... */
+	PV_NET_FRAGS_FATAL = 22, /* ... and 22 disable the vif */
+	PV_NET_CHAIN_MAX = PV_NET_FRAGS_FATAL + XEN_NETIF_EXTRA_TYPE_MAX - 1, /* slots after which a chain is surely illegal or ended */
+	PV_NET_LEN_MIN = 14, /* an Ethernet header */
+};
+
+union pv_net_tx_slot {
+	struct netif_tx_request req;
+	struct netif_extra_info extra;
+};
+
+union pv_net_rx_slot {
+	struct netif_rx_response rsp;
+	struct netif_extra_info extra;
+};
+
+/* Take one slot: the one volatile copy (XSA-155). */
+static inline void pv_net_tx_take(struct pv_ring *r, union pv_net_tx_slot *out)
+{
+	out->req = *(const volatile struct netif_tx_request *)pv_ring_take(r);
+}
+
+static inline void pv_net_tx_take_rsp(struct pv_ring *r, struct netif_tx_response *out)
+{
+	*out = *(const volatile struct netif_tx_response *)pv_ring_take(r);
+}
+
+static inline void pv_net_rx_take(struct pv_ring *r, struct netif_rx_request *out)
+{
+	*out = *(const volatile struct netif_rx_request *)pv_ring_take(r);
+}
+
+static inline void pv_net_rx_take_rsp(struct pv_ring *r, union pv_net_rx_slot *out)
+{
+	out->rsp = *(const volatile struct netif_rx_response *)pv_ring_take(r);
+}
+
+/* Fill one slot, every byte of it (XSA-216). */
+static inline void pv_net_tx_fill(struct pv_ring *r, uint32_t gref, uint16_t offset, uint16_t flags, uint16_t id, uint16_t size)
+{
+	*(struct netif_tx_request *)pv_ring_fill(r) =
+		(struct netif_tx_request){ .gref = gref, .offset = offset, .flags = flags, .id = id, .size = size };
+}
+
+static inline void pv_net_tx_fill_rsp(struct pv_ring *r, uint16_t id, int16_t status)
+{
+	uint32_t *slot = pv_ring_fill(r);
+
+	/* id and status in one store; the rest of the slot is the peer's own request, but we leave no byte to chance */
+	slot[0] = id | (uint32_t)(uint16_t)status << 16;
+	slot[1] = slot[2] = 0;
+}
+
+static inline void pv_net_rx_fill(struct pv_ring *r, uint16_t id, uint32_t gref)
+{
+	*(struct netif_rx_request *)pv_ring_fill(r) = (struct netif_rx_request){ .id = id, .pad = 0, .gref = gref };
+}
+
+static inline void pv_net_rx_fill_rsp(struct pv_ring *r, uint16_t id, uint16_t offset, uint16_t flags, int16_t status)
+{
+	*(struct netif_rx_response *)pv_ring_fill(r) =
+		(struct netif_rx_response){ .id = id, .offset = offset, .flags = flags, .status = status };
+}
+
+struct pv_net_frag {
+	uint32_t gref;
+	uint16_t offset;
+	uint16_t size; /* of this fragment: the first's is the packet's less the others' */
+	uint16_t id;
+};
+
+/* Which slot of the chain is answered how: slots in ring order; extra-info slots get NETIF_RSP_NULL. */
+struct pv_net_packet {
+	uint32_t len; /* bytes in all */
+	uint16_t flags; /* NETTXF_* of the first slot: csum_blank, data_validated */
+	uint8_t gso_type; /* XEN_NETIF_GSO_TYPE_*, NONE without a GSO extra */
+	uint8_t mcast; /* XEN_NETIF_EXTRA_TYPE_MCAST_ADD or _DEL: no packet, a request to change the filter; 0: a packet */
+	uint16_t gso_size;
+	uint8_t mcast_addr[6];
+	uint8_t hash_type, hash_algorithm; /* valid if hash */
+	uint8_t hash_value[4];
+	bool hash;
+	bool drop; /* legal chain, bad packet: answer each fragment NETIF_RSP_ERROR, go on */
+	uint8_t extras; /* extra-info slots, after the first slot */
+	uint8_t nr; /* fragments in frag[] (up to PV_NET_FRAGS_FATAL - 1 when dropped, so that all can be answered) */
+	struct pv_net_frag frag[PV_NET_FRAGS_FATAL - 1];
+};
+
+/* Parse one chain from n private slots. Pure: looks at nothing else.
+ * Returns how many slots the chain has (> 0); 0: it does not end within n (n < PV_NET_CHAIN_MAX: wait for or take more; a
+ * backend that has taken all the peer published treats that as -EPROTO, as Linux does); -EPROTO: the guest broke the
+ * protocol, disable the vif. Rules (netif.h, Linux netback, XSA-39, 155, 423, 432, 448; each has a test):
+ * fragments counted as above; offset + size <= 4096 for each; total >= 14; the sum of the further fragments <= the total;
+ * zero-size fragments are legal; extra types known and each at most once; GSO size not 0 and its type known. */
+int pv_net_tx_parse(const union pv_net_tx_slot *slots, unsigned n, struct pv_net_packet *out);
+
+/* What a frontend gets: a chain of responses, the first with extra-info behind it if it says so. */
+struct pv_net_rx_packet {
+	uint32_t len;
+	uint16_t flags; /* NETRXF_* of the first */
+	uint8_t gso_type;
+	bool error; /* some fragment's status < 0 or out of its page: drop it, all slots are used up */
+	uint16_t gso_size;
+	uint8_t extras, nr;
+	struct {
+		uint16_t id, offset, len;
+	} frag[PV_NET_FRAGS_MAX];
+};
+
+/* Parse one received chain (XSA-376). Returns slots used, 0: incomplete, -EPROTO. Lengths: offset + status <= 4096. */
+int pv_net_rx_parse(const union pv_net_rx_slot *slots, unsigned n, struct pv_net_rx_packet *out);
+
+#endif

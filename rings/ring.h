@@ -1,0 +1,153 @@
+/* ring.h - a lockless request/response ring in shared pages, as in Xen's io/ring.h.
+ *
+ * One core serves both ends and every slot size. The shared page is the peer's to write at any instant,
+ * so everything that we rely on (indices, sizes, what we published) lives in the private struct pv_ring and
+ * is never read back from the page. The life of a batch, the same at both ends:
+ *
+ *	n = pv_ring_ready(r)			how many slots the peer has published; -EPROTO: it lies
+ *	slot = pv_ring_take(r)	n times		copy each ONCE (the typed wrappers of net.h and blk.h do), then check the copy
+ *	slot = pv_ring_fill(r)	per answer	write every byte of it in place
+ *	if (pv_ring_publish(r)) notify		once a batch
+ *	n = pv_ring_rearm(r, 1)			before sleeping; n > 0: something came meanwhile, do not sleep
+ *
+ * One ring belongs to one thread at each end. Nothing here sleeps, allocates or makes a system call.
+ * This header is the only place in pvio that uses atomics on shared pages.
+ */
+#ifndef PV_RING_H
+#define PV_RING_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <xen/io/ring.h>
+
+/* The header of 64 bytes that every ring of Xen begins with: req_prod, req_event, rsp_prod, rsp_event. */
+DEFINE_RING_TYPES(pv_any, uint8_t, uint8_t);
+
+enum { PV_PAGE_SIZE = 4096 };
+
+/* Owner: the thread that works this end. Lifetime: from init until that thread stops using it; nothing to free. */
+struct pv_ring {
+	struct pv_any_sring *shared; /* the peer writes here too */
+	uint8_t *slots;
+	uint32_t nr; /* slots, a power of two */
+	uint32_t slot_size;
+	uint32_t prod; /* the next slot that we fill */
+	uint32_t cons; /* the next slot that we take */
+	uint32_t published; /* prod as the peer knows it */
+	bool back;
+};
+
+/* How many slots of slot_size bytes a ring of `bytes` bytes has: the largest power of two that fits. */
+static inline uint32_t pv_ring_slots(size_t bytes, uint32_t slot_size)
+{
+	size_t room = bytes - offsetof(struct pv_any_sring, ring);
+	uint32_t nr = 1;
+
+	while ((size_t)nr * 2 * slot_size <= room)
+		nr *= 2;
+	return nr;
+}
+
+static inline void pv_ring_init(struct pv_ring *r, void *pages, size_t bytes, uint32_t slot_size, bool back)
+{
+	*r = (struct pv_ring){
+		.shared = pages,
+		.slots = (uint8_t *)pages + offsetof(struct pv_any_sring, ring),
+		.nr = pv_ring_slots(bytes, slot_size),
+		.slot_size = slot_size,
+		.back = back,
+	};
+}
+
+/* Begin a ring as its frontend. The header is reset, so the backend must not be attached yet.
+ * pages: page-aligned shared memory of `bytes` bytes (a multiple of PV_PAGE_SIZE). */
+static inline void pv_ring_init_front(struct pv_ring *r, void *pages, size_t bytes, uint32_t slot_size)
+{
+	struct pv_any_sring *s = pages;
+
+	memset(s, 0, offsetof(struct pv_any_sring, ring));
+	s->req_event = s->rsp_event = 1; /* as SHARED_RING_INIT of io/ring.h */
+	pv_ring_init(r, pages, bytes, slot_size, false);
+}
+
+/* Begin a ring as its backend, at index 0: the frontend may have published requests already. Arguments as above. */
+static inline void pv_ring_init_back(struct pv_ring *r, void *pages, size_t bytes, uint32_t slot_size)
+{
+	pv_ring_init(r, pages, bytes, slot_size, true);
+}
+
+/* Most that the peer may honestly have published and we not taken.
+ * Backend: a request needs a slot whose last answer the frontend could have seen. Frontend: no answer without a request. */
+static inline uint32_t pv_ring_window(const struct pv_ring *r)
+{
+	return (r->back ? r->prod + r->nr : r->published) - r->cons;
+}
+
+static inline int pv_ring_check(const struct pv_ring *r, uint32_t peer_prod)
+{
+	uint32_t n = peer_prod - r->cons;
+
+	return n <= pv_ring_window(r) ? (int)n : -EPROTO; /* XSA-39: a difference, never a comparison of indices */
+}
+
+/* How many slots may be taken now, >= 0, or -EPROTO when the peer's index is impossible.
+ * One call a batch: the acquire covers every slot that it counts. */
+static inline int pv_ring_ready(const struct pv_ring *r)
+{
+	/* Pairs with the store of prod in the peer's pv_ring_publish: slots before it are visible after it. */
+	return pv_ring_check(r, __atomic_load_n(r->back ? &r->shared->req_prod : &r->shared->rsp_prod, __ATOMIC_ACQUIRE));
+}
+
+static inline void *pv_ring_slot(const struct pv_ring *r, uint32_t index)
+{
+	return r->slots + (size_t)(index & (r->nr - 1)) * r->slot_size;
+}
+
+/* The next slot to read, only after pv_ring_ready counted it. The peer can rewrite it at any time (XSA-155):
+ * copy it once through this volatile pointer into private memory, then check and use only the copy. */
+static inline const volatile void *pv_ring_take(struct pv_ring *r)
+{
+	return pv_ring_slot(r, r->cons++);
+}
+
+/* Slots that may be filled now. Frontend: free request slots. Backend: answers that it still owes. */
+static inline uint32_t pv_ring_room(const struct pv_ring *r)
+{
+	return r->back ? r->cons - r->prod : r->nr - (r->prod - r->cons);
+}
+
+/* The next slot to write, only while pv_ring_room says so. Write every byte of it (XSA-216); the peer sees it after publish. */
+static inline void *pv_ring_fill(struct pv_ring *r)
+{
+	return pv_ring_slot(r, r->prod++);
+}
+
+/* Show the peer all that was filled. Returns true if it must be notified: it asked, with its event index, to be woken
+ * by one of the slots that became visible just now. */
+static inline bool pv_ring_publish(struct pv_ring *r)
+{
+	uint32_t old = r->published, event;
+
+	if (r->prod == old)
+		return false;
+	r->published = r->prod;
+	/* Store prod, then load event; the peer's pv_ring_rearm stores event, then loads prod. All four are seq_cst, so that
+	 * one of the two sees the other's store and no wake-up is lost. The store also releases the slots to pv_ring_ready. */
+	__atomic_store_n(r->back ? &r->shared->rsp_prod : &r->shared->req_prod, r->prod, __ATOMIC_SEQ_CST);
+	event = __atomic_load_n(r->back ? &r->shared->rsp_event : &r->shared->req_event, __ATOMIC_SEQ_CST);
+	return r->prod - event < r->prod - old;
+}
+
+/* Ask to be notified when the peer publishes its `after`-th slot from now (1: the very next), then look once more.
+ * Returns as pv_ring_ready; only after 0 may the caller sleep. */
+static inline int pv_ring_rearm(struct pv_ring *r, uint32_t after)
+{
+	/* Pairs with pv_ring_publish, which says why. */
+	__atomic_store_n(r->back ? &r->shared->req_event : &r->shared->rsp_event, r->cons + after, __ATOMIC_SEQ_CST);
+	return pv_ring_check(r, __atomic_load_n(r->back ? &r->shared->req_prod : &r->shared->rsp_prod, __ATOMIC_SEQ_CST));
+}
+
+#endif
