@@ -86,7 +86,7 @@ struct pv_net_frag {
 /* Which slot of the chain is answered how: slots in ring order; extra-info slots get NETIF_RSP_NULL. */
 struct pv_net_packet {
 	uint32_t len; /* bytes in all */
-	uint16_t flags; /* NETTXF_* of the first slot: csum_blank, data_validated */
+	uint16_t flags; /* of the first slot: NETTXF_csum_blank, NETTXF_data_validated, no other bit */
 	uint8_t gso_type; /* XEN_NETIF_GSO_TYPE_*, NONE without a GSO extra */
 	uint8_t mcast; /* XEN_NETIF_EXTRA_TYPE_MCAST_ADD or _DEL: no packet, a request to change the filter; 0: a packet */
 	uint16_t gso_size;
@@ -105,15 +105,16 @@ struct pv_net_packet {
  * backend that has taken all the peer published treats that as -EPROTO, as Linux does); -EPROTO: the guest broke the
  * protocol, disable the vif. Rules (netif.h, Linux netback, XSA-39, 155, 423, 432, 448; each has a test):
  * fragments counted as above; offset + size <= 4096 for each; total >= 14; the sum of the further fragments <= the total;
- * zero-size fragments are legal; extra types known and each at most once; GSO size not 0 and its type known. */
+ * zero-size fragments are legal; extra types known and each at most once; GSO size not 0 and its type known; a change of the
+ * multicast filter (mcast) is one slot and its extras, of any size, and carries no fragments. */
 int pv_net_tx_parse(const union pv_net_tx_slot *slots, unsigned n, struct pv_net_packet *out);
 
 /* What a frontend gets: a chain of responses, the first with extra-info behind it if it says so. */
 struct pv_net_rx_packet {
 	uint32_t len;
-	uint16_t flags; /* NETRXF_* of the first */
+	uint16_t flags; /* of the first: NETRXF_csum_blank, NETRXF_data_validated, no other bit */
 	uint8_t gso_type;
-	bool error; /* some fragment's status < 0 or out of its page: drop it, all slots are used up */
+	bool error; /* a fragment's status < 0 or out of its page, or no Ethernet header: drop it, all slots are used up */
 	uint16_t gso_size;
 	uint8_t extras, nr;
 	struct {
@@ -121,7 +122,8 @@ struct pv_net_rx_packet {
 	} frag[PV_NET_FRAGS_MAX];
 };
 
-/* Parse one received chain (XSA-376). Returns slots used, 0: incomplete, -EPROTO. Lengths: offset + status <= 4096. */
+/* Parse one received chain (XSA-376). Returns slots used, 0: incomplete, -EPROTO. Lengths: offset + status <= 4096; at most
+ * PV_NET_FRAGS_MAX fragments; extras are GSO or hash, checked as in pv_net_tx_parse, each at most once. */
 int pv_net_rx_parse(const union pv_net_rx_slot *slots, unsigned n, struct pv_net_rx_packet *out);
 
 #endif
