@@ -168,7 +168,7 @@ void pv_noxs_device_write(struct pv_noxs_device_page *page, unsigned slot, const
 /* Link the following device page. */
 void pv_noxs_device_link(struct pv_noxs_device_page *page, uint32_t next_gref);
 
-/* Write a whole offer, its state last. */
+/* Write a whole offer, its state last. An offer in InitWait begins a generation: the state turns Initialising while it is written. */
 void pv_noxs_offer_write(struct pv_noxs_control_page *page, const struct pv_noxs_offer *offer);
 
 /* Change the state and error of the offer alone. The order is that of the calls. */
@@ -194,7 +194,9 @@ int pv_noxs_device_read(const struct pv_noxs_device_page *page, struct pv_noxs_d
 int pv_noxs_device_find(const struct pv_noxs_device_page *snapshot, enum pv_noxs_type type, uint32_t devid);
 
 /* One snapshot of the offer, checked (XSA-376: the backend's side may be hostile too): magic, version, type, MTU, sector
- * sizes and limits within what this library can work with (limits above are clipped). Returns 0 or -EPROTO. */
+ * sizes and limits within what this library can work with (limits above are clipped). In states other than InitWait,
+ * Initialised and Connected nothing is offered: the vif or vbd part is zeroed and only generation, state and error count.
+ * Returns 0; -EAGAIN: it is being written (state Initialising; wait for the event, read again); -EPROTO. */
 int pv_noxs_offer_read(const struct pv_noxs_control_page *page, enum pv_noxs_type type, struct pv_noxs_offer *out);
 
 /* The backend's state alone (acquire): to be looked at after each event. */
