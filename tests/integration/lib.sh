@@ -1,0 +1,90 @@
+# lib.sh - for the scripts that bring up a whole pvio on the loopback hypervisor. Source it with the repository's root as cwd.
+# Each script has a run directory of its own and leaves the machine as it found it.
+
+bin=${PVIO_BIN:-$PWD/build}
+
+skip() { # NEED REASON
+	echo "SKIP need=$1: $2"
+	exit 77
+}
+
+# What this machine must have, each missing thing in one line.
+need() {
+	local n
+	for n; do
+		case $n in
+		root) [ "$(id -u)" = 0 ] || skip root "this test makes network namespaces and TAPs, which only root can" ;;
+		tun) [ -c /dev/net/tun ] || skip tun "there is no /dev/net/tun; load the tun module (modprobe tun)" ;;
+		uring) [ "$(cat /proc/sys/kernel/io_uring_disabled 2>/dev/null || echo 0)" = 0 ] ||
+			skip uring "io_uring is disabled; set sysctl kernel.io_uring_disabled=0" ;;
+		*) command -v "$n" >/dev/null || skip "$n" "the command $n is not installed" ;;
+		esac
+	done
+}
+
+die() {
+	echo "FAILED: $*" >&2
+	exit 1
+}
+
+# A snapshot of what a run could leave behind: processes, namespaces and links, mounts, shared memory, run directories.
+snapshot() {
+	echo "# processes"; ps -e -o args= | grep -E "^[^ ]*(pvio|pviod|iperf3|netns-holder)" | grep -v -e "make run" -e main_job -e "tests/" | sort
+	echo "# network namespaces"; lsns -t net -n -o COMMAND 2>/dev/null | sort; ls /run/netns 2>/dev/null
+	echo "# links"; ip -o link | cut -d: -f2 | sort
+	echo "# mounts"; cut -d' ' -f2,3 /proc/self/mounts | sort
+	echo "# /dev/shm"; ls -A /dev/shm
+	echo "# /run"; ls -A /run
+	echo "# hugepages"; grep -E 'HugePages_(Total|Free)' /proc/meminfo
+}
+
+# A network namespace without a mount: a process that holds it. netns_new NAME; its path is $(netns NAME).
+declare -A holders
+netns_new() {
+	unshare --net bash -c 'exec -a netns-holder sleep 3600' </dev/null >/dev/null 2>&1 &
+	holders[$1]=$!
+	until [ "$(readlink "/proc/${holders[$1]}/ns/net")" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
+	in_netns "$1" ip link set lo up
+}
+netns() { echo "/proc/${holders[$1]}/ns/net"; }
+in_netns() { # NAME COMMAND...
+	local name=$1
+	shift
+	nsenter --net="$(netns "$name")" -- "$@"
+}
+
+# until_true SECONDS COMMAND... : poll until it succeeds
+until_true() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.05
+	done
+}
+
+pids=()
+background() { # COMMAND... : remembered and ended by clean_up
+	"$@" &
+	pids+=($!)
+}
+
+clean_up() {
+	trap '' INT TERM
+	local p
+	for p in "${pids[@]}"; do kill "$p" 2>/dev/null; done
+	for p in "${pids[@]}"; do wait "$p" 2>/dev/null; done
+	[ -S "$PVIO_RUNDIR/pviod.sock" ] || [ -e "$PVIO_RUNDIR/hub.sock" ] && "$bin/pvio" sandbox down >/dev/null 2>&1
+	for p in "${holders[@]}"; do kill "$p" 2>/dev/null; wait "$p" 2>/dev/null; done
+	rm -rf "$work" "$PVIO_RUNDIR"
+}
+
+begin() {
+	export PVIO_HYPERVISOR=loopback
+	work=$(mktemp -d /tmp/pvio.XXXXXX)
+	PVIO_RUNDIR=$(mktemp -d /run/pvio.XXXXXX) || PVIO_RUNDIR=$(mktemp -d)
+	export PVIO_RUNDIR
+	trap clean_up EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+}
