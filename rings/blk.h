@@ -78,7 +78,7 @@ struct pv_blk_req {
 	uint64_t sector;
 	uint64_t nr_sectors; /* discard */
 	uint8_t op; /* BLKIF_OP_*; of an indirect request the inner operation */
-	uint8_t op_slot; /* the operation as in the slot: goes into the answer */
+	uint8_t op_slot; /* the operation as in the slot, maybe INDIRECT; the answer carries op: Linux accepts nothing else */
 	bool indirect;
 	uint8_t discard_flag;
 	uint16_t nr_segs; /* direct: as written in the slot, unchecked; indirect: all of them */
