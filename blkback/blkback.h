@@ -1,0 +1,224 @@
+/* blkback.h - the structures of pvio-blkback and what its files offer each other.
+ *
+ *	control thread	main.c, config.c, vbd.c		options, pviod's calls, devices
+ *	workers		blkworker.c, blkq.c, plan.c	one thread each: its queues, from the ring to the image and back
+ *			uring.c (uring.h)		where a worker submits and sleeps
+ *			image_*.c (image.h)		what the sectors are kept in
+ * The control thread touches a worker's things only by pv_worker_call.
+ */
+#ifndef BLKBACK_H
+#define BLKBACK_H
+
+#include "image.h"
+#include <json-c/json.h>
+#include <pvio/backend.h>
+#include <pvio/blk.h>
+#include <pvio/gnt_cache.h>
+#include <pvio/hyper.h>
+#include <pvio/worker.h>
+#include <stdio.h>
+#include <sys/queue.h>
+
+struct blkq;
+
+/* ---- log.c: lines to stderr; any thread ---- */
+
+enum blklog_level { BLKLOG_ERR, BLKLOG_WARN, BLKLOG_INFO, BLKLOG_DEBUG };
+
+int blklog_set(const char *level); /* "err", "warn", "info", "debug"; 0 or -EINVAL */
+void blklog(enum blklog_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- config.c: the keys of a vbd ---- */
+
+/* Owner: the vbd. path is its own copy. */
+struct vbd_config {
+	char *path;
+	bool read_only, persistent, discard;
+	enum image_direct direct;
+	unsigned queues; /* most that are offered */
+	unsigned indirect; /* segments offered, 0: none */
+	unsigned cache; /* mapped pages a queue, at most */
+};
+
+/* Fill from key=value strings. Returns 0, or -EINVAL with what is wrong and what would be right in why; free it in both cases. */
+int vbd_config_parse(struct json_object *pairs, struct vbd_config *out, char *why, size_t len);
+void vbd_config_free(struct vbd_config *c);
+bool vbd_config_equal(const struct vbd_config *a, const struct vbd_config *b);
+void vbd_config_help(FILE *out); /* one line a key */
+struct json_object *vbd_config_to_json(const struct vbd_config *c);
+
+/* ---- plan.c: pure ---- */
+
+/* The iovec of a request of n segments, whose pages are mapped at pages[]; adjacent memory becomes one piece. iov holds n entries.
+ * Returns how many it has; *bytes: in all. */
+unsigned blkplan_iov(struct iovec *iov, const struct pv_blk_seg *segs, void *const *pages, unsigned n, uint64_t *bytes);
+
+/* Append `next` to `head` if it goes the same way and begins where head ends, and head's iovec (of `room` entries) and a bound on
+ * one I/O allow it. Returns whether it did; else both are as before. */
+bool blkplan_join(struct image_io *head, const struct image_io *next, unsigned room);
+
+/* ---- blkq.c: one queue of a connected vbd; everything on its worker's thread ---- */
+
+/* Where a request is. In all states but FREE it is taken and not yet answered. */
+enum blkr_state {
+	BLKR_FREE, /* on the free list */
+	BLKR_HELD, /* waits: for mapped pages to come free, or as a barrier for all before it to end. The queue takes nothing meanwhile */
+	BLKR_PLANNED, /* in the I/O that is being put together in this turn */
+	BLKR_SYNC, /* the sync before its write is in flight */
+	BLKR_IO, /* its I/O, or the one that it was merged into, is in flight */
+	BLKR_AGAIN, /* that I/O failed: it will be tried alone, so that only the guilty one is answered with an error */
+};
+
+/* A request in flight. Owner: its queue, from blkq_open to blkq_close. The arrays are slices of the queue's. */
+struct blkr {
+	struct image_io io; /* first */
+	struct blkq *q;
+	struct blkr *next; /* on the free list and `again`; in an I/O: the request merged after this one */
+	enum blkr_state state;
+	bool pinned; /* its pages are */
+	uint64_t bytes;
+	struct pv_blk_req req;
+	struct pv_blk_seg *segs; /* of an indirect request */
+	uint32_t *grefs;
+	struct iovec *iov;
+};
+
+struct blkq_stats {
+	uint64_t reads, writes, flushes, barriers, discards; /* answered, well or not */
+	uint64_t bytes_read, bytes_written; /* done */
+	uint64_t errors, unsupported; /* answers of that kind */
+	uint64_t bad_grefs; /* requests whose pages could not be mapped */
+	uint64_t merged; /* requests that went along in another's I/O */
+	uint64_t cache_full; /* times that a request waited because all pages of cache= were in use */
+	uint64_t ios, retried; /* I/Os submitted; requests tried again alone */
+	uint64_t notifies, events, spurious; /* sent; received; received with no request behind it */
+};
+
+/* RUN: serves. STOP: takes nothing new, ends what it took. BROKEN: as STOP, and answers nothing. */
+enum blkq_state { BLKQ_RUN, BLKQ_STOP, BLKQ_BROKEN };
+
+/* On which of its worker's lists a queue is. IDLE: an event or a completion wakes it. ACTIVE: looked at each turn.
+ * RESTING: its guest sent many events for nothing; looked at again a little later, and deaf until then (XSA-332). */
+enum blkq_list { BLKQ_IDLE, BLKQ_ACTIVE, BLKQ_RESTING };
+
+/* What a queue is made of. Everything is checked. */
+struct blkq_config {
+	void *owner; /* the vbd, for blkworker_broken */
+	uint16_t guest;
+	uint32_t port; /* of the guest */
+	const uint32_t *ring_gref;
+	unsigned ring_order;
+	enum pv_vbd_abi abi;
+	bool persistent;
+	unsigned cache; /* pages */
+	struct image *image;
+	struct pv_blk_disk disk;
+};
+
+/* Owner: its worker. Lifetime: blkq_open to blkq_close. */
+struct blkq {
+	struct blkworker *w;
+	struct pv_ring ring;
+	struct blkq_config c;
+	enum blkq_state state;
+	uint32_t port; /* local */
+	bool masked; /* its port, since the last event */
+	bool worked; /* something was taken or answered since the last look at the clock */
+	bool took; /* something was taken since the last event */
+	bool rested; /* since the last event */
+	unsigned spurious; /* events in a row with nothing behind them */
+
+	struct pv_gnt_cache *cache;
+	int entry; /* of the image among the ring's registered files */
+	unsigned inflight; /* requests that are not FREE */
+	struct blkr *free, *again;
+	struct blkr *held; /* at most one */
+	struct blkr *barrier; /* being executed: nothing is taken */
+	struct blkr *head, *tail; /* planned: the I/O that may still grow */
+	unsigned iov_room; /* entries of each request's iovec */
+
+	enum blkq_list list;
+	TAILQ_ENTRY(blkq) link; /* of ACTIVE or RESTING */
+	TAILQ_ENTRY(blkq) all;
+	TAILQ_ENTRY(blkq) broken;
+	uint64_t due; /* ns: ACTIVE: when it may sleep; RESTING: when it is looked at again */
+	const char *why; /* it broke; NULL: it did not, or that was reported */
+	struct blkq_stats stats;
+
+	void *ring_pages;
+	struct blkr *reqs;
+	void **pages; /* scratch: addresses of one request's pages */
+	uint32_t *all_grefs;
+	struct iovec *all_iov;
+	struct pv_blk_seg *all_segs;
+};
+
+/* Map the ring, bind the port, serve. Returns 0, or -errno with a line in why. */
+int blkq_open(struct blkworker *w, const struct blkq_config *c, struct blkq **out, char *why, size_t len);
+/* Give everything back. Nothing may be in flight. NULL is fine. */
+void blkq_close(struct blkq *q);
+
+/* Take what the guest published, within a budget, and start it. Returns whether there was anything to do. */
+bool blkq_take(struct blkq *q);
+/* Show the guest the answers since the last time, and notify it if it asked. */
+void blkq_publish(struct blkq *q);
+/* Ask for an event. Returns true if there is something to take already. */
+bool blkq_rearm(struct blkq *q);
+
+/* ---- blkworker.c: a thread and its turns ---- */
+
+struct blkworker_options {
+	const char *hypervisor; /* NULL: as the host */
+	int domid; /* to be */
+	int cpu; /* to run on, -1: any */
+	unsigned poll_us; /* look again for so long before asking for an event */
+	int broken_fd; /* an eventfd: told when a queue breaks */
+};
+
+TAILQ_HEAD(blkq_head, blkq);
+
+/* Owner: the control thread, which made it; all below `thread` is the thread's own. */
+struct blkworker {
+	struct pv_worker *thread;
+	unsigned load; /* queues; the control thread's count */
+	struct blkworker_options o;
+
+	struct pv_hyper *hyper;
+	struct uring uring;
+	struct uring_poll events, mailbox;
+	struct blkq_head active, resting, all, broken;
+	struct blkq **by_port; /* local port -> queue */
+	unsigned ports;
+	uint64_t turns, sleeps, trimmed_at;
+	int error; /* why it did not start */
+	char why[256];
+};
+
+int blkworker_start(unsigned index, const struct blkworker_options *o, struct blkworker **out, char *why, size_t len);
+void blkworker_stop(struct blkworker *w); /* its queues are closed. NULL is fine */
+
+/* From the control thread. */
+int blkworker_connect(struct blkworker *w, const struct blkq_config *c, struct blkq **out, char *why, size_t len);
+/* Stop a queue, wait for its I/O, and close it. -ETIMEDOUT: I/O is still in flight after some seconds; the queue stays, stopped. */
+int blkworker_disconnect(struct blkworker *w, struct blkq *q);
+/* The next queue that broke since the last time: its owner and reason. Returns false when there is none. */
+bool blkworker_broken(struct blkworker *w, void **owner, const char **why);
+
+/* From the worker's own files. */
+int blkworker_port_add(struct blkworker *w, uint32_t port, struct blkq *q);
+void blkworker_port_del(struct blkworker *w, uint32_t port);
+void blkworker_wake(struct blkq *q); /* have it looked at in the next turn */
+void blkworker_break(struct blkq *q, const char *why); /* why: a static string */
+
+/* ---- vbd.c: devices, as pviod asks for them; the control thread ---- */
+
+struct vbds;
+
+int vbds_new(struct blkworker **workers, unsigned n, struct vbds **out);
+void vbds_free(struct vbds *v); /* removes every device */
+extern const struct pv_backend_ops vbd_ops; /* ctx: struct vbds */
+
+/* Log the devices that broke and tell pviod. Call when broken_fd is readable. */
+void vbds_report_broken(struct vbds *v, struct pv_backend *b);
+
+#endif

@@ -1,0 +1,96 @@
+/* image.h - what the sectors of a vbd are kept in: a raw file or block device today.
+ *
+ * One image, one struct image_ops in a file of its own, image_NAME.c. An I/O is a contiguous range of the image; the image executes it
+ * with as many sqes as it takes, one after the other, and calls `end` once. An image without sqes may call `end` before submit returns.
+ */
+#ifndef BLKBACK_IMAGE_H
+#define BLKBACK_IMAGE_H
+
+#include "uring.h"
+#include <sys/uio.h>
+
+struct image;
+
+enum image_direct { IMAGE_DIRECT_AUTO, IMAGE_DIRECT_ON, IMAGE_DIRECT_OFF };
+
+struct image_config {
+	const char *path;
+	bool read_only;
+	enum image_direct direct;
+	bool discard; /* offer it where the image can */
+};
+
+/* What an image is. Constant while it is open. */
+struct image_facts {
+	uint64_t sectors; /* of 512 bytes */
+	uint32_t physical_sector_size; /* bytes */
+	uint32_t features; /* PV_VBD_* */
+	uint32_t discard_granularity, discard_alignment; /* bytes */
+	bool read_only;
+	bool direct; /* past the page cache */
+};
+
+enum image_kind { IMAGE_READ, IMAGE_WRITE, IMAGE_WRITE_DSYNC, IMAGE_FLUSH, IMAGE_DISCARD };
+
+/* One I/O. Owner: who submits it, until `end`; meanwhile the image moves iov, done and left. Thread: the worker of `uring`. */
+struct image_io {
+	struct uring_op op; /* first; the sqe in flight, the image's */
+	struct image *image;
+	struct uring *uring;
+	int entry; /* of the image's descriptor among the ring's registered files, -1: none */
+	enum image_kind kind;
+	uint64_t offset, len; /* bytes; FLUSH: 0 */
+	struct iovec *iov; /* READ, WRITE: len bytes of memory in all; changed as the I/O goes on */
+	unsigned niov;
+	uint64_t done; /* bytes, from the start, that are certain: also when it ends with an error */
+	unsigned again; /* times that the kernel asked to try again without progress */
+	void (*end)(struct image_io *io, int error); /* error: 0 or -errno. May submit one other I/O */
+};
+
+struct image_ops {
+	const char *name;
+	/* Open and lock. Returns 0, or -errno with a line in why that names the path, what is wrong and what to do. */
+	int (*open)(const struct image_config *c, struct image **out, char *why, size_t len);
+	void (*close)(struct image *im); /* no I/O is in flight */
+	void (*submit)(struct image_io *io); /* needs one sqe of uring_room */
+};
+
+/* The head of every image. Owner: its vbd (control thread); workers only submit to it. */
+struct image {
+	const struct image_ops *ops;
+	struct image_facts facts;
+	int fd; /* to be registered with the rings, -1: none */
+};
+
+extern const struct image_ops image_file_ops; /* image_file.c */
+
+static inline void image_close(struct image *im)
+{
+	if (im)
+		im->ops->close(im);
+}
+
+/* Begin an I/O; its memory, range and end are set. */
+static inline void image_submit(struct image_io *io)
+{
+	io->done = 0;
+	io->again = 0;
+	io->image->ops->submit(io);
+}
+
+/* n more bytes are done: move iov past them. */
+static inline void image_io_advance(struct image_io *io, size_t n)
+{
+	io->done += n;
+	while (n && n >= io->iov->iov_len) {
+		n -= io->iov->iov_len;
+		io->iov++;
+		io->niov--;
+	}
+	if (n) {
+		io->iov->iov_base = (char *)io->iov->iov_base + n;
+		io->iov->iov_len -= n;
+	}
+}
+
+#endif

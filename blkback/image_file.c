@@ -1,0 +1,262 @@
+/* image_file.c - an image that is a raw file or a block device.
+ *
+ * The file is locked with flock on the very open file description that io_uring uses: the kernel lets go of that lock only when the
+ * last request on it has ended, also after this process was killed. So whoever gets the lock next sees nobody's late writes.
+ * It is opened O_NONBLOCK: some file systems (tmpfs) are then read and written in the submitting thread instead of a helper's.
+ */
+#include "image.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <pvio/blk.h>
+#include <pvio/noxs.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+struct image_file {
+	struct image head; /* first */
+	uint64_t bytes;
+	bool block; /* a block device */
+};
+
+enum { AGAIN_MAX = 1000 }; /* then an I/O that makes no progress has failed */
+
+/* ---- the data path ---- */
+
+static void prep(struct image_io *io, struct io_uring_sqe *sqe)
+{
+	int fd = io->entry >= 0 ? io->entry : io->image->fd;
+	uint64_t offset = io->offset + io->done;
+
+	switch (io->kind) {
+	case IMAGE_READ:
+		if (io->niov == 1)
+			io_uring_prep_read(sqe, fd, io->iov->iov_base, io->iov->iov_len, offset);
+		else
+			io_uring_prep_readv(sqe, fd, io->iov, io->niov, offset);
+		break;
+	case IMAGE_WRITE:
+		if (io->niov == 1)
+			io_uring_prep_write(sqe, fd, io->iov->iov_base, io->iov->iov_len, offset);
+		else
+			io_uring_prep_writev(sqe, fd, io->iov, io->niov, offset);
+		break;
+	case IMAGE_WRITE_DSYNC:
+		io_uring_prep_writev2(sqe, fd, io->iov, io->niov, offset, RWF_DSYNC);
+		break;
+	case IMAGE_FLUSH:
+		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+		break;
+	case IMAGE_DISCARD:
+		io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, io->len);
+		break;
+	}
+	if (io->entry >= 0)
+		sqe->flags |= IOSQE_FIXED_FILE;
+	if (io->again)
+		sqe->flags |= IOSQE_ASYNC; /* where it may block instead of asking again */
+}
+
+static void file_done(struct uring_op *op, int res, uint32_t flags);
+
+static void file_submit(struct image_io *io)
+{
+	io->op.done = file_done;
+	prep(io, uring_sqe(io->uring, &io->op));
+}
+
+static void file_done(struct uring_op *op, int res, uint32_t flags)
+{
+	struct image_io *io = (struct image_io *)op;
+	bool moves = io->kind == IMAGE_READ || io->kind == IMAGE_WRITE || io->kind == IMAGE_WRITE_DSYNC;
+
+	(void)flags;
+	if (moves && res > 0 && io->done + res < io->len) { /* a short one: the rest */
+		image_io_advance(io, res);
+		io->again = 0;
+		file_submit(io);
+	} else if ((res == -EINTR || res == -EAGAIN) && io->again++ < AGAIN_MAX) {
+		file_submit(io);
+	} else if (moves && res == 0) { /* the file has become shorter than the disk that it is */
+		io->end(io, -EIO);
+	} else {
+		if (moves && res > 0)
+			io->done += res;
+		io->end(io, res < 0 ? res : 0);
+	}
+}
+
+/* ---- opening ---- */
+
+__attribute__((format(printf, 4, 5)))
+static int refuse(int error, char *why, size_t len, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, len, fmt, ap);
+	va_end(ap);
+	return error;
+}
+
+/* What alignment O_DIRECT asks for, in bytes: 0 where it cannot be had. It is set on fd when this is called. */
+static unsigned direct_align(int fd)
+{
+	struct statx sx;
+	void *page;
+	unsigned align = 0;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 && (sx.stx_mask & STATX_DIOALIGN))
+		return sx.stx_dio_offset_align > sx.stx_dio_mem_align ? sx.stx_dio_offset_align : sx.stx_dio_mem_align;
+	if (posix_memalign(&page, PV_PAGE_SIZE, PV_PAGE_SIZE)) /* a kernel before 6.1, or tmpfs: try */
+		return 0;
+	if (pread(fd, (char *)page + PV_BLK_SECTOR, PV_BLK_SECTOR, PV_BLK_SECTOR) >= 0)
+		align = PV_BLK_SECTOR;
+	free(page);
+	return align;
+}
+
+/* Set O_DIRECT as asked: `auto` where single sectors may be read and written that way. */
+static int set_direct(struct image_file *f, const struct image_config *c, char *why, size_t len)
+{
+	int fd = f->head.fd, flags = fcntl(fd, F_GETFL);
+	unsigned align = 0;
+
+	if (c->direct == IMAGE_DIRECT_OFF)
+		return 0;
+	if (fcntl(fd, F_SETFL, flags | O_DIRECT) == 0)
+		align = direct_align(fd);
+	f->head.facts.direct = align && align <= PV_BLK_SECTOR;
+	if (f->head.facts.direct)
+		return 0;
+	fcntl(fd, F_SETFL, flags);
+	if (c->direct == IMAGE_DIRECT_AUTO)
+		return 0;
+	if (!align)
+		return refuse(-EOPNOTSUPP, why, len, "%s: its file system has no O_DIRECT; use direct=auto", c->path);
+	return refuse(-EOPNOTSUPP, why, len, "%s: O_DIRECT needs %u-byte sectors here, the guest is offered 512; use direct=auto", c->path, align);
+}
+
+static unsigned long queue_limit(dev_t dev, const char *name)
+{
+	static const char *const dirs[] = { "queue", "../queue" }; /* of a disk; of a partition */
+	unsigned long value = 0;
+	char path[128];
+
+	for (unsigned i = 0; i < 2; i++) {
+		FILE *in;
+		int n;
+
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(dev), minor(dev), dirs[i], name);
+		in = fopen(path, "re");
+		if (!in)
+			continue;
+		n = fscanf(in, "%lu", &value);
+		fclose(in);
+		return n == 1 ? value : 0;
+	}
+	return 0;
+}
+
+/* Holes are punched: fallocate must be able to, without writing zeroes instead. Asked beyond the end of a file it changes nothing. */
+static void find_discard(struct image_file *f, const struct stat *st)
+{
+	struct image_facts *facts = &f->head.facts;
+	uint64_t beyond = (f->bytes + st->st_blksize) / st->st_blksize * st->st_blksize;
+
+	if (f->block) {
+		facts->discard_granularity = queue_limit(st->st_rdev, "discard_granularity");
+		if (!queue_limit(st->st_rdev, "discard_max_bytes") || !queue_limit(st->st_rdev, "write_zeroes_max_bytes"))
+			return;
+	} else {
+		facts->discard_granularity = st->st_blksize;
+		if (fallocate(f->head.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, beyond, st->st_blksize) < 0)
+			return;
+	}
+	facts->features |= PV_VBD_DISCARD;
+}
+
+static int find_facts(struct image_file *f, const struct image_config *c, char *why, size_t len)
+{
+	struct image_facts *facts = &f->head.facts;
+	unsigned physical = 0;
+	struct stat st;
+
+	if (fstat(f->head.fd, &st) < 0)
+		return refuse(-errno, why, len, "%s: %s", c->path, strerror(errno));
+	f->block = S_ISBLK(st.st_mode);
+	if (!f->block && !S_ISREG(st.st_mode))
+		return refuse(-EINVAL, why, len, "%s is neither a file nor a block device", c->path);
+	f->bytes = st.st_size;
+	if (f->block && ioctl(f->head.fd, BLKGETSIZE64, &f->bytes) < 0)
+		return refuse(-errno, why, len, "%s: cannot tell its size: %s", c->path, strerror(errno));
+	facts->sectors = f->bytes / PV_BLK_SECTOR;
+	if (!facts->sectors)
+		return refuse(-EINVAL, why, len, "%s is empty; give it a size first (truncate -s 1G %s)", c->path, c->path);
+	if (!f->block || ioctl(f->head.fd, BLKPBSZGET, &physical) < 0)
+		physical = st.st_blksize < PV_PAGE_SIZE ? st.st_blksize : PV_PAGE_SIZE;
+	if (physical < PV_BLK_SECTOR || (physical & (physical - 1)) || f->bytes % physical) /* blkif.h: the disk is whole ones */
+		physical = PV_BLK_SECTOR;
+	facts->physical_sector_size = physical;
+	facts->read_only = c->read_only;
+	facts->features = PV_VBD_FLUSH;
+	if (!c->read_only)
+		facts->features |= PV_VBD_BARRIER;
+	if (!c->read_only && c->discard)
+		find_discard(f, &st);
+	return 0;
+}
+
+static int lock(struct image_file *f, const struct image_config *c, char *why, size_t len)
+{
+	if (flock(f->head.fd, (c->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
+		return 0;
+	if (errno != EWOULDBLOCK)
+		return refuse(-errno, why, len, "cannot lock %s: %s", c->path, strerror(errno));
+	return refuse(-EBUSY, why, len, "%s is in use: somebody holds its lock (lslocks shows who); detach it there first", c->path);
+}
+
+static void file_close(struct image *im)
+{
+	close(im->fd);
+	free(im);
+}
+
+static int file_open(const struct image_config *c, struct image **out, char *why, size_t len)
+{
+	struct image_file *f = calloc(1, sizeof(*f));
+	int ret;
+
+	*out = NULL;
+	if (!f)
+		return refuse(-ENOMEM, why, len, "%s: out of memory", c->path);
+	f->head.ops = &image_file_ops;
+	f->head.fd = open(c->path, (c->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	if (f->head.fd < 0) {
+		ret = refuse(-errno, why, len, "cannot open %s: %s%s", c->path, strerror(errno),
+			     errno == EROFS || errno == EACCES || errno == EPERM ? "; mode=r asks for reading alone" : "");
+		free(f);
+		return ret;
+	}
+	ret = lock(f, c, why, len);
+	if (ret == 0)
+		ret = find_facts(f, c, why, len);
+	if (ret == 0)
+		ret = set_direct(f, c, why, len);
+	if (ret < 0) {
+		file_close(&f->head);
+		return ret;
+	}
+	*out = &f->head;
+	return 0;
+}
+
+const struct image_ops image_file_ops = { .name = "file", .open = file_open, .close = file_close, .submit = file_submit };

@@ -1,0 +1,67 @@
+/* uring.h - the io_uring of one worker thread.
+ *
+ * Everything that a worker waits for arrives here: ends of I/O, and readiness of descriptors (multishot polls). Whoever wants
+ * something done embeds a struct uring_op, asks for an sqe with it, and its `done` is called from uring_reap.
+ * Submission is once a turn: nothing submits but uring_submit and uring_wait, so uring_room is looked at before an sqe is taken.
+ * Thread rule: all of it belongs to the thread that opened it.
+ */
+#ifndef BLKBACK_URING_H
+#define BLKBACK_URING_H
+
+#include <liburing.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* One sqe in flight. Owner: the structure that embeds it, which outlives the completion. */
+struct uring_op {
+	/* The completion: res and flags of the cqe. May take at most one sqe. */
+	void (*done)(struct uring_op *op, int res, uint32_t flags);
+};
+
+/* A descriptor watched for reading. `ready` says that it became so since it was last cleared. */
+struct uring_poll {
+	struct uring_op op;
+	int fd;
+	bool armed, ready;
+};
+
+enum { URING_FILES = 1024 }; /* entries of the table of registered files */
+
+/* Owner: the worker. Lifetime: uring_open to uring_close. */
+struct uring {
+	struct io_uring ring;
+	bool open, files;
+	int file[URING_FILES]; /* the descriptor registered in an entry, -1: free */
+	uint16_t file_users[URING_FILES];
+	uint64_t submits, waits; /* system calls */
+};
+
+/* Open with the best set-up flags that this kernel takes. Returns 0, or -errno with one line in why. */
+int uring_open(struct uring *u, char *why, size_t len);
+void uring_close(struct uring *u); /* also of a zeroed one */
+
+/* An sqe for op, zeroed by the prep function that the caller uses next. Only while uring_room says so. */
+struct io_uring_sqe *uring_sqe(struct uring *u, struct uring_op *op);
+static inline unsigned uring_room(const struct uring *u)
+{
+	return io_uring_sq_space_left(&u->ring);
+}
+
+/* Hand over what was prepared, if anything. */
+void uring_submit(struct uring *u);
+
+/* Hand over what was prepared, and sleep until a completion arrives or, if ns is not 0, that time has passed. */
+void uring_wait(struct uring *u, uint64_t ns);
+
+/* Call `done` of what completed. Returns how many there were. Makes a system call only when the kernel says that work waits. */
+unsigned uring_reap(struct uring *u);
+
+/* Keep a multishot poll armed on p->fd: sets p->ready at each edge. Again after the kernel ended it; no effect while armed. */
+void uring_poll_arm(struct uring *u, struct uring_poll *p);
+
+/* Register a descriptor, counted, for IOSQE_FIXED_FILE. Returns its entry, or -1: use the descriptor as it is. */
+int uring_file_get(struct uring *u, int fd);
+void uring_file_put(struct uring *u, int entry); /* -1 is fine */
+
+#endif

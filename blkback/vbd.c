@@ -1,0 +1,481 @@
+/* vbd.c - devices: prepare, connect, disconnect, remove, and what they count. Control thread; queues are spread over the workers.
+ *
+ *	(unknown) --prepare--> PREPARED --connect--> CONNECTED --a queue broke--> BROKEN
+ *	                          ^------------------disconnect----------------------'
+ * Each call is legal in each state and idempotent; remove ends in (unknown).
+ */
+#include "blkback.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+enum vbd_state {
+	VBD_PREPARED, /* its image is open and locked */
+	VBD_CONNECTED, /* its queues serve */
+	VBD_BROKEN, /* its guest broke the ring protocol: no queue serves; waits for disconnect */
+};
+static const char *const state_names[] = { "prepared", "connected", "broken" };
+
+/* Owner: vbds, control thread. Queues are their workers'. */
+struct vbd {
+	uint64_t key;
+	struct pv_device_id id;
+	enum vbd_state state;
+	struct vbd_config config;
+	struct image *image;
+	struct pv_noxs_choice choice; /* CONNECTED */
+	struct {
+		struct blkworker *w;
+		struct blkq *q;
+	} queue[PV_NOXS_QUEUES_MAX];
+	unsigned queues;
+	char name[48]; /* "vbd xvda of guest 3" */
+	UT_hash_handle hh;
+};
+
+/* Owner: main. */
+struct vbds {
+	struct vbd *all;
+	struct blkworker **workers;
+	unsigned nworkers;
+};
+
+__attribute__((format(printf, 4, 5)))
+static int refuse(int error, char *why, size_t len, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, len, fmt, ap);
+	va_end(ap);
+	return error;
+}
+
+static uint64_t key_of(const struct pv_device_id *id)
+{
+	return (uint64_t)id->guest << 32 | id->devid;
+}
+
+static struct vbd *find(struct vbds *v, const struct pv_device_id *id)
+{
+	uint64_t key = key_of(id);
+	struct vbd *d;
+
+	HASH_FIND(hh, v->all, &key, sizeof(key), d);
+	return d;
+}
+
+/* ---- prepare ---- */
+
+static void forget(struct vbds *v, struct vbd *d)
+{
+	HASH_DEL(v->all, d);
+	image_close(d->image);
+	vbd_config_free(&d->config);
+	free(d);
+}
+
+static void device_name(const struct pv_device_id *id, char *buf, size_t len)
+{
+	char dev[16];
+
+	pv_devid_name(PV_NOXS_VBD, id->devid, dev, sizeof(dev));
+	snprintf(buf, len, "vbd %s of guest %u", dev, id->guest);
+}
+
+static int make(struct vbds *v, const struct pv_device_id *id, struct vbd_config *c, struct vbd **out, char *why, size_t len)
+{
+	struct image_config ic = { .path = c->path, .read_only = c->read_only, .direct = c->direct, .discard = c->discard };
+	struct vbd *d = calloc(1, sizeof(*d));
+	int ret;
+
+	if (!d)
+		return refuse(-ENOMEM, why, len, "out of memory");
+	d->key = key_of(id);
+	d->id = *id;
+	device_name(id, d->name, sizeof(d->name));
+	ret = image_file_ops.open(&ic, &d->image, why, len);
+	if (ret < 0) {
+		free(d);
+		return ret;
+	}
+	d->config = *c;
+	c->path = NULL; /* it is the device's now */
+	HASH_ADD(hh, v->all, key, sizeof(d->key), d);
+	blklog(BLKLOG_INFO, "%s: %s, %llu sectors%s%s", d->name, d->config.path, (unsigned long long)d->image->facts.sectors,
+	       d->config.read_only ? ", read-only" : "", d->image->facts.direct ? ", O_DIRECT" : "");
+	*out = d;
+	return 0;
+}
+
+/* The device with this configuration and its image open. */
+static int prepared(struct vbds *v, const struct pv_device_id *id, struct json_object *config, struct vbd **out, char *why, size_t len)
+{
+	struct vbd *d = find(v, id);
+	struct vbd_config c;
+	char reason[200], name[48];
+	int ret = vbd_config_parse(config, &c, reason, sizeof(reason));
+
+	*out = d;
+	if (ret == 0 && !(d && vbd_config_equal(&d->config, &c))) {
+		if (d && d->state != VBD_PREPARED)
+			ret = refuse(-EBUSY, reason, sizeof(reason), "it is connected with another configuration; detach it first");
+		else if (d)
+			forget(v, d); /* what it was prepared for has changed */
+		if (ret == 0)
+			ret = make(v, id, &c, out, reason, sizeof(reason));
+	}
+	vbd_config_free(&c);
+	if (ret < 0) {
+		device_name(id, name, sizeof(name));
+		refuse(ret, why, len, "%s: %s", name, reason);
+	}
+	return ret;
+}
+
+static void offer_of(const struct vbd *d, struct pv_noxs_vbd_offer *offer)
+{
+	const struct image_facts *f = &d->image->facts;
+
+	*offer = (struct pv_noxs_vbd_offer){
+		.sectors = f->sectors,
+		.sector_size = PV_BLK_SECTOR,
+		.physical_sector_size = f->physical_sector_size,
+		.info = f->read_only ? VDISK_READONLY : 0,
+		.features = f->features | (d->config.persistent ? PV_VBD_PERSISTENT : 0),
+		.queues_max = d->config.queues,
+		.ring_order_max = 4,
+		.indirect_max = d->config.indirect,
+		.discard_granularity = f->features & PV_VBD_DISCARD ? f->discard_granularity : 0,
+		.discard_alignment = f->features & PV_VBD_DISCARD ? f->discard_alignment : 0,
+	};
+}
+
+static int vbd_prepare(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer, char *why,
+		       size_t len)
+{
+	struct vbd *d;
+	int ret = prepared(ctx, id, config, &d, why, len);
+
+	if (ret == 0)
+		offer_of(d, &offer->vbd);
+	return ret;
+}
+
+/* ---- connect and disconnect ---- */
+
+static struct blkworker *least_loaded(struct vbds *v)
+{
+	struct blkworker *best = v->workers[0];
+
+	for (unsigned i = 1; i < v->nworkers; i++)
+		if (v->workers[i]->load < best->load)
+			best = v->workers[i];
+	return best;
+}
+
+static int disconnect(struct vbd *d, char *why, size_t len)
+{
+	for (unsigned i = 0; i < d->queues; i++) {
+		int ret = d->queue[i].q ? blkworker_disconnect(d->queue[i].w, d->queue[i].q) : 0;
+
+		if (ret < 0)
+			return refuse(ret, why, len, "%s: I/O on %s is still in flight; its storage does not answer. Try again later",
+				      d->name, d->config.path);
+		d->queue[i].q = NULL;
+	}
+	d->queues = 0;
+	d->state = VBD_PREPARED;
+	return 0;
+}
+
+static int connect_queue(struct vbds *v, struct vbd *d, const struct pv_noxs_choice *choice, unsigned i, char *why, size_t len)
+{
+	const struct image_facts *f = &d->image->facts;
+	struct blkq_config c = {
+		.owner = d,
+		.guest = d->id.guest,
+		.port = choice->vbd[i].port,
+		.ring_gref = choice->vbd[i].ring_gref,
+		.ring_order = choice->ring_order,
+		.abi = choice->abi,
+		.persistent = d->config.persistent && (choice->features & PV_VBD_PERSISTENT),
+		.cache = d->config.cache,
+		.image = d->image,
+		.disk = {
+			.sectors = f->sectors,
+			.sector_size = PV_BLK_SECTOR,
+			.features = f->features,
+			.indirect_max = d->config.indirect,
+			.read_only = f->read_only,
+		},
+	};
+	char reason[200];
+	int ret;
+
+	d->queue[i].w = least_loaded(v);
+	ret = blkworker_connect(d->queue[i].w, &c, &d->queue[i].q, reason, sizeof(reason));
+	if (ret < 0)
+		refuse(ret, why, len, "%s, queue %u: %s", d->name, i, reason);
+	else
+		d->queues = i + 1;
+	return ret;
+}
+
+static bool same_rings(const struct pv_noxs_choice *a, const struct pv_noxs_choice *b)
+{
+	if (a->queues != b->queues || a->ring_order != b->ring_order || a->abi != b->abi || a->features != b->features)
+		return false;
+	return !memcmp(a->vbd, b->vbd, a->queues * sizeof(a->vbd[0]));
+}
+
+static int vbd_connect(void *ctx, const struct pv_connect *c, char *why, size_t len)
+{
+	char ignored[200];
+	struct vbd *d;
+	int ret = prepared(ctx, &c->id, c->config, &d, why, len);
+
+	if (ret < 0)
+		return ret;
+	if (!c->choice.queues || c->choice.queues > d->config.queues || c->choice.ring_order > 4 || c->choice.abi > PV_VBD_ABI_X86_64)
+		return refuse(-EINVAL, why, len, "%s: its choice is not within the offer (%u queues, ring order %u, ABI %u)", d->name,
+			      c->choice.queues, c->choice.ring_order, c->choice.abi);
+	if (d->state == VBD_CONNECTED && same_rings(&d->choice, &c->choice))
+		return 0;
+	ret = disconnect(d, why, len); /* other rings: those before are gone */
+	for (unsigned i = 0; i < c->choice.queues && ret == 0; i++)
+		ret = connect_queue(ctx, d, &c->choice, i, why, len);
+	if (ret < 0) {
+		disconnect(d, ignored, sizeof(ignored));
+		return ret;
+	}
+	d->choice = c->choice;
+	d->state = VBD_CONNECTED;
+	blklog(BLKLOG_INFO, "%s: connected, %u queues of %u pages%s", d->name, d->queues, 1u << c->choice.ring_order,
+	       c->choice.features & PV_VBD_PERSISTENT && d->config.persistent ? ", persistent" : "");
+	return 0;
+}
+
+static int vbd_disconnect(void *ctx, const struct pv_device_id *id, char *why, size_t len)
+{
+	struct vbd *d = find(ctx, id);
+
+	return d ? disconnect(d, why, len) : 0;
+}
+
+static int vbd_remove(void *ctx, const struct pv_device_id *id, char *why, size_t len)
+{
+	struct vbd *d = find(ctx, id);
+	int ret = d ? disconnect(d, why, len) : 0;
+
+	if (d && ret == 0)
+		forget(ctx, d);
+	return ret;
+}
+
+/* ---- what broke ---- */
+
+void vbds_report_broken(struct vbds *v, struct pv_backend *b)
+{
+	const char *reason;
+	void *owner;
+	char why[200];
+
+	for (unsigned i = 0; i < v->nworkers; i++) {
+		while (blkworker_broken(v->workers[i], &owner, &reason)) {
+			struct vbd *d = owner;
+
+			if (d->state != VBD_CONNECTED)
+				continue; /* another queue of it was first */
+			d->state = VBD_BROKEN;
+			snprintf(why, sizeof(why), "%s broke the ring protocol: %s. It is stopped; reset the guest's device", d->name, reason);
+			blklog(BLKLOG_WARN, "%s", why);
+			pv_backend_broken(b, &d->id, -EPROTO, why);
+		}
+	}
+}
+
+/* ---- stats and inspect ---- */
+
+static void add_u64(struct json_object *o, const char *key, uint64_t value)
+{
+	json_object_object_add(o, key, json_object_new_int64(value));
+}
+
+/* A copy of what a queue holds, taken on its worker. */
+struct snapshot {
+	struct blkq *q; /* in */
+	struct blkq_stats stats;
+	struct pv_gnt_cache_stats cache;
+	uint64_t turns, sleeps, submits;
+	uint32_t nr, req_prod, cons, prod, published, port;
+	unsigned inflight;
+	enum blkq_state state;
+	enum blkq_list list;
+	bool held, barrier;
+};
+
+static int snapshot_here(void *arg)
+{
+	struct snapshot *s = arg;
+	struct blkq *q = s->q;
+	int ready = pv_ring_ready(&q->ring);
+
+	s->stats = q->stats;
+	pv_gnt_cache_stats(q->cache, &s->cache);
+	s->turns = q->w->turns;
+	s->sleeps = q->w->sleeps;
+	s->submits = q->w->uring.submits + q->w->uring.waits;
+	s->nr = q->ring.nr;
+	s->cons = q->ring.cons;
+	s->prod = q->ring.prod;
+	s->published = q->ring.published;
+	s->req_prod = ready < 0 ? q->ring.cons : q->ring.cons + ready;
+	s->port = q->c.port;
+	s->inflight = q->inflight;
+	s->state = q->state;
+	s->list = q->list;
+	s->held = q->held;
+	s->barrier = q->barrier;
+	return 0;
+}
+
+static bool snapshot(struct vbd *d, unsigned i, struct snapshot *s)
+{
+	*s = (struct snapshot){ .q = d->queue[i].q };
+	return s->q && pv_worker_call(d->queue[i].w->thread, snapshot_here, s) == 0;
+}
+
+/* Every counter of blkq_stats by its name. */
+static const struct {
+	const char *name;
+	size_t field;
+} counters[] = {
+#define COUNTER(c) { #c, offsetof(struct blkq_stats, c) }
+	COUNTER(reads), COUNTER(writes), COUNTER(flushes), COUNTER(barriers), COUNTER(discards), COUNTER(bytes_read),
+	COUNTER(bytes_written), COUNTER(errors), COUNTER(unsupported), COUNTER(bad_grefs), COUNTER(merged), COUNTER(cache_full),
+	COUNTER(ios), COUNTER(retried), COUNTER(notifies), COUNTER(events), COUNTER(spurious),
+};
+
+static struct json_object *vbd_stats(void *ctx, const struct pv_device_id *id)
+{
+	struct vbd *d = find(ctx, id);
+	uint64_t mapped = 0, hits = 0, misses = 0, evictions = 0, turns = 0;
+	struct json_object *o;
+	struct snapshot s[PV_NOXS_QUEUES_MAX];
+
+	if (!d)
+		return NULL;
+	o = json_object_new_object();
+	for (unsigned i = 0; i < d->queues; i++) {
+		snapshot(d, i, &s[i]);
+		mapped += s[i].cache.mapped;
+		hits += s[i].cache.hits;
+		misses += s[i].cache.misses;
+		evictions += s[i].cache.evictions;
+		turns += s[i].turns; /* of the workers, a queue each */
+	}
+	for (unsigned k = 0; k < sizeof(counters) / sizeof(counters[0]); k++) {
+		uint64_t sum = 0;
+
+		for (unsigned i = 0; i < d->queues; i++)
+			sum += *(const uint64_t *)((const char *)&s[i].stats + counters[k].field);
+		add_u64(o, counters[k].name, sum);
+	}
+	add_u64(o, "turns", turns);
+	add_u64(o, "mapped_pages", mapped);
+	add_u64(o, "cache_hits", hits);
+	add_u64(o, "cache_misses", misses);
+	add_u64(o, "cache_evictions", evictions);
+	return o;
+}
+
+static struct json_object *inspect_queue(const struct snapshot *s)
+{
+	static const char *const states[] = { "run", "stop", "broken" }, *const lists[] = { "idle", "active", "resting" };
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "state", json_object_new_string(states[s->state]));
+	json_object_object_add(o, "list", json_object_new_string(lists[s->list]));
+	add_u64(o, "slots", s->nr);
+	add_u64(o, "req_prod", s->req_prod);
+	add_u64(o, "req_cons", s->cons);
+	add_u64(o, "rsp_prod", s->prod);
+	add_u64(o, "rsp_published", s->published);
+	add_u64(o, "in_flight", s->inflight);
+	add_u64(o, "held", s->held);
+	add_u64(o, "barrier", s->barrier);
+	add_u64(o, "port", s->port);
+	add_u64(o, "cache_mapped", s->cache.mapped);
+	add_u64(o, "cache_pinned", s->cache.pinned);
+	add_u64(o, "cache_limit", s->cache.limit);
+	add_u64(o, "events", s->stats.events);
+	add_u64(o, "notifies", s->stats.notifies);
+	add_u64(o, "worker_turns", s->turns);
+	add_u64(o, "worker_sleeps", s->sleeps);
+	add_u64(o, "worker_submits", s->submits);
+	return o;
+}
+
+static struct json_object *vbd_inspect(void *ctx, const struct pv_device_id *id)
+{
+	struct vbd *d = find(ctx, id);
+	struct json_object *o, *queues;
+	struct snapshot s;
+
+	if (!d)
+		return NULL;
+	o = json_object_new_object();
+	queues = json_object_new_array();
+	json_object_object_add(o, "state", json_object_new_string(state_names[d->state]));
+	json_object_object_add(o, "config", vbd_config_to_json(&d->config));
+	json_object_object_add(o, "image", json_object_new_string(d->image->ops->name));
+	json_object_object_add(o, "o_direct", json_object_new_boolean(d->image->facts.direct));
+	add_u64(o, "sectors", d->image->facts.sectors);
+	for (unsigned i = 0; i < d->queues; i++)
+		if (snapshot(d, i, &s))
+			json_object_array_add(queues, inspect_queue(&s));
+	json_object_object_add(o, "queues", queues);
+	return o;
+}
+
+const struct pv_backend_ops vbd_ops = {
+	.kind = "vbd",
+	.prepare = vbd_prepare,
+	.connect = vbd_connect,
+	.disconnect = vbd_disconnect,
+	.remove = vbd_remove,
+	.stats = vbd_stats,
+	.inspect = vbd_inspect,
+};
+
+/* ---- all of them ---- */
+
+int vbds_new(struct blkworker **workers, unsigned n, struct vbds **out)
+{
+	struct vbds *v = calloc(1, sizeof(*v));
+
+	*out = v;
+	if (!v)
+		return -ENOMEM;
+	v->workers = workers;
+	v->nworkers = n;
+	return 0;
+}
+
+void vbds_free(struct vbds *v)
+{
+	struct vbd *d, *next;
+	char why[200];
+
+	if (!v)
+		return;
+	HASH_ITER(hh, v->all, d, next) {
+		if (vbd_remove(v, &d->id, why, sizeof(why)) < 0)
+			blklog(BLKLOG_ERR, "%s", why); /* the process ends, and the kernel holds its lock until the I/O has */
+	}
+	free(v);
+}
