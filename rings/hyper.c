@@ -1,0 +1,179 @@
+/* hyper.c - the port: choose the hypervisor, check arguments once for all of them, preset what a failure must leave behind. */
+#include "hyper_loopback.h"
+#include "noxs.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int hyper_fail(struct pv_hyper *h, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(h->error, sizeof(h->error), fmt, ap);
+	va_end(ap);
+	return err;
+}
+
+static void say(char *why, size_t len, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void say(char *why, size_t len, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (why && len)
+		vsnprintf(why, len, fmt, ap);
+	va_end(ap);
+}
+
+/* Nobody asked for a hypervisor: what does the host run on? Loopback is never chosen unasked. */
+static int no_hypervisor(char *why, size_t len)
+{
+	char type[16] = "";
+	int fd = open("/sys/hypervisor/type", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		if (read(fd, type, sizeof(type) - 1) < 0)
+			type[0] = 0;
+		close(fd);
+	}
+	if (!strncmp(type, "xen", 3))
+		say(why, len, "this host runs on Xen, but this build serves only the loopback hypervisor: "
+			      "start pvio-hub and give --hypervisor loopback to try pvio out");
+	else
+		say(why, len, "no hypervisor here: start pvio-hub and give --hypervisor loopback (or PVIO_HYPERVISOR=loopback) to try pvio out");
+	return -ENODEV;
+}
+
+int pv_hyper_open(const char *spec, int domid, struct pv_hyper **out, char *why, size_t len)
+{
+	const char *dir = getenv("PVIO_RUNDIR");
+	char path[108];
+
+	*out = NULL;
+	if (!spec)
+		spec = getenv("PVIO_HYPERVISOR");
+	if (!spec || !*spec)
+		return no_hypervisor(why, len);
+	if (!strcmp(spec, "loopback")) {
+		if ((size_t)snprintf(path, sizeof(path), "%s/hub.sock", dir && *dir ? dir : "/run/pvio") >= sizeof(path)) {
+			say(why, len, "PVIO_RUNDIR is too long for a Unix socket: at most 98 bytes");
+			return -ENAMETOOLONG;
+		}
+	} else if (!strncmp(spec, "loopback:", 9)) {
+		if ((size_t)snprintf(path, sizeof(path), "%s", spec + 9) >= sizeof(path)) {
+			say(why, len, "the path of the hub's socket is too long: at most 107 bytes");
+			return -ENAMETOOLONG;
+		}
+	} else {
+		say(why, len, "hypervisor '%.40s' is not known to this build: it serves loopback and loopback:PATH", spec);
+		return -ENODEV;
+	}
+	return loopback_open(path, domid, out, why, len);
+}
+
+void pv_hyper_close(struct pv_hyper *h)
+{
+	if (h)
+		h->ops->close(h);
+}
+
+const char *pv_hyper_error(const struct pv_hyper *h)
+{
+	return h ? h->error : "";
+}
+
+int pv_hyper_pointer(struct pv_hyper *h, struct pv_noxs_pointer *out)
+{
+	h->error[0] = 0;
+	memset(out, 0, sizeof(*out));
+	return h->ops->pointer(h, out);
+}
+
+static bool notice_ok(const struct pv_gnt_notice *notice, unsigned n)
+{
+	return !notice || (n == 1 && notice->offset < HYPER_PAGE && notice->port);
+}
+
+int pv_gnt_share(struct pv_hyper *h, uint16_t domid, unsigned n, bool writable, const struct pv_gnt_notice *notice,
+		 uint32_t *grefs, void **addr)
+{
+	h->error[0] = 0;
+	*addr = NULL;
+	if (!n || !notice_ok(notice, n))
+		return hyper_fail(h, -EINVAL, "a share needs pages, and a notice a single page, an offset in it and a port");
+	return h->ops->share(h, domid, n, writable, notice, grefs, addr);
+}
+
+int pv_gnt_unshare(struct pv_hyper *h, void *addr, unsigned n)
+{
+	h->error[0] = 0;
+	return h->ops->unshare(h, addr, n);
+}
+
+int pv_gnt_map(struct pv_hyper *h, uint16_t domid, const uint32_t *grefs, unsigned n, bool writable,
+	       const struct pv_gnt_notice *notice, void **addr)
+{
+	h->error[0] = 0;
+	*addr = NULL;
+	if (!n || !notice_ok(notice, n) || (notice && !writable))
+		return hyper_fail(h, -EINVAL, "a map needs pages, and a notice a single writable page, an offset in it and a port");
+	return h->ops->map(h, domid, grefs, n, writable, notice, addr);
+}
+
+int pv_gnt_unmap(struct pv_hyper *h, void *addr, unsigned n)
+{
+	h->error[0] = 0;
+	return h->ops->unmap(h, addr, n);
+}
+
+int pv_gnt_copy(struct pv_hyper *h, struct pv_gnt_copy *ops, unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++)
+		ops[i].status = GNTST_general_error;
+	return h->ops->copy(h, ops, n);
+}
+
+int pv_evt_alloc(struct pv_hyper *h, uint16_t domid)
+{
+	h->error[0] = 0;
+	return h->ops->evt_alloc(h, domid);
+}
+
+int pv_evt_bind(struct pv_hyper *h, uint16_t domid, uint32_t port)
+{
+	h->error[0] = 0;
+	return h->ops->evt_bind(h, domid, port);
+}
+
+int pv_evt_unbind(struct pv_hyper *h, uint32_t port)
+{
+	h->error[0] = 0;
+	return h->ops->evt_unbind(h, port);
+}
+
+int pv_evt_notify(struct pv_hyper *h, uint32_t port)
+{
+	return h->ops->evt_notify(h, port);
+}
+
+int pv_evt_fd(struct pv_hyper *h)
+{
+	return h->ops->evt_fd(h);
+}
+
+int pv_evt_pending(struct pv_hyper *h, uint32_t *ports, unsigned max)
+{
+	return h->ops->evt_pending(h, ports, max);
+}
+
+int pv_evt_unmask(struct pv_hyper *h, const uint32_t *ports, unsigned n)
+{
+	return h->ops->evt_unmask(h, ports, n);
+}

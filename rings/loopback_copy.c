@@ -1,0 +1,289 @@
+/* loopback_copy.c - grant copy of a loopback handle: memcpy between mapped files, checked against the granter's table.
+ *
+ * The hub shows each domain's grant table to everyone (hub_wire.h). A copy loads the entry's word; if it is the one for which
+ * we know the page's address already, the copy goes on at once. Only new references go the long way, through the hub if
+ * their file is not mapped here yet. Revoking changes the word, so it works at once.
+ */
+#include "hyper_loopback.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { COPY_FILES_MAX = 4096 }; /* mapped at once in a handle */
+
+/* ---- files and peers ---- */
+
+static void file_drop(struct loopback *lb, struct copy_file *f)
+{
+	uint32_t i;
+
+	/* Grants that still stand would be copied through what we unmap now: forget where they are. */
+	for (i = 0; i < f->n; i++)
+		if (f->gref[i] && f->peer->xlate[f->gref[i]].addr == f->addr + (size_t)i * HUB_PAGE)
+			f->peer->xlate[f->gref[i]].word = 0;
+	munmap(f->addr, (size_t)f->n * HUB_PAGE);
+	idmap_del(&lb->files, f->id);
+	TAILQ_REMOVE(&lb->copy_files, f, age);
+	LIST_REMOVE(f, link);
+	lb->nr_copy_files--;
+	lb->drops++;
+	free(f);
+}
+
+static void peer_drop(struct loopback *lb, struct peer *p)
+{
+	while (!LIST_EMPTY(&p->files))
+		file_drop(lb, LIST_FIRST(&p->files));
+	lb->peers[p->domid] = NULL;
+	LIST_REMOVE(p, link);
+	munmap((void *)p->table, hub_table_bytes(p->n));
+	free(p->xlate);
+	free(p);
+}
+
+void lb_copy_close(struct loopback *lb)
+{
+	while (!LIST_EMPTY(&lb->all_peers))
+		peer_drop(lb, LIST_FIRST(&lb->all_peers));
+	idmap_free(&lb->files);
+	free(lb->peers);
+}
+
+static bool peer_dead(const struct peer *p)
+{
+	return __atomic_load_n(&p->table->dead, __ATOMIC_ACQUIRE); /* pairs with the store in hub_dom_free */
+}
+
+static void drop_dead_peers(struct loopback *lb)
+{
+	struct peer *p, *next;
+
+	for (p = LIST_FIRST(&lb->all_peers); p; p = next) {
+		next = LIST_NEXT(p, link);
+		if (peer_dead(p))
+			peer_drop(lb, p);
+	}
+}
+
+/* Files whose grants were ended (all of a file's end at once) keep memory of their owner: unmap them. */
+static void drop_revoked(struct loopback *lb, struct peer *p)
+{
+	struct copy_file *f, *next;
+	uint32_t i;
+
+	for (f = LIST_FIRST(&p->files); f; f = next) {
+		next = LIST_NEXT(f, link);
+		for (i = 0; i < f->n && !f->gref[i];)
+			i++;
+		if (i < f->n && p->xlate[f->gref[i]].word != __atomic_load_n(&p->table->entries[f->gref[i]].word, __ATOMIC_RELAXED))
+			file_drop(lb, f);
+	}
+}
+
+static struct peer *peer_new(struct loopback *lb, uint16_t domid)
+{
+	struct peer *p;
+	void *table = MAP_FAILED;
+	int fd;
+
+	if (lb_call(lb, &(struct hub_req){ .op = HUB_TABLE, .domid = domid }, NULL, 0, 1))
+		return NULL;
+	fd = lb->fds[0];
+	p = calloc(1, sizeof(*p));
+	if (p) {
+		p->domid = domid;
+		p->n = lb->rsp.n;
+		p->xlate = calloc(p->n, sizeof(*p->xlate));
+		if (p->xlate && !lb_check_seals(lb, fd, NULL))
+			table = mmap(NULL, hub_table_bytes(p->n), PROT_READ, MAP_SHARED, fd, 0);
+	}
+	close(fd);
+	if (table == MAP_FAILED) {
+		if (p)
+			free(p->xlate);
+		free(p);
+		return NULL;
+	}
+	p->table = table;
+	LIST_INSERT_HEAD(&lb->all_peers, p, link);
+	lb->peers[domid] = p;
+	return p;
+}
+
+static struct peer *peer_get(struct loopback *lb, uint16_t domid)
+{
+	if (domid >= HUB_DOMIDS)
+		return NULL;
+	if (!lb->peers)
+		lb->peers = calloc(HUB_DOMIDS, sizeof(struct peer *));
+	if (!lb->peers)
+		return NULL;
+	if (lb->peers[domid] && !peer_dead(lb->peers[domid]))
+		return lb->peers[domid];
+	drop_dead_peers(lb);
+	return peer_new(lb, domid);
+}
+
+static void *map_whole(struct loopback *lb, int fd, uint32_t n, bool writable)
+{
+	void *p;
+
+	for (;;) {
+		p = mmap(NULL, (size_t)n * HUB_PAGE, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
+		if (p != MAP_FAILED || TAILQ_EMPTY(&lb->copy_files))
+			return p;
+		file_drop(lb, TAILQ_FIRST(&lb->copy_files)); /* out of mappings: an old one makes room */
+	}
+}
+
+/* Have the whole file behind a reference mapped. */
+static struct copy_file *file_get(struct loopback *lb, struct peer *p, uint32_t gref, uint64_t id)
+{
+	struct copy_file *f = idmap_get(&lb->files, id);
+	bool writable;
+	void *addr = MAP_FAILED;
+	int fd;
+
+	if (f)
+		return f;
+	drop_revoked(lb, p);
+	if (lb_call(lb, &(struct hub_req){ .op = HUB_FILE, .domid = p->domid, .gref = gref }, NULL, 0, 1))
+		return NULL;
+	fd = lb->fds[0];
+	if (lb->nr_copy_files >= COPY_FILES_MAX)
+		file_drop(lb, TAILQ_FIRST(&lb->copy_files));
+	f = idmap_reserve(&lb->files, 1) ? NULL : calloc(1, sizeof(*f) + lb->rsp.n * sizeof(f->gref[0]));
+	if (f && lb->rsp.id == id && !lb_check_seals(lb, fd, &writable))
+		addr = map_whole(lb, fd, lb->rsp.n, writable);
+	close(fd);
+	if (addr == MAP_FAILED) {
+		free(f);
+		return NULL;
+	}
+	f->peer = p;
+	f->id = id;
+	f->n = lb->rsp.n;
+	f->addr = addr;
+	f->writable = writable;
+	idmap_put(&lb->files, id, f);
+	TAILQ_INSERT_TAIL(&lb->copy_files, f, age);
+	LIST_INSERT_HEAD(&p->files, f, link);
+	lb->nr_copy_files++;
+	return f;
+}
+
+/* ---- one end of a copy ---- */
+
+/* The long way: a reference of which we do not know the page. On success peers[domid]->xlate does. */
+static int translate_miss(struct loopback *lb, const struct pv_gnt_end *end, bool write)
+{
+	struct peer *p = peer_get(lb, end->domid);
+	const struct hub_entry *e;
+	struct copy_file *f;
+	uint64_t word, where;
+
+	if (!p)
+		return GNTST_bad_domain;
+	if (end->gref >= p->n)
+		return GNTST_bad_gntref;
+	e = &p->table->entries[end->gref];
+	word = __atomic_load_n(&e->word, __ATOMIC_ACQUIRE); /* pairs with the store in hub_file_publish */
+	if (!(word & HUB_WORD_VALID) || hub_word_domid(word) != lb->h.domid)
+		return GNTST_bad_gntref;
+	if (write && !(word & HUB_WORD_WRITABLE))
+		return GNTST_permission_denied;
+	where = __atomic_load_n(&e->where, __ATOMIC_RELAXED);
+	f = file_get(lb, p, end->gref, where >> 16);
+	if (!f || (where & 0xffff) >= f->n)
+		return GNTST_general_error;
+	if (__atomic_load_n(&e->word, __ATOMIC_SEQ_CST) != word)
+		return GNTST_bad_gntref; /* revoked while we looked */
+	f->gref[where & 0xffff] = end->gref;
+	p->xlate[end->gref] = (struct xlate){ word, f->addr + (where & 0xffff) * HUB_PAGE };
+	return GNTST_okay;
+}
+
+/* While faults are injected, the hub says of each copy whether it may pass. */
+static int ask_injection(struct loopback *lb, uint16_t domid)
+{
+	if (lb_call(lb, &(struct hub_req){ .op = HUB_COPY, .domid = domid }, NULL, 0, 0))
+		return GNTST_general_error;
+	return (int32_t)lb->rsp.n;
+}
+
+static inline uint8_t *translate_hit(const struct loopback *lb, const struct pv_gnt_end *end, bool write)
+{
+	const struct peer *p = lb->peers && end->domid < HUB_DOMIDS ? lb->peers[end->domid] : NULL;
+	const uint64_t need = HUB_WORD_VALID | (write ? HUB_WORD_WRITABLE : 0);
+	uint64_t word;
+
+	if (!p || end->gref >= p->n)
+		return NULL;
+	/* Relaxed: it protects no data, only says whether the address that we know is still the right one. */
+	word = __atomic_load_n(&p->table->entries[end->gref].word, __ATOMIC_RELAXED);
+	return p->xlate[end->gref].word == word && (word & need) == need ? p->xlate[end->gref].addr : NULL;
+}
+
+/* Returns the address, or NULL and *status. */
+static inline uint8_t *translate(struct loopback *lb, const struct pv_gnt_end *end, uint32_t len, bool write, int16_t *status)
+{
+	uint8_t *addr;
+	int err;
+
+	if (end->local)
+		return end->local;
+	if (end->offset + len > HUB_PAGE) {
+		*status = GNTST_bad_copy_arg;
+		return NULL;
+	}
+	addr = translate_hit(lb, end, write);
+	if (__builtin_expect(!addr, 0)) {
+		err = translate_miss(lb, end, write);
+		if (err) {
+			*status = err;
+			return NULL;
+		}
+		addr = lb->peers[end->domid]->xlate[end->gref].addr;
+	}
+	if (__builtin_expect(__atomic_load_n(&lb->peers[end->domid]->table->inject, __ATOMIC_RELAXED), 0)) {
+		err = ask_injection(lb, end->domid);
+		if (err) {
+			*status = err;
+			return NULL;
+		}
+	}
+	return addr + end->offset;
+}
+
+/* Finding the second page can unmap the file of the first one (revoked, or too many files): then look both up again. */
+static bool resolve(struct loopback *lb, struct pv_gnt_copy *op, uint8_t **from, uint8_t **to)
+{
+	unsigned tries;
+	uint32_t drops;
+
+	for (tries = 0; tries < 3; tries++) {
+		drops = lb->drops;
+		*from = translate(lb, &op->from, op->len, false, &op->status);
+		*to = *from ? translate(lb, &op->to, op->len, true, &op->status) : NULL;
+		if (!*to || __builtin_expect(drops == lb->drops, 1))
+			return *to;
+	}
+	return false; /* the preset status stands */
+}
+
+int lb_copy(struct pv_hyper *h, struct pv_gnt_copy *ops, unsigned n)
+{
+	struct loopback *lb = (struct loopback *)h;
+	uint8_t *from, *to;
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		if (!resolve(lb, &ops[i], &from, &to))
+			continue;
+		memcpy(to, from, ops[i].len);
+		ops[i].status = GNTST_okay;
+	}
+	return 0;
+}
