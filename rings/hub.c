@@ -270,11 +270,28 @@ void pv_hub_stop(struct pv_hub *hub)
 		errno = saved; /* EAGAIN: told already. A signal handler leaves errno alone. */
 }
 
-/* Bind and listen; a socket file that nobody serves is replaced. */
+/* A socket that nobody serves: left behind by a hub that was killed. */
+static bool stale(const char *path, const struct sockaddr_un *sa)
+{
+	struct stat st;
+	bool dead;
+	int fd;
+
+	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
+		return false;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return false;
+	dead = connect(fd, (const void *)sa, sizeof(*sa)) && errno == ECONNREFUSED;
+	close(fd);
+	return dead;
+}
+
+/* Bind and listen; a stale socket is replaced. */
 static int listen_at(const char *path)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int fd, probe, err = 0;
+	int fd, err = 0;
 
 	if (strlen(path) >= sizeof(sa.sun_path))
 		return -ENAMETOOLONG;
@@ -285,12 +302,8 @@ static int listen_at(const char *path)
 	fchmod(fd, 0600); /* of a socket not bound yet: the mode that its file gets, whatever the umask */
 	if (bind(fd, (void *)&sa, sizeof(sa))) {
 		err = -errno;
-		probe = err == -EADDRINUSE ? socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
-		if (probe >= 0) {
-			if (connect(probe, (void *)&sa, sizeof(sa)) && errno == ECONNREFUSED && !unlink(path))
-				err = bind(fd, (void *)&sa, sizeof(sa)) ? -errno : 0;
-			close(probe);
-		}
+		if (err == -EADDRINUSE && stale(path, &sa) && !unlink(path))
+			err = bind(fd, (void *)&sa, sizeof(sa)) ? -errno : 0;
 	}
 	if (!err && listen(fd, 128)) {
 		err = -errno;
