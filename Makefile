@@ -15,7 +15,7 @@ BENCH_DEPS := dpdk-dev fio xen-utils-4.17 libxenstore4 xenstore-utils
 B ?= build
 SAN ?=
 CC ?= gcc
-WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-missing-field-initializers -Werror
 CFLAGS ?= -O2 -g
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fPIC -fno-strict-aliasing -D_GNU_SOURCE -DPVIO_VERSION='"$(VERSION)"' -I$(B)/include -MMD -MP $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
 ALL_LDFLAGS = $(LDFLAGS) -pthread $(if $(SAN),-fsanitize=$(SAN))
@@ -25,8 +25,10 @@ DPDK_C = $(call pc,--cflags,libdpdk)
 DPDK_L = $(call pc,--libs,libdpdk)
 
 # ---- what is built from what
-RPC_SRC := rings/rpc.c rings/backend.c rings/worker.c
-LIBPVIO_SRC := $(filter-out $(RPC_SRC) rings/pvio-hub.c,$(wildcard rings/*.c))
+# what pvio's own programs share and nobody else sees
+INTERNAL := rpc backend worker options log
+INTERNAL_SRC := $(INTERNAL:%=rings/%.c)
+LIBPVIO_SRC := $(filter-out $(INTERNAL_SRC) rings/pvio-hub.c,$(wildcard rings/*.c))
 LIBFRONT_SRC := $(filter-out frontends/pvio-%.c,$(wildcard frontends/*.c))
 FRONT_PROGS := $(patsubst frontends/%.c,$(B)/%,$(wildcard frontends/pvio-*.c))
 PVIO_SRC := $(wildcard dom0-tools/pvio.c dom0-tools/cmd_*.c)
@@ -35,7 +37,7 @@ PVIOD_SRC := $(filter-out $(PVIO_SRC) $(LIBTOOL_SRC),$(wildcard dom0-tools/*.c))
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 lib_of = $(call obj,$(filter-out %/main.c,$(1))) # a program less its main(): for the tests
 
-LIBS := $(B)/libpvio.a $(B)/libpvrpc.a $(B)/libpvfront.a $(B)/libpvtool.a
+LIBS := $(B)/libpvio.a $(B)/libpvinternal.a $(B)/libpvfront.a $(B)/libpvtool.a
 PROGS := $(B)/pvio-hub $(B)/pviod $(B)/pvio $(B)/pvio-blkback $(B)/pvio-netback $(FRONT_PROGS)
 PERF := $(patsubst perf/%.c,$(B)/perf/%,$(wildcard perf/*.c))
 MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard */*.1.scd */*.8.scd)))
@@ -44,13 +46,14 @@ vpath %.scd rings blkback netback frontends sriov dom0-tools perf
 .PHONY: all
 all: $(B)/libpvio.so $(LIBS) $(PROGS) $(MAN)
 
-$(B)/include/pvio: ; @mkdir -p $@ && ln -sf $(CURDIR)/rings/*.h $(CURDIR)/frontends/*.h $@/
-$(B)/obj/%.o: %.c | $(B)/include/pvio ; @mkdir -p $(@D) && echo "  CC $<" && $(CC) $(ALL_CFLAGS) $(X_CFLAGS) -c $< -o $@
+# <pvio/x.h> in the tree is what it is when installed
+$(B)/include/.linked: $(wildcard rings/*.h frontends/*.h) ; @mkdir -p $(@D)/pvio && ln -sf $(CURDIR)/rings/*.h $(CURDIR)/frontends/*.h $(@D)/pvio/ && touch $@
+$(B)/obj/%.o: %.c | $(B)/include/.linked ; @mkdir -p $(@D) && echo "  CC $<" && $(CC) $(ALL_CFLAGS) $(X_CFLAGS) -c $< -o $@
 $(B)/obj/netback/%.o: X_CFLAGS = $(DPDK_C)
 $(B)/obj/tests/%.o: X_CFLAGS = -I. $(if $(findstring netback,$<),$(DPDK_C))
 
 $(B)/libpvio.a: $(call obj,$(LIBPVIO_SRC))
-$(B)/libpvrpc.a: $(call obj,$(RPC_SRC))
+$(B)/libpvinternal.a: $(call obj,$(INTERNAL_SRC))
 $(B)/libpvfront.a: $(call obj,$(LIBFRONT_SRC))
 $(B)/libpvtool.a: $(call obj,$(LIBTOOL_SRC))
 $(B)/libblkback.a: $(call lib_of,$(wildcard blkback/*.c))
@@ -61,16 +64,16 @@ $(B)/libpvio.so: $(call obj,$(LIBPVIO_SRC)) rings/libpvio.map
 	@$(CC) -shared $(filter %.o,$^) -Wl,-soname,libpvio.so.$(SOVERSION) -Wl,--version-script=rings/libpvio.map $(ALL_LDFLAGS) -o $@
 
 link = @mkdir -p $(@D) && echo "  LD $@" && $(CC) $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(X_LIBS) -o $@
-$(B)/pvio-hub: $(call obj,rings/pvio-hub.c) $(B)/libpvio.a ; $(link)
-$(B)/pviod: $(call obj,$(PVIOD_SRC)) $(B)/libpvrpc.a $(B)/libpvio.a ; $(link)
+$(B)/pvio-hub: $(call obj,rings/pvio-hub.c) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
+$(B)/pviod: $(call obj,$(PVIOD_SRC)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pviod: X_LIBS = $(JSON_L) -luv
-$(B)/pvio: $(call obj,$(PVIO_SRC)) $(B)/libpvtool.a $(B)/libpvrpc.a $(B)/libpvio.a ; $(link)
+$(B)/pvio: $(call obj,$(PVIO_SRC)) $(B)/libpvtool.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pvio: X_LIBS = $(JSON_L)
-$(B)/pvio-blkback: $(call obj,$(wildcard blkback/*.c)) $(B)/libpvrpc.a $(B)/libpvio.a ; $(link)
+$(B)/pvio-blkback: $(call obj,$(wildcard blkback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pvio-blkback: X_LIBS = $(JSON_L) -luring
-$(B)/pvio-netback: $(call obj,$(wildcard netback/*.c)) $(B)/libpvrpc.a $(B)/libpvio.a ; $(link)
+$(B)/pvio-netback: $(call obj,$(wildcard netback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pvio-netback: X_LIBS = $(JSON_L) $(DPDK_L)
-$(FRONT_PROGS): $(B)/pvio-%: $(B)/obj/frontends/pvio-%.o $(B)/libpvfront.a $(B)/libpvio.a ; $(link)
+$(FRONT_PROGS): $(B)/pvio-%: $(B)/obj/frontends/pvio-%.o $(B)/libpvfront.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(PERF): $(B)/perf/%: $(B)/obj/perf/%.o $(LIBS) ; $(link)
 $(PERF): X_LIBS = $(JSON_L) -luring
 $(B)/man/%: %.scd ; @mkdir -p $(@D) && scdoc < $< > $@
