@@ -1,0 +1,303 @@
+/* backends.c - the registered backends, and the calls that devices make to them.
+ *
+ * A backend is believed in its answers to our calls, and when it says that a device of its own broke. A call is remembered
+ * with the number that the device waits for, so that an answer which comes after the device went another way, or away, finds
+ * nobody. Calls to one backend are worked off by it in order; several may be under way, for different devices.
+ */
+#include "pviod.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct limit backend_calls = { .burst = 4096, .rate = 256 }; /* all of its devices may break at once */
+
+/* Owner: its backend's list, until it is answered. */
+struct call {
+	struct backend *backend;
+	uint64_t device, number; /* serials; number 0: nobody waits */
+	enum dev_event ok, failed;
+	void (*query)(void *arg, struct json_object *result); /* not NULL: of backend_query, and the above does not count */
+	void *arg;
+	struct call *prev, *next;
+};
+
+static struct call *call_new(struct backend *b)
+{
+	struct call *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->backend = b;
+	DL_APPEND(b->pending, c);
+	return c;
+}
+
+static void call_free(struct call *c)
+{
+	DL_DELETE(c->backend->pending, c);
+	free(c);
+}
+
+/* ---- asking ---- */
+
+/* What a backend answered to prepare becomes the device's offer. */
+static int take_offer(struct device *dev, struct json_object *result)
+{
+	char why[WHY_LEN];
+	int rc = pv_offer_from_json(result, dev->id.type, &dev->offer, why, sizeof(why));
+
+	if (rc < 0)
+		device_fail(dev, rc, "backend %s made an offer that makes no sense: %s", dev->backend_name, why);
+	return rc;
+}
+
+static void answered_device(struct call *c, struct device *dev, int code, const char *message, struct json_object *result)
+{
+	enum dev_event ev = code ? c->failed : c->ok;
+
+	dev->call = 0;
+	if (code && c->ok == c->failed)
+		log_about(&c->backend->log, pviod_now(dev->d), "%s: backend %s: %s", device_label(dev), dev->backend_name, message);
+	else if (code)
+		device_fail(dev, code < -4095 ? -EINVAL : code, "%s", message);
+	else if (ev == EV_PREPARED && take_offer(dev, result) < 0)
+		ev = c->failed;
+	device_post(dev, ev);
+}
+
+static void answered(void *arg, int code, const char *message, struct json_object *result)
+{
+	struct call *c = arg;
+	struct backend *b = c->backend;
+	struct device *dev = NULL;
+	char late[WHY_LEN];
+
+	if (code == -ETIMEDOUT) {
+		b->late++;
+		snprintf(late, sizeof(late), "backend %s does not answer (waited %d ms); see its log", b->name, b->d->opt.backend_ms);
+		message = late;
+	}
+	if (c->query) {
+		c->query(c->arg, code ? NULL : result);
+	} else if (c->number && code != -ECONNRESET) { /* then it is lost, and its devices are told so */
+		HASH_FIND(hh_serial, b->d->by_serial, &c->device, sizeof(c->device), dev);
+		if (dev && dev->call == c->number)
+			answered_device(c, dev, code, message, result);
+	}
+	call_free(c);
+}
+
+static struct json_object *params_of(struct device *dev, const char *method)
+{
+	struct json_object *o;
+
+	if (strcmp(method, "connect") == 0) {
+		struct pv_connect c = { .id = dev->id, .config = dev->config, .choice = dev->choice };
+
+		return pv_connect_to_json(&c);
+	}
+	o = pv_device_id_to_json(&dev->id);
+	if (strcmp(method, "prepare") == 0)
+		json_object_object_add(o, "config", json_object_get(dev->config));
+	return o;
+}
+
+static int ask(struct device *dev, const char *method, struct call *c)
+{
+	int rc;
+
+	if (!c)
+		return -ENOMEM;
+	dev->backend->asked++;
+	rc = pv_rpc_call(dev->backend->conn->rpc, method, params_of(dev, method), dev->d->opt.backend_ms, answered, c);
+	if (rc < 0)
+		call_free(c);
+	return rc;
+}
+
+void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum dev_event failed)
+{
+	struct call *c = dev->backend ? call_new(dev->backend) : NULL;
+	int rc;
+
+	dev->call = 0;
+	if (c) {
+		c->device = dev->serial;
+		c->ok = ok;
+		c->failed = failed;
+		c->number = failed == EV_NONE ? 0 : ++dev->d->serial;
+		dev->call = c->number;
+	}
+	rc = dev->backend ? ask(dev, method, c) : -EOWNERDEAD;
+	if (rc == 0 || failed == EV_NONE)
+		return;
+	dev->call = 0;
+	if (ok != failed)
+		device_fail(dev, rc, rc == -EBUSY ? "backend %s has too many calls to answer; try again" :
+			    "backend %s cannot be asked; is it running?", dev->backend_name);
+	device_post(dev, failed);
+}
+
+int backend_query(struct device *dev, const char *method, void (*done)(void *arg, struct json_object *result), void *arg)
+{
+	struct call *c = dev->backend ? call_new(dev->backend) : NULL;
+
+	if (c) {
+		c->query = done;
+		c->arg = arg;
+	}
+	return dev->backend ? ask(dev, method, c) : -EOWNERDEAD;
+}
+
+/* ---- coming and going ---- */
+
+struct backend *backend_find(struct pviod *d, enum pv_noxs_type type, const char *name)
+{
+	struct backend *b;
+
+	DL_FOREACH(d->backends, b)
+		if (b->type == type && (!name || strcmp(b->name, name) == 0))
+			return b;
+	return NULL;
+}
+
+/* Take over the devices that a backend of this kind and name left. */
+static void adopt(struct backend *b)
+{
+	struct device *dev, *next;
+
+	HASH_ITER(hh_serial, b->d->by_serial, dev, next) {
+		if (dev->backend || dev->id.type != b->type || strcmp(dev->backend_name, b->name))
+			continue;
+		dev->backend = b;
+		b->ndevices++;
+		device_post(dev, EV_BACK);
+	}
+	if (b->ndevices)
+		log_line("backend %s (pid %d) is back for %u devices: they are offered anew", b->name, b->pid, (unsigned)b->ndevices);
+}
+
+static const char *text(struct json_object *params, const char *key)
+{
+	struct json_object *v = NULL;
+
+	json_object_object_get_ex(params, key, &v);
+	return json_object_get_type(v) == json_type_string ? json_object_get_string(v) : "";
+}
+
+static int number(struct json_object *params, const char *key)
+{
+	struct json_object *v = NULL;
+
+	json_object_object_get_ex(params, key, &v);
+	return json_object_get_type(v) == json_type_int ? json_object_get_int(v) : 0;
+}
+
+static void enlist(struct conn *c, uint64_t id, struct json_object *params)
+{
+	enum pv_noxs_type type = pv_type_of(text(params, "kind"));
+	const char *name = text(params, "name");
+	int domid = number(params, "domid");
+	struct backend *b;
+
+	if (type != PV_NOXS_VIF && type != PV_NOXS_VBD)
+		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: kind must be vif or vbd");
+	else if (!guest_name_ok(name))
+		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: name must be letters, digits, '.', '_' and '-', and no number");
+	else if (domid < 0 || domid >= 0x7ff0)
+		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: domid is not one");
+	else if (c->backend)
+		pv_rpc_fail(c->rpc, id, -EEXIST, "this connection is registered as %s", c->backend->name);
+	else if ((b = backend_find(c->d, type, name)))
+		pv_rpc_fail(c->rpc, id, -EEXIST, "a backend %s serves already (pid %d); end it first, or give this one another name", name, b->pid);
+	else if (!(b = calloc(1, sizeof(*b))))
+		pv_rpc_fail(c->rpc, id, -ENOMEM, "out of memory");
+	else {
+		b->d = c->d;
+		b->conn = c;
+		b->type = type;
+		b->domid = domid;
+		b->pid = number(params, "pid");
+		snprintf(b->name, sizeof(b->name), "%s", name);
+		snprintf(b->version, sizeof(b->version), "%s", text(params, "version"));
+		c->backend = b;
+		DL_APPEND(c->d->backends, b);
+		pv_rpc_reply(c->rpc, id, NULL);
+		adopt(b);
+	}
+}
+
+void backend_lost(struct backend *b)
+{
+	struct pviod *d = b->d;
+	struct device *dev, *next;
+	struct call *c, *after;
+
+	HASH_ITER(hh_serial, d->by_serial, dev, next) {
+		if (dev->backend != b)
+			continue;
+		dev->backend = NULL;
+		device_post(dev, EV_LOST);
+	}
+	if (!d->ending)
+		log_line("backend %s (pid %d) is gone; %u devices have none until it is started again", b->name, b->pid, (unsigned)b->ndevices);
+	DL_FOREACH_SAFE(b->pending, c, after) {
+		if (c->query)
+			c->query(c->arg, NULL);
+		call_free(c);
+	}
+	DL_DELETE(d->backends, b);
+	free(b);
+}
+
+/* ---- what a backend tells ---- */
+
+static void broken(struct backend *b, uint64_t id, struct json_object *params)
+{
+	struct pv_device_id dev_id;
+	struct device *dev, *next;
+	enum dev_state then;
+	char why[WHY_LEN];
+	int error;
+
+	if (pv_device_id_from_json(params, &dev_id, why, sizeof(why)) < 0) {
+		pv_rpc_fail(b->conn->rpc, id, PV_RPC_BAD_PARAMS, "broken: %s", why);
+		return;
+	}
+	HASH_ITER(hh_serial, b->d->by_serial, dev, next)
+		if (dev->backend == b && dev->id.guest == dev_id.guest && dev->id.type == dev_id.type && dev->id.devid == dev_id.devid)
+			break;
+	if (!dev) {
+		log_about(&b->log, pviod_now(b->d), "backend %s speaks for a device that it does not serve (%s %u of domain %u): ignored",
+			  b->name, pv_type_name(dev_id.type), dev_id.devid, dev_id.guest);
+		pv_rpc_fail(b->conn->rpc, id, -EPERM, "not a device of backend %s", b->name);
+		return;
+	}
+	error = number(params, "error");
+	if (device_rule(dev->state, EV_BROKEN, &then)) {
+		device_fail(dev, error < 0 && error >= -4095 ? error : -EIO, "%s%s; detach and attach it to serve it again",
+			    error == -EPROTO ? "the guest misbehaved: " : "", text(params, "why"));
+		device_post(dev, EV_BROKEN);
+	}
+	pv_rpc_reply(b->conn->rpc, id, NULL);
+}
+
+bool backend_called(struct conn *c, uint64_t id, const char *method, struct json_object *params)
+{
+	struct backend *b = c->backend;
+
+	if (b && !bucket_take(&b->calls, &backend_calls, pviod_now(c->d))) {
+		log_line("backend %s is cut off: it floods us with calls", b->name);
+		conn_cut(c);
+		return true;
+	}
+	if (strcmp(method, "register") == 0)
+		enlist(c, id, params);
+	else if (!b)
+		return false;
+	else if (strcmp(method, "broken") == 0)
+		broken(b, id, params);
+	else
+		pv_rpc_fail(c->rpc, id, PV_RPC_NO_METHOD, "%s: a backend may call register and broken", method);
+	return true;
+}

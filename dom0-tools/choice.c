@@ -1,0 +1,42 @@
+/* choice.c - what a guest's half of a control page asks for. Pure: works on the one snapshot that was taken. */
+#include "pviod.h"
+
+/* Was this written as an answer to generation `generation`? What is older is left over from an earlier connection, device or
+ * process: no answer yet. */
+static bool is_stale(const struct pv_noxs_choice *c, uint32_t generation)
+{
+	return c->state == XenbusStateUnknown || (int32_t)(c->generation - generation) < 0;
+}
+
+enum dev_event choice_event(const struct pv_noxs_choice *c, const struct pv_noxs_offer *offer, const char **why)
+{
+	*why = NULL;
+	if (is_stale(c, offer->generation))
+		return EV_NONE;
+	if (c->generation != offer->generation) {
+		*why = "its choice is for a generation that was not offered yet";
+		return EV_MISDEED;
+	}
+	if (!c->alive)
+		return EV_DIED;
+	switch (c->state) {
+	case XenbusStateInitialising:
+		return EV_ANEW;
+	case XenbusStateInitialised:
+		return pv_noxs_choice_check(c, offer, why) < 0 ? EV_MISDEED : EV_CHOICE;
+	case XenbusStateConnected: /* the frontend follows the backend: nothing is left to do */
+		return EV_NONE;
+	case XenbusStateClosing:
+		return EV_CLOSING;
+	case XenbusStateClosed:
+		return EV_CLOSED;
+	default:
+		*why = "its state is not one that a frontend has";
+		return EV_MISDEED;
+	}
+}
+
+bool choice_present(const struct pv_noxs_choice *c, uint32_t generation)
+{
+	return c->generation == generation && c->alive && c->state >= XenbusStateInitialising && c->state <= XenbusStateClosing;
+}

@@ -1,0 +1,97 @@
+/* cmd_device.c - pvio attach and detach. */
+#include "pvio.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* key=value into config. path= is made absolute here: pviod and the backend know nothing of our working directory. */
+static int add_config(struct pvio *p, struct json_object *config, const char *arg)
+{
+	const char *eq = strchr(arg, '='), *value = eq + 1;
+	char key[64], cwd[PATH_MAX], path[2 * PATH_MAX];
+
+	if (eq == arg || (size_t)(eq - arg) >= sizeof(key))
+		return say_usage(p, "%s is not key=value", arg);
+	snprintf(key, sizeof(key), "%.*s", (int)(eq - arg), arg);
+	if (strcmp(key, "path") == 0 && *value && *value != '/' && getcwd(cwd, sizeof(cwd))) {
+		snprintf(path, sizeof(path), "%s/%s", cwd, value);
+		value = path;
+	}
+	json_object_object_add(config, key, json_object_new_string(value));
+	return 0;
+}
+
+/* GUEST TYPE [NAME] [KEY=VALUE...] */
+static int attach_params(struct pvio *p, struct json_object *params)
+{
+	struct json_object *config = json_object_new_object();
+	int rc = 0;
+
+	json_object_object_add(params, "guest", json_object_new_string(p->args[0]));
+	json_object_object_add(params, "type", json_object_new_string(p->args[1]));
+	json_object_object_add(params, "config", config);
+	for (int i = 2; i < p->nargs && rc == 0; i++) {
+		if (strchr(p->args[i], '='))
+			rc = add_config(p, config, p->args[i]);
+		else if (i == 2)
+			json_object_object_add(params, "name", json_object_new_string(p->args[i]));
+		else
+			rc = say_usage(p, "%s is not key=value", p->args[i]);
+	}
+	if (opt_value(p, "--backend"))
+		json_object_object_add(params, "backend", json_object_new_string(opt_value(p, "--backend")));
+	return rc;
+}
+
+static void print_attached(struct json_object *d)
+{
+	printf("%s %s %s: ", text_of(d, "guest"), text_of(d, "type"), text_of(d, "name"));
+	if (*text_of(d, "connect_us"))
+		printf("%s; announced in %s us, connected in %s us\n", text_of(d, "state"), text_of(d, "offer_us"), text_of(d, "connect_us"));
+	else
+		printf("%s; announced in %s us\n", text_of(d, "state"), text_of(d, "offer_us"));
+}
+
+int cmd_attach(struct pvio *p)
+{
+	struct json_object *params = json_object_new_object(), *d = NULL;
+	double wait = opt_value(p, "--wait") ? opt_seconds(p, "--wait", 10) : 0;
+	int rc = wait < 0 ? EXIT_USAGE : attach_params(p, params);
+
+	if (rc) {
+		json_object_put(params);
+		return rc;
+	}
+	if (wait > 0)
+		json_object_object_add(params, "wait_ms", json_object_new_int64(wait * 1000));
+	d = ask(p, "attach", params, wait * 1000 + 30000, &rc);
+	if (!d)
+		return rc;
+	if (p->json)
+		return print_json(d);
+	print_attached(d);
+	json_object_put(d);
+	return EXIT_DONE;
+}
+
+int cmd_detach(struct pvio *p)
+{
+	struct json_object *params = json_object_new_object(), *o;
+	double seconds = opt_seconds(p, "--timeout", 5);
+	char device[PATH_MAX];
+	int rc = EXIT_USAGE;
+
+	if (seconds < 0) {
+		json_object_put(params);
+		return rc;
+	}
+	snprintf(device, sizeof(device), "%s%s%s", p->args[1], p->nargs > 2 ? "/" : "", p->nargs > 2 ? p->args[2] : "");
+	json_object_object_add(params, "guest", json_object_new_string(p->args[0]));
+	json_object_object_add(params, "device", json_object_new_string(device));
+	json_object_object_add(params, "force", json_object_new_boolean(opt_value(p, "--force") != NULL));
+	json_object_object_add(params, "timeout_ms", json_object_new_int64(seconds * 1000));
+	o = ask(p, "detach", params, seconds * 1000 + 30000, &rc);
+	json_object_put(o);
+	return o ? EXIT_DONE : rc;
+}

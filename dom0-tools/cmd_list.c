@@ -1,0 +1,125 @@
+/* cmd_list.c - pvio list, stats, inspect, backend list, version. */
+#include "pvio.h"
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+
+/* "broken: why" in full; other states with the last error behind them, if there is one. */
+static void state_text(struct json_object *d, char *buf, size_t len)
+{
+	const char *error = text_of(d, "error");
+
+	snprintf(buf, len, "%s%s%s", text_of(d, "state"), *error ? ": " : "", error);
+}
+
+/* What one knows a device by: path of a disk, address of an interface. */
+static void detail_text(struct json_object *d, char *buf, size_t len)
+{
+	struct json_object *config = NULL;
+
+	json_object_object_get_ex(d, "config", &config);
+	snprintf(buf, len, "%s", text_of(config, strcmp(text_of(d, "type"), "vif") ? "path" : "mac"));
+}
+
+int cmd_list(struct pvio *p)
+{
+	static const struct column columns[] = {
+		{ "GUEST", "guest", false, NULL }, { "TYPE", "type", false, NULL }, { "NAME", "name", false, NULL },
+		{ "BACKEND", "backend", false, NULL }, { "QUEUES", "queues", true, NULL }, { "OFFER us", "offer_us", true, NULL },
+		{ "CONNECT us", "connect_us", true, NULL }, { "PATH or MAC", NULL, false, detail_text }, { "STATE", NULL, false, state_text },
+	};
+	struct json_object *devices;
+	int rc;
+
+	devices = ask_devices(p, "list", p->nargs ? p->args[0] : NULL, NULL, &rc);
+	if (!devices)
+		return rc;
+	if (p->json)
+		return print_json(devices);
+	print_table(devices, columns, sizeof(columns) / sizeof(columns[0]), "no devices; pvio attach GUEST vif|vbd gives a guest one");
+	json_object_put(devices);
+	return EXIT_DONE;
+}
+
+/* stats, inspect: a heading a device, then what is known. */
+static int show_each(struct pvio *p, const char *method)
+{
+	struct json_object *devices;
+	int rc;
+
+	devices = ask_devices(p, method, p->nargs > 0 ? p->args[0] : NULL, p->nargs > 1 ? p->args[1] : NULL, &rc);
+	if (!devices)
+		return rc;
+	if (p->json)
+		return print_json(devices);
+	if (json_object_array_length(devices) == 0)
+		puts("no devices");
+	for (size_t i = 0; i < json_object_array_length(devices); i++) {
+		struct json_object *d = json_object_array_get_idx(devices, i), *part = NULL;
+
+		printf("%s %s %s (%s)\n", text_of(d, "guest"), text_of(d, "type"), text_of(d, "name"), text_of(d, "state"));
+		if (json_object_object_get_ex(d, "pviod", &part) && part)
+			print_tree(part, 2);
+		if (json_object_object_get_ex(d, method, &part) && part)
+			print_tree(part, 2);
+		else
+			puts("  its backend says nothing about it");
+	}
+	json_object_put(devices);
+	return EXIT_DONE;
+}
+
+int cmd_stats(struct pvio *p)
+{
+	return show_each(p, "stats");
+}
+
+int cmd_inspect(struct pvio *p)
+{
+	return show_each(p, "inspect");
+}
+
+int cmd_backend_list(struct pvio *p)
+{
+	static const struct column columns[] = {
+		{ "BACKEND", "name", false, NULL }, { "TYPE", "type", false, NULL }, { "PID", "pid", true, NULL },
+		{ "DOMID", "domid", true, NULL }, { "DEVICES", "devices", true, NULL }, { "TIMEOUTS", "timeouts", true, NULL },
+		{ "VERSION", "version", false, NULL },
+	};
+	struct json_object *o, *backends = NULL;
+	int rc;
+
+	o = ask(p, "backend.list", json_object_new_object(), 0, &rc);
+	if (!o)
+		return rc;
+	json_object_object_get_ex(o, "backends", &backends);
+	if (p->json)
+		print_json(json_object_get(backends));
+	else
+		print_table(backends, columns, sizeof(columns) / sizeof(columns[0]), "no backends; start pvio-netback or pvio-blkback");
+	json_object_put(o);
+	return EXIT_DONE;
+}
+
+/* Of this command; and of pviod, if it runs. */
+int cmd_version(struct pvio *p)
+{
+	struct json_object *o = json_object_new_object(), *pviod = NULL;
+	char path[PATH_MAX + 16], why[512], *text = NULL;
+
+	snprintf(path, sizeof(path), "%s/pviod.sock", p->dir);
+	if (pv_tool_open(path, &p->tool, why, sizeof(why)) == 0 && pv_tool_call(p->tool, "version", NULL, 0, &text) == 0)
+		pviod = json_tokener_parse(text);
+	free(text);
+	json_object_object_add(o, "pvio", json_object_new_string(PVIO_VERSION));
+	json_object_object_add(o, "pviod", pviod);
+	if (p->json)
+		return print_json(o);
+	printf("pvio %s\n", PVIO_VERSION);
+	if (pviod)
+		printf("pviod %s, pid %s, %s hypervisor\n", text_of(pviod, "version"), text_of(pviod, "pid"), text_of(pviod, "hypervisor"));
+	else
+		printf("pviod does not run (%s)\n", p->dir);
+	json_object_put(o);
+	return EXIT_DONE;
+}

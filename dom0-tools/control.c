@@ -1,0 +1,574 @@
+/* control.c - what pvio and toolstacks ask: one table of methods. Parameters are checked here, before anything is done. */
+#include "pviod.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { WAIT_MS_MAX = 3600 * 1000, GRACE_MS = 1000 };
+
+/* One call: lives on the stack. */
+struct request {
+	struct pviod *d;
+	struct conn *conn;
+	uint64_t id;
+	struct json_object *params;
+	bool answered;
+};
+
+static void __attribute__((format(printf, 3, 4))) refuse(struct request *r, int code, const char *fmt, ...)
+{
+	char why[WHY_LEN];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	pv_rpc_fail(r->conn->rpc, r->id, code, "%s", why);
+	r->answered = true;
+}
+
+static void reply(struct request *r, struct json_object *result)
+{
+	pv_rpc_reply(r->conn->rpc, r->id, result);
+	r->answered = true;
+}
+
+/* ---- parameters ---- */
+
+static struct json_object *param(struct request *r, const char *key, enum json_type type, const char *what)
+{
+	struct json_object *v = NULL;
+
+	json_object_object_get_ex(r->params, key, &v);
+	if (!v || json_object_get_type(v) == type)
+		return v;
+	refuse(r, PV_RPC_BAD_PARAMS, "%s must be %s", key, what);
+	return NULL;
+}
+
+static const char *param_text(struct request *r, const char *key)
+{
+	struct json_object *v = param(r, key, json_type_string, "a string");
+
+	return v ? json_object_get_string(v) : NULL;
+}
+
+static int64_t param_number(struct request *r, const char *key, int64_t none, int64_t max)
+{
+	struct json_object *v = param(r, key, json_type_int, "a number");
+	int64_t n = v ? json_object_get_int64(v) : none;
+
+	if (v && !r->answered && (n < 0 || n > max))
+		refuse(r, PV_RPC_BAD_PARAMS, "%s must be in 0..%lld", key, (long long)max);
+	return n;
+}
+
+static bool param_flag(struct request *r, const char *key)
+{
+	struct json_object *v = param(r, key, json_type_boolean, "true or false");
+
+	return v && json_object_get_boolean(v);
+}
+
+/* The guest that is named; NULL: it was refused, or none is named and that is allowed. */
+static struct guest *param_guest(struct request *r, bool needed)
+{
+	const char *name = param_text(r, "guest");
+	struct guest *g = name ? guest_find(r->d, name) : NULL;
+
+	if (r->answered || g)
+		return g;
+	if (name)
+		refuse(r, -ENOENT, "there is no guest %s; `pvio guest list` shows those that there are", name);
+	else if (needed)
+		refuse(r, PV_RPC_BAD_PARAMS, "guest is missing");
+	return NULL;
+}
+
+static struct device *param_device(struct request *r, struct guest *g, bool needed)
+{
+	const char *name = param_text(r, "device");
+	struct device *dev = name && g ? device_find(g, name) : NULL;
+
+	if (r->answered || dev)
+		return dev;
+	if (name && g)
+		refuse(r, -ENOENT, "guest %s has no device %s; `pvio list %s` shows those that it has", g->name, name, g->name);
+	else if (name || needed)
+		refuse(r, PV_RPC_BAD_PARAMS, name ? "guest is missing" : "device is missing");
+	return NULL;
+}
+
+/* ---- waiting ---- */
+
+static void waiter_free(struct pviod *d, struct waiter *w)
+{
+	struct device *dev;
+
+	HASH_FIND(hh_serial, d->by_serial, &w->device, sizeof(w->device), dev);
+	if (dev)
+		dev->nwaiters--;
+	DL_DELETE(d->waiters, w);
+	d->nwaiters--;
+	free(w);
+}
+
+/* Answer later: when `dev` (or guest g) is what the client waits for, or after ms. */
+static bool wait_for(struct request *r, enum wait_for what, struct device *dev, struct guest *g, unsigned ms)
+{
+	struct waiter *w = r->d->nwaiters < WAITERS_MAX ? calloc(1, sizeof(*w)) : NULL;
+
+	if (!w) {
+		refuse(r, -EBUSY, "too many clients wait for something (%d); try again", WAITERS_MAX);
+		return false;
+	}
+	*w = (struct waiter){ .conn = r->conn->serial, .id = r->id, .what = what, .ms = ms, .due = pviod_now(r->d) + ms };
+	w->domid = g->domid;
+	if (dev) {
+		w->device = dev->serial;
+		dev->nwaiters++;
+		device_look(dev); /* it may be what is waited for already */
+	}
+	DL_APPEND(r->d->waiters, w);
+	r->d->nwaiters++;
+	r->answered = true;
+	return true;
+}
+
+static void answer_error(struct pviod *d, const struct waiter *w, int code, const char *why)
+{
+	struct conn *c = conn_find(d, w->conn);
+
+	if (c)
+		pv_rpc_fail(c->rpc, w->id, code < 0 ? code : -EIO, "%s", why);
+}
+
+static void answer_done(struct pviod *d, const struct waiter *w, struct json_object *result)
+{
+	struct conn *c = conn_find(d, w->conn);
+
+	if (c)
+		pv_rpc_reply(c->rpc, w->id, result);
+	else
+		json_object_put(result);
+}
+
+/* Is a device what w waits for, or can it no longer become that? Then w is answered. */
+static bool settle(struct device *dev, const struct waiter *w)
+{
+	bool gone = dev->state == DEV_GONE;
+	bool failed = dev->state == DEV_BROKEN || (dev->state == DEV_CLOSED && dev->error);
+
+	if (w->what == WAIT_GONE) {
+		if (gone)
+			answer_done(dev->d, w, NULL);
+		return gone;
+	}
+	if ((w->what == WAIT_ANNOUNCED && dev->announced && !gone) || dev->state == DEV_CONNECTED) {
+		answer_done(dev->d, w, report_device(dev));
+		return true;
+	}
+	if (gone || failed)
+		answer_error(dev->d, w, dev->error, dev->why[0] ? dev->why : "it was detached meanwhile");
+	return gone || failed;
+}
+
+void waiters_device(struct device *dev)
+{
+	struct waiter *w, *next;
+
+	if (dev->nwaiters == 0)
+		return;
+	DL_FOREACH_SAFE(dev->d->waiters, w, next)
+		if (w->device == dev->serial && settle(dev, w))
+			waiter_free(dev->d, w);
+}
+
+void waiters_guest(struct pviod *d, unsigned domid)
+{
+	struct waiter *w, *next;
+
+	DL_FOREACH_SAFE(d->waiters, w, next) {
+		if (w->what != WAIT_GUEST_GONE || w->domid != domid)
+			continue;
+		answer_done(d, w, NULL);
+		waiter_free(d, w);
+	}
+}
+
+void waiters_conn(struct pviod *d, uint64_t serial)
+{
+	struct waiter *w, *next;
+
+	DL_FOREACH_SAFE(d->waiters, w, next)
+		if (w->conn == serial)
+			waiter_free(d, w);
+}
+
+static void timed_out(struct pviod *d, const struct waiter *w)
+{
+	static const char *const whys[] = {
+		[WAIT_ANNOUNCED] = "it is not announced after %u.%u s; see the backend's log",
+		[WAIT_CONNECTED] = "it is announced, but not connected after %u.%u s; does a frontend run in the guest?",
+		[WAIT_GONE] = "the guest does not let go of it (waited %u.%u s); detach --force does not wait for the guest",
+		[WAIT_GUEST_GONE] = "the guest does not let go of its devices (waited %u.%u s); --force does not wait for the guest",
+	};
+	struct guest *g;
+	char why[WHY_LEN];
+
+	snprintf(why, sizeof(why), whys[w->what], w->ms / 1000, w->ms % 1000 / 100);
+	answer_error(d, w, -ETIMEDOUT, why);
+	HASH_FIND(hh_domid, d->by_domid, &w->domid, sizeof(w->domid), g);
+	if (g && w->what == WAIT_GUEST_GONE)
+		g->dying = d->ending;
+}
+
+void waiters_tick(struct pviod *d)
+{
+	uint64_t now = pviod_now(d);
+	struct waiter *w, *next;
+
+	DL_FOREACH_SAFE(d->waiters, w, next) {
+		if (now < w->due)
+			continue;
+		timed_out(d, w);
+		waiter_free(d, w);
+	}
+}
+
+void waiters_free(struct pviod *d)
+{
+	while (d->waiters)
+		waiter_free(d, d->waiters);
+}
+
+/* ---- attach ---- */
+
+/* A vif without an address gets one of Xen's, the same each time: of this host, guest and device. */
+static void default_mac(struct json_object *config, const struct guest *g, uint32_t devid)
+{
+	char host[64] = "", text[160];
+	uint64_t hash = 14695981039346656037u;
+
+	if (json_object_object_get_ex(config, "mac", NULL))
+		return;
+	gethostname(host, sizeof(host) - 1);
+	snprintf(text, sizeof(text), "%s %s %u", host, g->name, devid);
+	for (const char *c = text; *c; c++)
+		hash = (hash ^ (unsigned char)*c) * 1099511628211u; /* FNV-1a */
+	snprintf(text, sizeof(text), "00:16:3e:%02x:%02x:%02x", (unsigned)(hash >> 40 & 0x7f), (unsigned)(hash >> 24 & 0xff), (unsigned)(hash >> 8 & 0xff));
+	json_object_object_add(config, "mac", json_object_new_string(text));
+}
+
+/* The configuration as an object of our own: strings, bounded. NULL: refused. */
+static struct json_object *param_config(struct request *r)
+{
+	struct json_object *v = param(r, "config", json_type_object, "an object"), *copy;
+	size_t bytes = 0;
+
+	if (r->answered)
+		return NULL;
+	copy = json_object_new_object();
+	if (v && json_object_object_length(v) > CONFIG_KEYS_MAX) {
+		refuse(r, PV_RPC_BAD_PARAMS, "config has more than %d keys", CONFIG_KEYS_MAX);
+	} else if (v) {
+		json_object_object_foreach(v, key, value) {
+			if (json_object_get_type(value) != json_type_string)
+				refuse(r, PV_RPC_BAD_PARAMS, "config: %s must be a string", key);
+			bytes += strlen(key) + json_object_get_string_len(value);
+			if (!r->answered && bytes > CONFIG_BYTES_MAX)
+				refuse(r, PV_RPC_BAD_PARAMS, "config is longer than %d bytes", CONFIG_BYTES_MAX);
+			if (r->answered)
+				break;
+			json_object_object_add(copy, key, json_object_get(value));
+		}
+	}
+	if (!r->answered)
+		return copy;
+	json_object_put(copy);
+	return NULL;
+}
+
+static struct device *device_at(struct guest *g, enum pv_noxs_type type, uint32_t devid)
+{
+	struct device *dev;
+
+	DL_FOREACH(g->devices, dev)
+		if (dev->id.type == type && dev->id.devid == devid)
+			return dev;
+	return NULL;
+}
+
+/* xvda, xvdb .. xvdz, xvdaa ..: as pv_devid_of knows them. vif: the number. */
+static uint32_t nth_devid(enum pv_noxs_type type, unsigned n)
+{
+	if (type == PV_NOXS_VIF)
+		return n;
+	return n < 16 ? 202u << 8 | n << 4 : 1u << 28 | n << 8;
+}
+
+/* Which device is to be attached: by name, or the first free one. Returns 0 or it was refused. */
+static int param_devid(struct request *r, struct guest *g, enum pv_noxs_type type, uint32_t *devid)
+{
+	const char *name = param_text(r, "name");
+
+	if (r->answered)
+		return -EINVAL;
+	if (!name) {
+		for (unsigned n = 0; n <= DEVICES_MAX; n++)
+			if (!device_at(g, type, *devid = nth_devid(type, n)))
+				break;
+		return 0;
+	}
+	if (pv_devid_of(type, name, devid) == 0)
+		return 0;
+	refuse(r, PV_RPC_BAD_PARAMS, type == PV_NOXS_VIF ? "%s is no name of a vif: those are 0, 1, 2 ..." :
+	       "%s is no name of a vbd: those are xvda, xvdb ..., sda ..., hda ...", name);
+	return -EINVAL;
+}
+
+static enum pv_noxs_type param_type(struct request *r)
+{
+	const char *name = param_text(r, "type");
+	enum pv_noxs_type type = name ? pv_type_of(name) : PV_NOXS_NONE;
+
+	if (r->answered || type == PV_NOXS_VIF || type == PV_NOXS_VBD)
+		return type;
+	if (type == PV_NOXS_VF)
+		refuse(r, PV_RPC_BAD_PARAMS, "vf devices are not served by this version; type is vif or vbd");
+	else
+		refuse(r, PV_RPC_BAD_PARAMS, "type is %s%s", name ? "vif or vbd, not " : "missing: vif or vbd", name ? name : "");
+	return PV_NOXS_NONE;
+}
+
+static struct backend *param_backend(struct request *r, enum pv_noxs_type type)
+{
+	const char *name = param_text(r, "backend");
+	struct backend *b = backend_find(r->d, type, name);
+
+	if (b || r->answered)
+		return b;
+	if (name)
+		refuse(r, -ENODEV, "no %s backend %s is running; `pvio backend list` shows those that are", pv_type_name(type), name);
+	else
+		refuse(r, -ENODEV, "no %s backend is running; start %s", pv_type_name(type), type == PV_NOXS_VIF ? "pvio-netback" : "pvio-blkback");
+	return NULL;
+}
+
+/* Attach again: the same answer for the same wish, else it is taken. */
+static void attach_again(struct request *r, struct guest *g, struct device *dev, struct json_object *config, unsigned wait_ms)
+{
+	bool leaving = dev->state >= DEV_DETACHING;
+
+	if (leaving || !json_object_equal(dev->config, config))
+		refuse(r, leaving ? -EBUSY : -EEXIST, leaving ? "%s is being detached; try again when it is gone" :
+		       "%s exists already, with another configuration; detach it first", device_label(dev));
+	else
+		wait_for(r, wait_ms ? WAIT_CONNECTED : WAIT_ANNOUNCED, dev, g, wait_ms ? wait_ms : (unsigned)r->d->opt.backend_ms + GRACE_MS);
+}
+
+static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type type, struct json_object *config)
+{
+	unsigned wait_ms = param_number(r, "wait_ms", 0, WAIT_MS_MAX);
+	struct backend *b;
+	struct device *dev;
+	uint32_t devid;
+	char why[WHY_LEN];
+	int rc;
+
+	if (r->answered || param_devid(r, g, type, &devid) < 0)
+		return;
+	if (type == PV_NOXS_VIF)
+		default_mac(config, g, devid);
+	dev = device_at(g, type, devid);
+	if (dev) {
+		attach_again(r, g, dev, config, wait_ms);
+		return;
+	}
+	b = param_backend(r, type);
+	if (!b)
+		return;
+	rc = device_create(g, type, devid, b, config, &dev, why, sizeof(why));
+	if (rc < 0)
+		refuse(r, rc, "%s", why);
+	else if (!wait_for(r, wait_ms ? WAIT_CONNECTED : WAIT_ANNOUNCED, dev, g, wait_ms ? wait_ms : (unsigned)r->d->opt.backend_ms + GRACE_MS))
+		device_detach(dev, true);
+}
+
+static void do_attach(struct request *r)
+{
+	struct guest *g = param_guest(r, true);
+	enum pv_noxs_type type = g ? param_type(r) : PV_NOXS_NONE;
+	struct json_object *config;
+
+	if (r->answered)
+		return;
+	if (g->dying) {
+		refuse(r, -EBUSY, "guest %s is being destroyed", g->name);
+		return;
+	}
+	config = param_config(r);
+	if (config)
+		attach_with(r, g, type, config);
+	json_object_put(config);
+}
+
+static void do_detach(struct request *r)
+{
+	struct guest *g = param_guest(r, true);
+	struct device *dev = g ? param_device(r, g, true) : NULL;
+	bool force = param_flag(r, "force");
+	unsigned ms = param_number(r, "timeout_ms", DETACH_MS, WAIT_MS_MAX);
+
+	if (r->answered)
+		return;
+	if (wait_for(r, WAIT_GONE, dev, g, force ? (unsigned)r->d->opt.backend_ms + GRACE_MS : ms))
+		device_detach(dev, force);
+}
+
+/* ---- guests ---- */
+
+static void do_guest_create(struct request *r)
+{
+	const char *name = param_text(r, "name");
+	unsigned domid = param_number(r, "domid", 0, 0x7fef);
+	struct guest *g;
+	char why[WHY_LEN];
+	int rc;
+
+	if (r->answered)
+		return;
+	if (!name || !guest_name_ok(name)) {
+		refuse(r, PV_RPC_BAD_PARAMS, "%s is no name for a guest: letters, digits, '.', '_' and '-', %d at most, and not a number",
+		       name ? name : "nothing", NAME_LEN - 1);
+		return;
+	}
+	g = guest_find(r->d, name);
+	if (g) {
+		refuse(r, -EEXIST, "guest %s exists already, domid %u", g->name, g->domid);
+		return;
+	}
+	rc = guest_create(r->d, name, domid, &g, why, sizeof(why));
+	if (rc < 0)
+		refuse(r, rc, "%s", why);
+	else
+		reply(r, report_guest(g));
+}
+
+static void do_guest_destroy(struct request *r)
+{
+	struct guest *g = param_guest(r, true);
+	bool force = param_flag(r, "force");
+	unsigned ms = param_number(r, "timeout_ms", DETACH_MS, WAIT_MS_MAX);
+
+	if (r->answered)
+		return;
+	if (wait_for(r, WAIT_GUEST_GONE, NULL, g, force ? (unsigned)r->d->opt.backend_ms + GRACE_MS : ms))
+		guest_end(g, force);
+}
+
+static void do_guest_list(struct request *r)
+{
+	struct json_object *o = json_object_new_object(), *a = json_object_new_array();
+	struct guest *g, *next;
+
+	HASH_ITER(hh_domid, r->d->by_domid, g, next)
+		json_object_array_add(a, report_guest(g));
+	json_object_object_add(o, "guests", a);
+	reply(r, o);
+}
+
+/* ---- reports ---- */
+
+static bool param_selection(struct request *r, struct selection *s)
+{
+	s->guest = param_guest(r, false);
+	s->device = r->answered ? NULL : param_device(r, s->guest, false);
+	s->after = r->answered ? 0 : param_number(r, "after", 0, INT64_MAX);
+	return !r->answered;
+}
+
+static void do_list(struct request *r)
+{
+	struct selection s;
+
+	if (param_selection(r, &s))
+		reply(r, report_list(r->d, &s));
+}
+
+static void gather(struct request *r, const char *method)
+{
+	struct selection s;
+
+	if (!param_selection(r, &s))
+		return;
+	r->answered = true;
+	report_gather(r->conn, r->id, method, &s);
+}
+
+static void do_stats(struct request *r)
+{
+	gather(r, "stats");
+}
+
+static void do_inspect(struct request *r)
+{
+	gather(r, "inspect");
+}
+
+static void do_backend_list(struct request *r)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "backends", report_backends(r->d));
+	reply(r, o);
+}
+
+static void do_version(struct request *r)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "version", json_object_new_string(PVIO_VERSION));
+	json_object_object_add(o, "hypervisor", json_object_new_string(r->d->hyper->ops->name));
+	json_object_object_add(o, "pid", json_object_new_int(getpid()));
+	reply(r, o);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(struct request *r);
+} methods[] = {
+	{ "attach", do_attach },
+	{ "detach", do_detach },
+	{ "guest.create", do_guest_create },
+	{ "guest.destroy", do_guest_destroy },
+	{ "guest.list", do_guest_list },
+	{ "list", do_list },
+	{ "stats", do_stats },
+	{ "inspect", do_inspect },
+	{ "backend.list", do_backend_list },
+	{ "version", do_version },
+};
+
+void control_called(struct conn *c, uint64_t id, const char *method, struct json_object *params)
+{
+	struct request r = { .d = c->d, .conn = c, .id = id, .params = params };
+
+	if (params && json_object_get_type(params) != json_type_object) {
+		refuse(&r, PV_RPC_BAD_PARAMS, "params must be an object");
+		return;
+	}
+	if (c->d->ending) {
+		refuse(&r, -ESHUTDOWN, "pviod is ending");
+		return;
+	}
+	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
+		if (strcmp(methods[i].name, method))
+			continue;
+		methods[i].run(&r);
+		return;
+	}
+	refuse(&r, PV_RPC_NO_METHOD, "pviod knows no method %s", method);
+}

@@ -1,0 +1,23 @@
+/* limit.c - token buckets: how often something may happen. Pure. */
+#include "pviod.h"
+
+bool bucket_take(struct bucket *b, const struct limit *l, uint64_t now)
+{
+	uint64_t full = (uint64_t)l->burst * 1000;
+
+	/* tokens are thousandths, so a rate a second is one of them a millisecond */
+	if (b->last == 0 || now - b->last >= full / l->rate + 1 || b->tokens + (now - b->last) * l->rate >= full)
+		b->tokens = full;
+	else
+		b->tokens += (now - b->last) * l->rate;
+	b->last = now;
+	if (b->tokens < 1000)
+		return false;
+	b->tokens -= 1000;
+	return true;
+}
+
+unsigned bucket_wait(const struct bucket *b, const struct limit *l)
+{
+	return b->tokens >= 1000 ? 0 : (1000 - b->tokens + l->rate - 1) / l->rate;
+}

@@ -1,0 +1,344 @@
+/* pviod.h - the inside of pviod, the one negotiator, by file.
+ *
+ *	guests' pages and ports --- guest.c slot.c --- device.c (one table: state x event) --- backends.c --- backends
+ *	                                choice.c            |
+ *	pvio, toolstacks -------- conn.c --- control.c, report.c
+ *
+ * Thread rule: everything here runs on the thread that runs the loop. Nothing waits: calls to backends are answered later by
+ * an event, and what must wait for a time sits on a list that one timer looks at.
+ */
+#ifndef PVIOD_H
+#define PVIOD_H
+
+#include <json-c/json.h>
+#include <pvio/backend.h>
+#include <pvio/hyper.h>
+#include <pvio/noxs.h>
+#include <pvio/rpc.h>
+#include <uthash.h>
+#include <utlist.h>
+#include <uv.h>
+
+enum {
+	NAME_LEN = 64, /* of guests and backends, with the 0 */
+	DEVICE_NAME_LEN = 16,
+	WHY_LEN = 240, /* one line for a person */
+	DEVICE_PAGES_MAX = 8,
+	DEVICES_MAX = DEVICE_PAGES_MAX * PV_NOXS_ENTRIES, /* a guest */
+	CONFIG_KEYS_MAX = 32,
+	CONFIG_BYTES_MAX = 4096, /* keys and values of one device */
+	CONNS_MAX = 256,
+	WAITERS_MAX = 4096, /* answers that clients wait for, over all */
+	TICK_MS = 10,
+	BACKEND_MS = 5000, /* a backend's answer */
+	DETACH_MS = 5000, /* a guest's part in an orderly detach */
+};
+
+/* ---- limit.c: how often something may happen. Pure. ---- */
+
+struct limit {
+	uint32_t burst, rate; /* at once; a second */
+};
+
+struct bucket {
+	uint64_t tokens; /* thousandths */
+	uint64_t last; /* ms; 0: never used, full */
+};
+
+bool bucket_take(struct bucket *b, const struct limit *l, uint64_t now); /* now: ms, > 0 */
+unsigned bucket_wait(const struct bucket *b, const struct limit *l); /* ms until bucket_take succeeds, seen from the last one */
+
+/* ---- log.c: to stderr; what a guest or a backend can cause is limited by its bucket. ---- */
+
+struct log_peer {
+	struct bucket bucket;
+	unsigned dropped;
+};
+
+void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void log_about(struct log_peer *p, uint64_t now, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- the daemon: pviod.c ---- */
+
+struct pviod_options {
+	const char *hypervisor; /* for pv_hyper_open; NULL: what the host is */
+	const char *socket; /* where to listen */
+	unsigned devices_max; /* a guest, 0: DEVICES_MAX */
+	int backend_ms; /* 0: BACKEND_MS */
+	bool embedded; /* in a test: no signal handlers, no line when ready */
+};
+
+struct guest;
+struct device;
+struct conn;
+struct backend;
+
+/* Owner: main, or a test. One thread. */
+struct pviod {
+	struct pviod_options opt;
+	struct pv_hyper *hyper; /* as domain 0 */
+	uv_loop_t loop;
+	uv_poll_t evt, listen;
+	uv_prepare_t prepare;
+	uv_timer_t tick;
+	uv_async_t stop;
+	uv_signal_t term, intr;
+	int listen_fd, fatal;
+	bool ticking, ending;
+	uint64_t serial; /* the last number given to a device, a connection or a call */
+	struct guest *by_domid, *by_name;
+	struct device *by_serial, *by_port;
+	struct device *ready; /* have posted events */
+	struct device *waiting; /* for a time: out of budget, or to ask a backend again */
+	struct conn *conns;
+	unsigned nconns;
+	struct backend *backends;
+	struct waiter *waiters;
+	unsigned nwaiters;
+	uint64_t end_by; /* ms: when an orderly end stops to be patient */
+};
+
+/* Returns 0 or -errno with a line in why. */
+int pviod_open(struct pviod *d, const struct pviod_options *opt, char *why, size_t len);
+int pviod_run(struct pviod *d); /* until pviod_stop, SIGTERM or SIGINT. Returns 0 or -errno. */
+void pviod_stop(struct pviod *d); /* from any thread */
+void pviod_close(struct pviod *d);
+uint64_t pviod_now(const struct pviod *d); /* ms */
+
+/* ---- slot.c: the control pages and device page entries of a guest ---- */
+
+/* An entry of the device page and the control page that goes with it. The page is shared once, when the slot is first used,
+ * and stays until the guest ends: a guest that keeps it mapped pins one page a slot and no more. generation never falls, so
+ * that what an earlier device or frontend left in the choice half is known to be stale.
+ * Owner: the guest. `device` borrows it from announcement to removal. */
+struct slot {
+	struct pv_noxs_control_page *page; /* NULL: never used */
+	uint32_t gref, generation;
+	struct device *device;
+};
+
+struct device_page {
+	struct pv_noxs_device_page *page;
+	uint32_t gref;
+};
+
+/* Share one more device page, for PV_NOXS_ENTRIES more slots. Returns 0 or -errno with `why`. */
+int slots_grow(struct guest *g, char *why, size_t len);
+
+/* Find a free slot for dev, with its page and the device page that holds its entry. Returns its number, or -errno with `why`. */
+int slot_take(struct guest *g, struct device *dev, char *why, size_t len);
+void slot_put(struct guest *g, unsigned slot); /* makes the hole and tells the guest */
+void slot_entry_write(struct guest *g, unsigned slot, const struct pv_noxs_entry *e); /* ... and tells the guest */
+void slots_free(struct guest *g);
+
+/* ---- guest.c ---- */
+
+/* Owner: pviod's two hashes, from guest.create to guest.destroy. */
+struct guest {
+	struct pviod *d;
+	char name[NAME_LEN];
+	uint16_t domid;
+	bool dying; /* devices are going, then the guest goes */
+	bool domain; /* the domain exists */
+	void *store; /* its store page, mapped */
+	uint32_t port; /* announcements */
+	struct device_page pages[DEVICE_PAGES_MAX];
+	unsigned npages, ndevices;
+	struct slot *slots; /* npages * PV_NOXS_ENTRIES */
+	struct bucket looks; /* at all of its devices */
+	struct log_peer log;
+	struct device *devices;
+	UT_hash_handle hh_domid, hh_name;
+};
+
+int guest_create(struct pviod *d, const char *name, unsigned domid, struct guest **out, char *why, size_t len);
+void guest_destroy(struct guest *g); /* its devices must be gone */
+void guest_end(struct guest *g, bool force); /* detach all, then destroy */
+struct guest *guest_find(struct pviod *d, const char *name); /* name or domid */
+bool guest_name_ok(const char *name);
+
+/* ---- choice.c: what a guest's half of a control page asks for. Pure. ---- */
+
+/* What can happen to a device. */
+enum dev_event {
+	EV_NONE,
+	/* the backend's answers */
+	EV_PREPARED, EV_REFUSED, /* prepare */
+	EV_SERVED, EV_FAILED, /* connect */
+	EV_DISCONNECTED, /* disconnect: done, failed or timed out, there is nothing more to ask */
+	EV_REMOVED, /* remove: likewise */
+	/* the guest's half */
+	EV_ANEW, /* Initialising: a frontend begins */
+	EV_CHOICE, /* Initialised, and the choice is a legal answer to the offer */
+	EV_CLOSING, EV_CLOSED, /* its states 5 and 6 */
+	EV_DIED, /* its process ended without a word */
+	EV_MISDEED, /* -EPROTO */
+	/* the backend's life */
+	EV_LOST, EV_BACK, EV_BROKEN, /* broken: it reports that this device failed */
+	/* dom0's wish */
+	EV_DETACH, EV_FORCE,
+	EV_COUNT
+};
+
+enum dev_event choice_event(const struct pv_noxs_choice *c, const struct pv_noxs_offer *offer, const char **why);
+bool choice_present(const struct pv_noxs_choice *c, uint32_t generation); /* is there a live frontend to be asked politely? */
+
+/* ---- device.c: one device's state machine ---- */
+
+enum dev_state {
+	DEV_NONE, /* (so that an empty field of the table means: nothing happens) */
+	DEV_NEW, /* prepare is asked; nothing is announced, nothing is held */
+	DEV_OFFERED, /* InitWait is shown: a frontend may choose */
+	DEV_CONNECTING, /* a checked choice is held, connect is asked */
+	DEV_CONNECTED, /* Connected is shown: data flows between backend and guest */
+	DEV_CLOSING, /* the frontend leaves, died, or could not be served: disconnect is asked */
+	DEV_CLOSED, /* Closed is shown: the backend holds nothing; the frontend ends its grants, then is offered anew */
+	DEV_LOST, /* no backend serves it; the guest still sees its last state, error -EOWNERDEAD, and need not do anything */
+	DEV_PREPARING, /* as DEV_LOST, and prepare is asked of a backend: an offer of a new generation follows */
+	DEV_BREAKING, /* the guest misbehaved or the device failed: disconnect is asked */
+	DEV_BROKEN, /* Closed and the error are shown, for good: only detach leads on */
+	/* from here on it is on its way out, whatever happens */
+	DEV_DETACHING, /* Closing is shown: the frontend drains its I/O and answers Closing */
+	DEV_STOPPING, /* it did: disconnect is asked */
+	DEV_STOPPED, /* Closed is shown: the frontend ends its grants and answers Closed */
+	DEV_REMOVING, /* remove is asked; then the entry becomes a hole */
+	DEV_GONE, /* freed before the loop sleeps */
+	DEV_STATES
+};
+
+/* Owner: its guest's list and pviod's hashes, from attach to DEV_GONE; freed in device_drain alone. */
+struct device {
+	struct pviod *d;
+	struct guest *guest;
+	struct pv_device_id id;
+	char name[DEVICE_NAME_LEN];
+	enum dev_state state;
+	struct backend *backend; /* NULL: lost */
+	char backend_name[NAME_LEN];
+	uint16_t backend_domid; /* as announced */
+	struct json_object *config;
+	/* announced: from the first offer on */
+	bool announced;
+	unsigned slot;
+	uint32_t port;
+	struct pv_noxs_offer offer; /* as shown; the truth about state and generation */
+	struct pv_noxs_choice choice; /* the checked snapshot that the backend was told */
+	/* what is going on */
+	uint64_t serial;
+	uint64_t call; /* the call to the backend whose answer counts, 0: none */
+	uint32_t posted; /* events, bits */
+	bool look, masked; /* look at the guest's half; the port is masked until that was done */
+	bool queued, waits; /* on which of pviod's lists */
+	uint64_t look_due, retry_due; /* ms, 0: not waiting for it */
+	struct bucket looks;
+	uint64_t nlooks, nthrottled, nconnects;
+	int error; /* the last failure ... */
+	char why[WHY_LEN]; /* ... in words; "": none */
+	uint64_t attach_ns, choice_ns;
+	double offer_us, connect_us; /* < 0: not yet */
+	unsigned nwaiters; /* clients that wait for it */
+	UT_hash_handle hh_serial, hh_port;
+	struct device *ready_prev, *ready_next, *wait_prev, *wait_next, *prev, *next;
+};
+
+int device_create(struct guest *g, enum pv_noxs_type type, uint32_t devid, struct backend *b, struct json_object *config,
+		  struct device **out, char *why, size_t len); /* takes a reference of config */
+void device_post(struct device *dev, enum dev_event ev);
+void device_look(struct device *dev); /* soon */
+void device_fail(struct device *dev, int error, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void device_drain(struct pviod *d); /* work off what was posted; frees what is gone */
+void device_tick(struct pviod *d); /* those whose time has come */
+void device_detach(struct device *dev, bool force);
+struct device *device_find(struct guest *g, const char *name);
+const char *device_state_name(const struct device *dev); /* XenBus' name of what is shown, or lost, broken */
+const char *device_state_inner(enum dev_state state);
+const char *device_label(const struct device *dev); /* "web vbd xvda"; static buffer */
+bool device_rule(enum dev_state state, enum dev_event ev, enum dev_state *next); /* the table, for tests and documents */
+
+/* ---- backends.c ---- */
+
+/* Owner: its connection; lives as long as that. */
+struct backend {
+	struct pviod *d;
+	struct conn *conn;
+	char name[NAME_LEN], version[32];
+	enum pv_noxs_type type;
+	uint16_t domid;
+	int pid;
+	struct bucket calls; /* that it may make */
+	struct log_peer log;
+	struct call *pending; /* asked, not answered */
+	uint64_t asked, late, ndevices;
+	struct backend *prev, *next;
+};
+
+/* A call from a backend or one that wants to become one; answers it. Returns false if the method is not a backend's. */
+bool backend_called(struct conn *c, uint64_t id, const char *method, struct json_object *params);
+void backend_lost(struct backend *b); /* its connection ended: free */
+struct backend *backend_find(struct pviod *d, enum pv_noxs_type type, const char *name); /* name NULL: any */
+
+/* Ask dev's backend; the answer is posted as event ok or failed (with error and why set). */
+void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum dev_event failed);
+/* Ask something about dev beside its states: done(arg, result or NULL). Returns 0 or -errno: then done does not come. */
+int backend_query(struct device *dev, const char *method, void (*done)(void *arg, struct json_object *result), void *arg);
+
+/* ---- conn.c: sockets ---- */
+
+/* Owner: pviod's list; freed after its poll handle is closed. */
+struct conn {
+	struct pviod *d;
+	struct pv_rpc *rpc; /* NULL: ended */
+	uv_poll_t poll;
+	int events;
+	uint64_t serial;
+	struct backend *backend; /* NULL: a client */
+	struct conn *prev, *next;
+};
+
+int conn_listen(struct pviod *d, char *why, size_t len);
+void conn_cut(struct conn *c); /* end it from our side */
+void conn_flush(struct pviod *d); /* poll for what each has to send */
+struct conn *conn_find(struct pviod *d, uint64_t serial);
+bool conn_calls_pending(struct pviod *d);
+void conn_expire(struct pviod *d);
+
+/* ---- control.c: what pvio and toolstacks ask ---- */
+
+void control_called(struct conn *c, uint64_t id, const char *method, struct json_object *params);
+
+enum wait_for { WAIT_ANNOUNCED, WAIT_CONNECTED, WAIT_GONE, WAIT_GUEST_GONE };
+
+/* A client that waits for a device or guest. Owner: pviod's list. */
+struct waiter {
+	uint64_t conn, id; /* whom to answer */
+	uint64_t device; /* serial, or ... */
+	uint16_t domid; /* ... the guest's */
+	enum wait_for what;
+	unsigned ms; /* how long it wanted to wait ... */
+	uint64_t due; /* ... until then */
+	struct waiter *prev, *next;
+};
+
+void waiters_device(struct device *dev); /* something changed */
+void waiters_guest(struct pviod *d, unsigned domid); /* it is gone */
+void waiters_conn(struct pviod *d, uint64_t serial); /* it ended */
+void waiters_tick(struct pviod *d);
+void waiters_free(struct pviod *d);
+
+/* ---- report.c ---- */
+
+struct selection {
+	struct guest *guest; /* NULL: all */
+	struct device *device; /* NULL: all */
+	uint64_t after; /* serial: those behind it; 0: from the beginning */
+};
+
+struct json_object *report_device(const struct device *dev);
+struct json_object *report_guest(const struct guest *g);
+struct json_object *report_backends(struct pviod *d);
+/* {"devices": [...], "next": serial to go on behind, or null}: an answer must fit into one message. */
+struct json_object *report_list(struct pviod *d, const struct selection *s);
+/* The same with what each device's backend answers to `method` ("stats" or "inspect", a static string). */
+void report_gather(struct conn *c, uint64_t id, const char *method, const struct selection *s);
+
+#endif
