@@ -69,6 +69,12 @@ static inline struct side *side_of(struct slot *s, bool writable)
 	return s->taken && side->call ? side : NULL;
 }
 
+/* The page's address; before its call is mapped, just some number. */
+static inline void *side_addr(const struct side *side)
+{
+	return (void *)((uintptr_t)side->call->addr + (uintptr_t)side->page * PAGE);
+}
+
 static int table_grow(struct pv_gnt_cache *c, uint32_t nr)
 {
 	struct slot *old = c->slots, *new = calloc(nr, sizeof(*new));
@@ -221,11 +227,8 @@ static void get_addrs(struct pv_gnt_cache *c, const uint32_t *grefs, unsigned n,
 {
 	unsigned i;
 
-	for (i = 0; i < n; i++) {
-		struct side *side = side_of(slot_of(c, grefs[i]), writable);
-
-		addrs[i] = side->call->addr + (size_t)side->page * PAGE;
-	}
+	for (i = 0; i < n; i++)
+		addrs[i] = side_addr(side_of(slot_of(c, grefs[i]), writable));
 }
 
 int pv_gnt_cache_get(struct pv_gnt_cache *c, const uint32_t *grefs, unsigned n, bool writable, void **addrs)
@@ -244,7 +247,7 @@ int pv_gnt_cache_get(struct pv_gnt_cache *c, const uint32_t *grefs, unsigned n, 
 			break;
 		}
 		call_pin(c, side->call);
-		addrs[pinned] = side->call->addr + (size_t)side->page * PAGE;
+		addrs[pinned] = side_addr(side);
 	}
 	if (__builtin_expect(fresh && !err, 0)) {
 		err = map_fresh(c, fresh);

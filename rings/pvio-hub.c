@@ -111,7 +111,7 @@ static int default_socket(void)
 
 static int fail(int err)
 {
-	const char *advice = err == -EADDRINUSE ? "another hub serves it; end that one or give --socket" :
+	const char *advice = err == -EADDRINUSE ? "another hub serves it, or it is no socket; end that hub or give --socket" :
 			     err == -ENOENT ? "make the directory first, or set PVIO_RUNDIR" :
 			     err == -ENAMETOOLONG ? "a socket's path has at most 107 bytes; give a shorter --socket" :
 						    "give another --socket";
