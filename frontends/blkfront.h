@@ -27,7 +27,7 @@ struct pv_blkfront_io {
 	enum pv_blkfront_op op;
 	uint64_t offset; /* bytes, aligned to the sector size */
 	uint64_t len; /* bytes; READ, WRITE: at most pv_blkfront_io_max; FLUSH: 0 */
-	void *buf; /* from pv_blkfront_buf (anywhere inside, aligned to 512); NULL for FLUSH and DISCARD */
+	void *buf; /* from pv_blkfront_buf (anywhere inside, aligned to the sector size); NULL for FLUSH and DISCARD */
 	void *user; /* comes back in the completion */
 };
 
@@ -45,21 +45,28 @@ int pv_blkfront_open(const char *spec, int domid, const struct pv_blkfront_confi
 void pv_blkfront_close(struct pv_blkfront *f, int timeout_ms);
 int pv_blkfront_fd(const struct pv_blkfront *f);
 
-/* Events and state changes. Returns 0; 1: completions may wait; -EPROTO: the backend lied; -ESHUTDOWN: dom0 detaches. */
+/* Events and state changes. Returns 0; 1: completions may wait; -EPROTO: the backend lied; -ESHUTDOWN: dom0 detaches (reap what
+ * is in flight, close); -ECONNREFUSED: the backend would not connect, or stopped for an error. A device that is offered anew
+ * (its backend was restarted) is connected anew by itself and what was in flight is asked again: the caller only sees that the
+ * state is Initialising for a while and that queue says -EAGAIN. While it is not Connected, call this at least every 100 ms. */
 int pv_blkfront_work(struct pv_blkfront *f);
+
+/* One line for a person about the last failure. Never NULL. */
+const char *pv_blkfront_error(const struct pv_blkfront *f);
 
 enum xenbus_state pv_blkfront_state(const struct pv_blkfront *f);
 const struct pv_noxs_vbd_offer *pv_blkfront_offer(const struct pv_blkfront *f);
 unsigned pv_blkfront_queues(const struct pv_blkfront *f);
 uint32_t pv_blkfront_features(const struct pv_blkfront *f); /* agreed */
-uint32_t pv_blkfront_io_max(const struct pv_blkfront *f); /* bytes one READ or WRITE may have */
+uint32_t pv_blkfront_io_max(const struct pv_blkfront *f); /* bytes one READ or WRITE from a page-aligned buffer may have */
 
-/* A buffer of granted pages, len bytes (rounded up to pages), contiguous here; NULL: the pool is used up. */
+/* A buffer of granted pages, len bytes (rounded up to pages), contiguous here; NULL: the pool is used up. The
+ * backend can reach every page of the pool at any time: what is in a buffer must be read once, then checked. */
 void *pv_blkfront_buf(struct pv_blkfront *f, size_t len);
 void pv_blkfront_buf_free(struct pv_blkfront *f, void *buf, size_t len);
 
 /* Queue one I/O on a queue; not visible to the backend before pv_blkfront_submit.
- * Returns 0; -EAGAIN: ring full; -EINVAL; -EROFS; -EOPNOTSUPP: not offered. */
+ * Returns 0; -EAGAIN: ring full, or not connected now; -EINVAL; -EROFS; -EOPNOTSUPP: not offered. */
 int pv_blkfront_queue(struct pv_blkfront *f, unsigned queue, const struct pv_blkfront_io *io);
 
 /* Publish what was queued; one notify at most a queue. Returns 0 or -errno. */

@@ -44,19 +44,27 @@ void pv_netfront_close(struct pv_netfront *f, int timeout_ms);
 int pv_netfront_fd(const struct pv_netfront *f);
 
 /* Events, state changes, tx answers, rx refill. Returns 0; 1: something to receive or room to send again; -EPROTO: the
- * backend lied; -ESHUTDOWN: dom0 detaches the device (close it). */
+ * backend lied; -ESHUTDOWN: dom0 detaches the device (close it); -ECONNREFUSED: the backend would not connect, or stopped for
+ * an error. A device that is offered anew (its backend was restarted) is connected anew by itself, what was in flight is lost:
+ * the state is then Initialising for a while. While it is not Connected, call this at least every 100 ms. */
 int pv_netfront_work(struct pv_netfront *f);
+
+/* One line for a person about the last failure. Never NULL. */
+const char *pv_netfront_error(const struct pv_netfront *f);
 
 enum xenbus_state pv_netfront_state(const struct pv_netfront *f);
 const struct pv_noxs_vif_offer *pv_netfront_offer(const struct pv_netfront *f);
 unsigned pv_netfront_queues(const struct pv_netfront *f);
 uint32_t pv_netfront_features(const struct pv_netfront *f); /* agreed */
 
-/* Queue up to n packets on a queue and notify once if needed. Returns how many were taken (0: no room now) or -errno. */
+/* Queue up to n packets on a queue and notify once if needed. Returns how many were taken (0: no room now, or not connected),
+ * or -errno; -EINVAL: the first packet cannot be sent on this device (longer than 4096 bytes without PV_VIF_SG, longer than
+ * 65535, a blank checksum or GSO that was not agreed). */
 int pv_netfront_send(struct pv_netfront *f, unsigned queue, const struct pv_netfront_packet *p, unsigned n);
 
 /* Copy up to n received packets of a queue into the caller's buffers. Returns how many or -errno. Packets larger than
- * their buffer are dropped and counted. When 0 is returned the queue is re-armed: fd tells when to come back. */
+ * their buffer are dropped and counted. When 0 is returned the queue is re-armed: fd tells when to come back. -EAGAIN: a call's worth
+ * of packets had to be dropped; more may wait: call again. */
 int pv_netfront_recv(struct pv_netfront *f, unsigned queue, struct pv_netfront_packet *p, unsigned n);
 
 void pv_netfront_stats(const struct pv_netfront *f, struct pv_netfront_stats *out);

@@ -1,0 +1,619 @@
+/* netfront.c - a vif from the guest's side.
+ *
+ * Theory of operation. Three shares carry a device: the rings, the tx pages (the backend may only read them) and the rx pages,
+ * each one call, made when the device is offered and kept as long as it is connected, so that a backend may keep them mapped.
+ * A page belongs to one number for good: rx page i to ring slot i (an answer comes in its request's slot, and requests are
+ * posted again in the order in which they were taken, so number and slot never part), tx page i to id i. The backend writes
+ * to rings and rx pages whenever it likes: answers are copied once and checked (XSA-376), packets are copied out.
+ */
+#include "front.h"
+#include <errno.h>
+#include <pvio/net.h>
+#include <pvio/netfront.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	SLOTS = 256, /* of a tx or rx ring: pv_ring_slots of one page, asserted in setup */
+	SEEN = 64, /* rx answers copied at once; more than a chain has */
+	PORTS = 32, /* events fetched at once */
+	LEN_MAX = 65535, /* the size field of a first slot */
+	DROPS_MAX = 4 * SLOTS, /* rx answers that one call may use up without giving a packet */
+};
+
+_Static_assert(SEEN > PV_NET_FRAGS_MAX + XEN_NETIF_EXTRA_TYPE_MAX, "a whole chain fits");
+
+/* A tx id and its page are the caller's of fill until published, then the backend's until it answers. */
+enum tx_state { TX_FREE, TX_INFLIGHT };
+
+/* Owner: its netfront. Lifetime: from setup to teardown. */
+struct net_queue {
+	struct pv_ring tx, rx;
+	uint32_t port; /* one for both rings; 0: none */
+	bool masked; /* its event was fetched; unmasked when there is nothing more to receive */
+	bool full; /* the last send found no room */
+	uint8_t *tx_page, *rx_page; /* SLOTS pages each */
+	const uint32_t *tx_gref, *rx_gref;
+	unsigned tx_extras; /* extra-info slots in flight: as many NULL answers may come */
+	unsigned ntx_free;
+	uint16_t tx_free[SLOTS]; /* a stack */
+	uint8_t tx_state[SLOTS]; /* enum tx_state */
+	union pv_net_rx_slot seen[SEEN]; /* answers taken and not yet parsed: [seen_from, seen_until) */
+	unsigned seen_from, seen_until;
+};
+
+struct net_share {
+	void *addr;
+	uint32_t *gref;
+	unsigned pages; /* 0: not shared */
+};
+
+/* Owner: the caller of pv_netfront_open; one thread. */
+struct pv_netfront {
+	struct front front;
+	struct pv_netfront_config config;
+	struct pv_netfront_stats stats;
+	struct net_share ring, tx, rx;
+	struct net_queue *queue; /* NULL: not set up */
+	unsigned queues;
+	uint32_t features;
+	bool up; /* the caller was told that it is connected */
+};
+
+/* ---- shares, ports, choice ---- */
+
+static int share(struct pv_netfront *f, struct net_share *s, unsigned pages, bool writable)
+{
+	int rc;
+
+	s->gref = calloc(pages, sizeof(*s->gref));
+	if (!s->gref)
+		return -ENOMEM;
+	rc = pv_gnt_share(f->front.h, f->front.entry.backend_domid, pages, writable, NULL, s->gref, &s->addr);
+	if (rc == 0)
+		s->pages = pages;
+	return rc;
+}
+
+/* End a share. Whether or not the backend still has it mapped: the pages never come back to us (XSA-396). */
+static void unshare(struct pv_netfront *f, struct net_share *s)
+{
+	if (s->pages)
+		pv_gnt_unshare(f->front.h, s->addr, s->pages);
+	free(s->gref);
+	*s = (struct net_share){ 0 };
+}
+
+static void teardown(struct pv_netfront *f)
+{
+	for (unsigned i = 0; f->queue && i < f->queues; i++)
+		if (f->queue[i].port)
+			pv_evt_unbind(f->front.h, f->queue[i].port);
+	free(f->queue);
+	f->queue = NULL;
+	unshare(f, &f->ring);
+	unshare(f, &f->tx);
+	unshare(f, &f->rx);
+}
+
+static int setup_queue(struct pv_netfront *f, unsigned i, struct pv_noxs_vif_queue *choice)
+{
+	struct net_queue *q = &f->queue[i];
+	uint8_t *ring = f->ring.addr;
+	int port = pv_evt_alloc(f->front.h, f->front.entry.backend_domid);
+
+	if (port < 0)
+		return port;
+	q->port = (uint32_t)port;
+	pv_ring_init_front(&q->tx, ring + (size_t)2 * i * PV_PAGE_SIZE, PV_PAGE_SIZE, PV_NET_TX_SLOT);
+	pv_ring_init_front(&q->rx, ring + (size_t)(2 * i + 1) * PV_PAGE_SIZE, PV_PAGE_SIZE, PV_NET_RX_SLOT);
+	q->tx_page = (uint8_t *)f->tx.addr + (size_t)i * SLOTS * PV_PAGE_SIZE;
+	q->rx_page = (uint8_t *)f->rx.addr + (size_t)i * SLOTS * PV_PAGE_SIZE;
+	q->tx_gref = f->tx.gref + (size_t)i * SLOTS;
+	q->rx_gref = f->rx.gref + (size_t)i * SLOTS;
+	for (uint16_t id = 0; id < SLOTS; id++) {
+		q->tx_free[q->ntx_free++] = (uint16_t)(SLOTS - 1 - id);
+		pv_net_rx_fill(&q->rx, id, q->rx_gref[id]);
+	}
+	pv_ring_publish(&q->rx); /* nobody to notify yet */
+	*choice = (struct pv_noxs_vif_queue){ f->ring.gref[2 * i], f->ring.gref[2 * i + 1], q->port, q->port };
+	return 0;
+}
+
+static int setup_shares(struct pv_netfront *f)
+{
+	int rc = share(f, &f->ring, 2 * f->queues, true);
+
+	if (rc == 0)
+		rc = share(f, &f->tx, f->queues * SLOTS, false);
+	if (rc == 0)
+		rc = share(f, &f->rx, f->queues * SLOTS, true);
+	f->queue = calloc(f->queues, sizeof(*f->queue));
+	return rc ? rc : f->queue ? 0 : -ENOMEM;
+}
+
+static int no_resources(struct pv_netfront *f, int rc)
+{
+	const char *words = pv_hyper_error(f->front.h);
+	char name[24];
+
+	snprintf(f->front.why, sizeof(f->front.why), "%s of domain %u: no resources for %u queues: %s",
+		 front_name(&f->front, name, sizeof(name)), f->front.h->domid, f->queues, *words ? words : strerror(-rc));
+	teardown(f);
+	f->front.state = FRONT_REFUSED;
+	return rc;
+}
+
+/* From an offer to a choice. */
+static int setup(struct pv_netfront *f)
+{
+	const struct pv_noxs_vif_offer *offer = &f->front.offer.vif;
+	struct pv_noxs_choice choice = { 0 };
+	unsigned want = f->config.queues ? f->config.queues : 1;
+	int rc;
+
+	f->queues = want < offer->queues_max ? want : offer->queues_max;
+	f->features = offer->features & (f->config.features ? f->config.features : UINT32_MAX) & ~(uint32_t)PV_VIF_MCAST_CONTROL;
+	if (!(f->features & PV_VIF_SG))
+		f->features &= ~(uint32_t)(PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6); /* their packets need many slots */
+	rc = setup_shares(f);
+	for (unsigned i = 0; rc == 0 && i < f->queues; i++)
+		rc = setup_queue(f, i, &choice.vif[i]);
+	if (rc < 0)
+		return no_resources(f, rc);
+	choice.queues = (uint16_t)f->queues;
+	choice.features = f->features;
+	return front_choose(&f->front, &choice);
+}
+
+int pv_netfront_open(const char *spec, int domid, const struct pv_netfront_config *c, struct pv_netfront **out, char *why, size_t len)
+{
+	struct pv_netfront *f = calloc(1, sizeof(*f));
+	int rc = f ? 0 : -ENOMEM;
+
+	*out = NULL;
+	if (why && len)
+		*why = 0;
+	if (rc)
+		return rc;
+	f->config = *c;
+	rc = front_open(&f->front, spec, domid, PV_NOXS_VIF, c->devid, c->wait_ms);
+	if (rc == 0)
+		rc = setup(f);
+	if (rc == 0) {
+		*out = f;
+		return 0;
+	}
+	if (why && len)
+		snprintf(why, len, "%s", f->front.why);
+	pv_netfront_close(f, 0);
+	return rc;
+}
+
+void pv_netfront_close(struct pv_netfront *f, int timeout_ms)
+{
+	if (!f)
+		return;
+	front_leave(&f->front, timeout_ms);
+	teardown(f);
+	front_close(&f->front);
+	free(f);
+}
+
+static void publish(struct pv_netfront *f, struct net_queue *q, struct pv_ring *r)
+{
+	if (pv_ring_publish(r)) {
+		pv_evt_notify(f->front.h, q->port);
+		f->stats.notifies++;
+	}
+}
+
+/* Late, after the work: a storm of events costs its sender (XSA-391). */
+static void unmask(struct pv_netfront *f, struct net_queue *q)
+{
+	if (q->masked)
+		pv_evt_unmask(f->front.h, &q->port, 1);
+	q->masked = false;
+}
+
+/* ---- tx ---- */
+
+/* Check one answer and take its id back. Returns 0 or -EPROTO. */
+static int tx_answer(struct pv_netfront *f, struct net_queue *q, const struct netif_tx_response *rsp)
+{
+	if (rsp->status == NETIF_RSP_NULL) { /* of an extra-info slot; its id means nothing */
+		if (q->tx_extras == 0)
+			return front_broken(&f->front, "an answer to an extra-info slot that was not sent");
+		q->tx_extras--;
+		return 0;
+	}
+	if (rsp->id >= SLOTS || q->tx_state[rsp->id] != TX_INFLIGHT)
+		return front_broken(&f->front, "a tx answer to an id that is not in flight");
+	q->tx_state[rsp->id] = TX_FREE;
+	q->tx_free[q->ntx_free++] = rsp->id;
+	if (rsp->status != NETIF_RSP_OKAY)
+		f->stats.tx_errors++;
+	return 0;
+}
+
+static int tx_reap(struct pv_netfront *f, struct net_queue *q)
+{
+	struct netif_tx_response rsp;
+	int n = pv_ring_ready(&q->tx), rc = 0;
+
+	if (n < 0)
+		return front_broken(&f->front, "more tx answers than requests");
+	for (int i = 0; i < n && rc == 0; i++) {
+		pv_net_tx_take_rsp(&q->tx, &rsp);
+		rc = tx_answer(f, q, &rsp);
+	}
+	return rc;
+}
+
+/* May this packet be sent on this device? */
+static bool sendable(const struct pv_netfront *f, const struct pv_netfront_packet *p)
+{
+	const uint8_t *eth = p->data;
+	bool v6;
+
+	if (p->len < PV_NET_LEN_MIN || p->len > LEN_MAX || (p->len > PV_PAGE_SIZE && !(f->features & PV_VIF_SG)))
+		return false;
+	v6 = eth[12] == 0x86 && eth[13] == 0xdd;
+	if (p->csum_blank && !(f->features & (v6 ? PV_VIF_CSUM_IPV6 : PV_VIF_CSUM_IPV4)))
+		return false;
+	switch (p->gso_type) {
+	case XEN_NETIF_GSO_TYPE_NONE:
+		return true;
+	case XEN_NETIF_GSO_TYPE_TCPV4:
+		return p->gso_size && (f->features & PV_VIF_GSO_TCPV4);
+	case XEN_NETIF_GSO_TYPE_TCPV6:
+		return p->gso_size && (f->features & PV_VIF_GSO_TCPV6);
+	default:
+		return false;
+	}
+}
+
+static void tx_fill_gso(struct net_queue *q, const struct pv_netfront_packet *p)
+{
+	struct netif_extra_info e = { .type = XEN_NETIF_EXTRA_TYPE_GSO, .u.gso = { .size = p->gso_size, .type = p->gso_type } };
+	uint8_t *slot = pv_ring_fill(&q->tx);
+
+	memcpy(slot, &e, sizeof(e));
+	memset(slot + sizeof(e), 0, PV_NET_TX_SLOT - sizeof(e));
+	q->tx_extras++;
+}
+
+/* One packet into its slots and pages. The room was checked. */
+static void tx_packet(struct net_queue *q, const struct pv_netfront_packet *p)
+{
+	uint16_t flags = (p->csum_blank ? NETTXF_csum_blank | NETTXF_data_validated : 0) | (p->data_validated ? NETTXF_data_validated : 0) |
+			 (p->gso_type ? NETTXF_extra_info : 0);
+
+	for (uint32_t at = 0; at < p->len;) {
+		uint32_t part = p->len - at < PV_PAGE_SIZE ? p->len - at : PV_PAGE_SIZE;
+		uint16_t id = q->tx_free[--q->ntx_free];
+		bool more = at + part < p->len;
+
+		q->tx_state[id] = TX_INFLIGHT;
+		memcpy(q->tx_page + (size_t)id * PV_PAGE_SIZE, (const uint8_t *)p->data + at, part);
+		pv_net_tx_fill(&q->tx, q->tx_gref[id], 0, flags | (more ? NETTXF_more_data : 0), id, (uint16_t)(at ? part : p->len));
+		if (at == 0 && p->gso_type)
+			tx_fill_gso(q, p);
+		flags = 0;
+		at += part;
+	}
+}
+
+static bool tx_room(const struct net_queue *q, const struct pv_netfront_packet *p)
+{
+	unsigned pages = (p->len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE;
+
+	return pv_ring_room(&q->tx) >= pages + !!p->gso_type && q->ntx_free >= pages;
+}
+
+/* Make room for p, from answers that came; else ask to be told when a quarter of what is in flight was answered. Returns 1: there
+ * is room, 0: none, -EPROTO. */
+static int tx_make_room(struct pv_netfront *f, struct net_queue *q, const struct pv_netfront_packet *p)
+{
+	for (;;) {
+		uint32_t inflight = q->tx.nr - pv_ring_room(&q->tx);
+		int rc = tx_reap(f, q);
+
+		if (rc < 0)
+			return rc;
+		if (tx_room(q, p))
+			return 1;
+		publish(f, q, &q->tx); /* else there may be nothing in flight to wait for */
+		q->full = true;
+		rc = pv_ring_rearm(&q->tx, 1 + inflight / 4);
+		if (rc < 0)
+			return front_broken(&f->front, "more tx answers than requests");
+		if (rc == 0) {
+			unmask(f, q); /* also for those who send and do not receive */
+			return 0;
+		}
+	}
+}
+
+int pv_netfront_send(struct pv_netfront *f, unsigned queue, const struct pv_netfront_packet *p, unsigned n)
+{
+	struct net_queue *q;
+	unsigned i;
+	int rc = 0;
+
+	if (f->front.state != FRONT_CONNECTED)
+		return front_error(&f->front);
+	if (queue >= f->queues)
+		return -EINVAL;
+	q = &f->queue[queue];
+	for (i = 0; i < n; i++) {
+		if (!sendable(f, &p[i])) {
+			rc = -EINVAL;
+			break;
+		}
+		if (!tx_room(q, &p[i]) && (rc = tx_make_room(f, q, &p[i])) <= 0)
+			break;
+		tx_packet(q, &p[i]);
+		f->stats.tx_packets++;
+		f->stats.tx_bytes += p[i].len;
+	}
+	publish(f, q, &q->tx);
+	return i && rc != -EPROTO ? (int)i : rc;
+}
+
+/* ---- rx ---- */
+
+/* Copy more answers in, behind those that wait for the rest of their chain. Returns how many wait now, or -EPROTO. */
+static int rx_take(struct pv_netfront *f, struct net_queue *q)
+{
+	unsigned left = q->seen_until - q->seen_from;
+	int n = pv_ring_ready(&q->rx);
+
+	if (n < 0)
+		return front_broken(&f->front, "more rx answers than requests");
+	memmove(q->seen, q->seen + q->seen_from, left * sizeof(*q->seen));
+	for (q->seen_from = 0, q->seen_until = left; q->seen_until < SEEN && n > 0; n--)
+		pv_net_rx_take_rsp(&q->rx, &q->seen[q->seen_until++]);
+	return (int)(q->seen_until - left);
+}
+
+/* The fragment numbers of a chain that begins in ring slot `slot` must be those of their slots. */
+static bool rx_ids_right(const struct pv_net_rx_packet *rx, uint32_t slot)
+{
+	for (unsigned i = 0; i < rx->nr; i++) {
+		if (rx->frag[i].id != (slot & (SLOTS - 1)))
+			return false;
+		slot += i ? 1 : 1u + rx->extras;
+	}
+	return true;
+}
+
+static void rx_copy(const struct net_queue *q, const struct pv_net_rx_packet *rx, struct pv_netfront_packet *p)
+{
+	uint8_t *to = p->data;
+
+	for (unsigned i = 0; i < rx->nr; i++) {
+		memcpy(to, q->rx_page + (size_t)rx->frag[i].id * PV_PAGE_SIZE + rx->frag[i].offset, rx->frag[i].len);
+		to += rx->frag[i].len;
+	}
+	p->len = rx->len;
+	p->csum_blank = rx->flags & NETRXF_csum_blank;
+	p->data_validated = rx->flags & NETRXF_data_validated;
+	p->gso_type = rx->gso_type;
+	p->gso_size = rx->gso_size;
+}
+
+/* Post n slots again, in their order. */
+static void rx_repost(struct net_queue *q, int n)
+{
+	while (n-- > 0) {
+		uint16_t id = (uint16_t)(q->rx.prod & (SLOTS - 1));
+
+		pv_net_rx_fill(&q->rx, id, q->rx_gref[id]);
+	}
+}
+
+/* The next packet into *p. Returns slots used (p->len is 0 if it had to be dropped), 0: no whole packet here, or -EPROTO. */
+static int rx_packet(struct pv_netfront *f, struct net_queue *q, struct pv_netfront_packet *p)
+{
+	uint32_t slot = q->rx.cons - (q->seen_until - q->seen_from);
+	struct pv_net_rx_packet rx;
+	int used = pv_net_rx_parse(q->seen + q->seen_from, q->seen_until - q->seen_from, &rx);
+
+	if (used == 0)
+		return 0;
+	if (used < 0 || !rx_ids_right(&rx, slot))
+		return front_broken(&f->front, used < 0 ? "an impossible chain of rx answers" : "an rx answer in another request's slot");
+	if (rx.error || rx.len > p->len) {
+		f->stats.rx_errors++;
+		p->len = 0;
+	} else {
+		rx_copy(q, &rx, p);
+		f->stats.rx_packets++;
+		f->stats.rx_bytes += rx.len;
+	}
+	q->seen_from += (unsigned)used;
+	rx_repost(q, used);
+	return used;
+}
+
+/* The queue is empty: from now on its event wakes us. Returns 1: something came meanwhile, 0, -EPROTO. */
+static int rx_rest(struct pv_netfront *f, struct net_queue *q)
+{
+	int n;
+
+	publish(f, q, &q->rx);
+	n = pv_ring_rearm(&q->rx, 1);
+	if (n < 0)
+		return front_broken(&f->front, "more rx answers than requests");
+	if (n > 0)
+		return 1;
+	unmask(f, q);
+	return 0;
+}
+
+/* Receive up to n packets; used counts slots. Returns packets, or -EPROTO; fewer than n: nothing more is there. */
+static int rx_burst(struct pv_netfront *f, struct net_queue *q, struct pv_netfront_packet *p, unsigned n, unsigned *used)
+{
+	unsigned got = 0;
+
+	while (got < n && *used < DROPS_MAX) {
+		uint32_t room = p[got].len;
+		int rc = rx_packet(f, q, &p[got]);
+
+		if (rc < 0)
+			return rc;
+		if (rc == 0) {
+			rc = rx_take(f, q);
+			if (rc < 0)
+				return rc;
+			if (rc == 0)
+				break;
+			continue;
+		}
+		*used += (unsigned)rc;
+		if (p[got].len)
+			got++;
+		else
+			p[got].len = room;
+	}
+	return (int)got;
+}
+
+int pv_netfront_recv(struct pv_netfront *f, unsigned queue, struct pv_netfront_packet *p, unsigned n)
+{
+	struct net_queue *q;
+	unsigned used = 0;
+	int got, more;
+
+	if (f->front.state != FRONT_CONNECTED && f->front.state != FRONT_CLOSING)
+		return front_error(&f->front);
+	if (queue >= f->queues)
+		return -EINVAL;
+	q = &f->queue[queue];
+	do {
+		got = rx_burst(f, q, p, n, &used);
+		if (got < 0)
+			return got;
+		if (got > 0 || n == 0) {
+			publish(f, q, &q->rx);
+			return got;
+		}
+		more = rx_rest(f, q);
+		if (more < 0)
+			return more;
+	} while (more && used < DROPS_MAX);
+	return more ? -EAGAIN : 0;
+}
+
+/* ---- events ---- */
+
+/* A port fired, or something of ours should be looked at: tx answers, and is there something to receive? */
+static int queue_work(struct pv_netfront *f, struct net_queue *q)
+{
+	int rx, room, rc = tx_reap(f, q);
+
+	if (rc < 0)
+		return rc;
+	rx = pv_ring_ready(&q->rx);
+	if (rx < 0)
+		return front_broken(&f->front, "more rx answers than requests");
+	if (f->front.state != FRONT_CONNECTED || rx > 0 || q->seen_from < q->seen_until)
+		return 1; /* the port stays masked until there is nothing more to receive */
+	room = q->full;
+	q->full = false;
+	rc = rx_rest(f, q);
+	return rc < 0 ? rc : rc | room;
+}
+
+static int ports_work(struct pv_netfront *f, const uint32_t *ports, int n)
+{
+	int ret = 0;
+
+	for (int i = 0; i < n; i++)
+		for (unsigned k = 0; k < f->queues; k++) {
+			int rc;
+
+			if (f->queue[k].port != ports[i])
+				continue;
+			f->queue[k].masked = true;
+			f->stats.events++;
+			rc = queue_work(f, &f->queue[k]);
+			if (rc < 0)
+				return rc;
+			ret |= rc;
+		}
+	return ret;
+}
+
+/* The backend went away and left us the device: wait for a new offer, and take it. What was in flight is lost. */
+static int come_back(struct pv_netfront *f)
+{
+	if (f->front.state == FRONT_LOST) {
+		for (unsigned i = 0; i < f->queues; i++)
+			f->stats.tx_errors += SLOTS - f->queue[i].ntx_free;
+		teardown(f);
+		f->up = false;
+		front_retire(&f->front);
+	}
+	if (front_find(&f->front) < 0)
+		return front_error(&f->front);
+	return setup(f);
+}
+
+int pv_netfront_work(struct pv_netfront *f)
+{
+	uint32_t ports[PORTS];
+	int n = front_events(&f->front, ports, PORTS), rc;
+
+	if (n < 0)
+		return n;
+	if (f->front.state == FRONT_LOST || f->front.state == FRONT_NONE)
+		return come_back(f);
+	rc = front_error(&f->front);
+	if (rc < 0)
+		return rc;
+	rc = ports_work(f, ports, n);
+	if (rc < 0 || f->up || f->front.state != FRONT_CONNECTED)
+		return rc;
+	f->up = true;
+	return 1; /* connected just now: something may wait already */
+}
+
+/* ---- what it is ---- */
+
+int pv_netfront_fd(const struct pv_netfront *f)
+{
+	return pv_evt_fd(f->front.h);
+}
+
+enum xenbus_state pv_netfront_state(const struct pv_netfront *f)
+{
+	return front_xenbus_state(&f->front);
+}
+
+const struct pv_noxs_vif_offer *pv_netfront_offer(const struct pv_netfront *f)
+{
+	return &f->front.offer.vif;
+}
+
+unsigned pv_netfront_queues(const struct pv_netfront *f)
+{
+	return f->queues;
+}
+
+uint32_t pv_netfront_features(const struct pv_netfront *f)
+{
+	return f->features;
+}
+
+const char *pv_netfront_error(const struct pv_netfront *f)
+{
+	return f->front.why;
+}
+
+void pv_netfront_stats(const struct pv_netfront *f, struct pv_netfront_stats *out)
+{
+	*out = f->stats;
+}
