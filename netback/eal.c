@@ -1,0 +1,110 @@
+/* eal.c - start DPDK's environment so that it leaves nothing behind, not even when we are killed.
+ *
+ * EAL makes a runtime directory before it looks at --no-shconf and, with that option, goes on when it cannot: below /dev/null
+ * nothing can be made. Without hugepages memory is one anonymous memory file (--no-huge); with free hugepages, anonymous too
+ * (--in-memory; EAL refuses the two together). What EAL prints is kept for our own messages, and shown only with --log debug. */
+#include "netback.h"
+#include <ctype.h>
+#include <sched.h>
+#include <stdio.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_log.h>
+#include <unistd.h>
+
+static char first_error[200]; /* since it was last asked for: what follows are its consequences */
+
+static ssize_t log_write(void *cookie, const char *buf, size_t len)
+{
+	size_t n = len;
+
+	(void)cookie;
+	while (n && isspace((unsigned char)buf[n - 1]))
+		n--;
+	if (!n)
+		return (ssize_t)len;
+	if (pv_log_shown() >= PV_LOG_DEBUG)
+		pv_log(PV_LOG_DEBUG, "%.*s", (int)n, buf);
+	if (rte_log_cur_msg_loglevel() <= (int)RTE_LOG_ERR && !first_error[0])
+		snprintf(first_error, sizeof(first_error), "%.*s", (int)n, buf);
+	return (ssize_t)len;
+}
+
+const char *eal_error(void)
+{
+	static char told[sizeof(first_error)];
+
+	memcpy(told, first_error, sizeof(told));
+	first_error[0] = 0;
+	return told[0] ? told : "no reason given";
+}
+
+static uint64_t free_mib(const char *size_kb)
+{
+	char path[100];
+	unsigned long long pages = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%skB/free_hugepages", size_kb);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%llu", &pages) != 1)
+		pages = 0;
+	fclose(f);
+	return pages * strtoull(size_kb, NULL, 10) / 1024;
+}
+
+static int first_cpu(const cpu_set_t *set)
+{
+	for (int i = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, set))
+			return i;
+	return 0;
+}
+
+int eal_start(unsigned memory, char *why, size_t len)
+{
+	static const cookie_io_functions_t io = { .write = log_write };
+	bool huge = free_mib("2048") >= memory || free_mib("1048576") >= memory;
+	FILE *stream = fopencookie(NULL, "w", io);
+	const char *old = getenv("RUNTIME_DIRECTORY");
+	char cores[32], mib[16], *saved = old ? strdup(old) : NULL;
+	cpu_set_t cpus;
+	int ret;
+
+	if (!stream)
+		return pv_why(why, len, -ENOMEM, "out of memory");
+	setvbuf(stream, NULL, _IOLBF, BUFSIZ);
+	rte_openlog_stream(stream); /* stays for the program's life, as DPDK does */
+	CPU_ZERO(&cpus);
+	sched_getaffinity(0, sizeof(cpus), &cpus);
+	snprintf(cores, sizeof(cores), "--lcores=0@%d", first_cpu(&cpus));
+	snprintf(mib, sizeof(mib), "%u", memory);
+
+	char *argv[] = { (char *)"pvio-netback", cores, (char *)"-m", mib, (char *)"--no-pci", (char *)"--no-telemetry", (char *)"--iova-mode=va",
+			 (char *)(pv_log_shown() >= PV_LOG_DEBUG ? "--log-level=lib.eal:debug" : "--log-level=lib.eal:notice"),
+			 (char *)(huge ? "--in-memory" : "--no-huge"), huge ? NULL : (char *)"--no-shconf", NULL };
+	int argc = (int)RTE_DIM(argv) - 1 - huge;
+
+	setenv("RUNTIME_DIRECTORY", "/dev/null", 1);
+	ret = rte_eal_init(argc, argv);
+	if (saved)
+		setenv("RUNTIME_DIRECTORY", saved, 1);
+	else
+		unsetenv("RUNTIME_DIRECTORY");
+	free(saved);
+	sched_setaffinity(0, sizeof(cpus), &cpus); /* EAL pinned us */
+	if (ret < 0)
+		return pv_why(why, len, rte_errno ? -rte_errno : -EINVAL, "DPDK does not start with %u MiB%s: %s; try --memory or --log debug",
+			      memory, huge ? " of hugepages" : "", eal_error());
+	eal_error(); /* that it made no runtime directory */
+	if (!huge)
+		pv_log(PV_LOG_INFO, "works without hugepages; with them packets cost fewer TLB misses: sysctl vm.nr_hugepages=%u", memory / 2);
+	return 0;
+}
+
+void eal_stop(void)
+{
+	rte_eal_cleanup();
+}

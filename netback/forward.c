@@ -1,0 +1,93 @@
+/* forward.c - where a packet goes. It belongs to us alone when it comes here; what is given to several is shared only if nobody
+ * has to change it any more. */
+#include "netback.h"
+#include <rte_ether.h>
+
+/* Are the guest's words about its packet true? */
+static int check_flags(struct rte_mbuf *m)
+{
+	if (m->ol_flags & NB_GSO)
+		return gso_check(m);
+	if (m->ol_flags & NB_BLANK)
+		return csum_headers(m) == NB_L4_OTHER ? -EINVAL : 0;
+	return 0;
+}
+
+static void send_to(struct nb_worker *w, int port, struct rte_mbuf *m)
+{
+	struct vif *vif;
+
+	if (port == SWITCH_UPLINK) {
+		uplink_send(w, m);
+		return;
+	}
+	vif = switch_dest(w->nb->sw, port);
+	if (likely(vif != NULL))
+		rx_send(w, vif, m);
+	else
+		rte_pktmbuf_free(m); /* it left a moment ago */
+}
+
+static bool is_open(struct nb_worker *w, int port)
+{
+	return port == SWITCH_UPLINK ? w->nb->uplink.queues != 0 : switch_dest(w->nb->sw, port) != NULL;
+}
+
+/* One more reference to m, or a copy where its flags would have to be worked off by one receiver and not another. */
+static struct rte_mbuf *share(struct nb_worker *w, struct rte_mbuf *m)
+{
+	struct rte_mbuf *copy;
+
+	if (!(m->ol_flags & (NB_BLANK | NB_GSO))) {
+		rte_pktmbuf_refcnt_update(m, 1);
+		return m;
+	}
+	copy = rte_pktmbuf_copy(m, w->nb->pool, 0, UINT32_MAX);
+	if (!copy)
+		turn_no_memory(w);
+	return copy;
+}
+
+static void flood(struct nb_worker *w, int in, struct rte_mbuf *m)
+{
+	int ports = switch_ports(w->nb->sw), last = -1;
+
+	for (int i = 0; i < ports; i++) {
+		struct rte_mbuf *copy;
+
+		if (i == in || !is_open(w, i))
+			continue;
+		copy = last >= 0 ? share(w, m) : NULL;
+		if (copy)
+			send_to(w, last, copy);
+		last = i;
+	}
+	if (last >= 0)
+		send_to(w, last, m);
+	else
+		rte_pktmbuf_free(m);
+}
+
+void forward(struct nb_worker *w, struct vif_queue *from, struct rte_mbuf *m)
+{
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	int in = from ? from->vif->port : SWITCH_UPLINK, port = SWITCH_UNKNOWN;
+	uint64_t src = switch_mac(eth->src_addr.addr_bytes);
+
+	if (unlikely(!src || rte_is_multicast_ether_addr(&eth->src_addr) || ((m->ol_flags & (NB_BLANK | NB_GSO)) && check_flags(m) < 0))) {
+		if (from)
+			from->n.tx_bad++;
+		rte_pktmbuf_free(m);
+		return;
+	}
+	if (unlikely(!switch_learn(w->nb->sw, &w->cache, in, src, w->now)) && from)
+		from->n.tx_not_learned++;
+	if (likely(!rte_is_multicast_ether_addr(&eth->dst_addr)))
+		port = switch_lookup(w->nb->sw, &w->cache, switch_mac(eth->dst_addr.addr_bytes));
+	if (likely(port != SWITCH_UNKNOWN && port != in))
+		send_to(w, port, m);
+	else if (port == in)
+		rte_pktmbuf_free(m); /* no hairpin */
+	else
+		flood(w, in, m);
+}

@@ -1,0 +1,119 @@
+/* main.c - pvio-netback: options, and the control thread's loop. */
+#include "netback.h"
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define FIELD(member) offsetof(struct nb_options, member)
+
+static const struct pv_option options[] = {
+	{ "hypervisor", "SPEC", "loopback, loopback:PATH; default $PVIO_HYPERVISOR, else the host's", .parse = pv_option_text, .field = FIELD(hypervisor) },
+	{ "domid", "N", "the domain that this backend is; default 0", .parse = pv_option_domid, .field = FIELD(domid) },
+	{ "workers", "N", "threads that move packets, 1..16; default 1", .parse = pv_option_number, .field = FIELD(workers), .min = 1, .max = NB_WORKERS_MAX },
+	{ "cpus", "LIST", "pin the workers to these CPUs in turn, such as 2-3,6", .parse = pv_option_cpus, .field = FIELD(cpus) },
+	{ "uplink", "DEVICE", "the way out, a DPDK device: net_tap0,iface=NAME, net_af_packet0,iface=NAME ...", .parse = pv_option_text, .field = FIELD(uplink) },
+	{ "bridge", "NAME", "what vifs call this switch in bridge=; default xenbr0", .parse = pv_option_text, .field = FIELD(bridge) },
+	{ "memory", "MIB", "packet memory, of hugepages if so much is free; default 128", .parse = pv_option_number, .field = FIELD(memory), .min = 32, .max = 65536 },
+	{ "poll-us", "N", "keep looking for this long after the last packet before sleeping; default 20", .parse = pv_option_number, .field = FIELD(poll_us), .max = 1000000 },
+	{ "name", "NAME", "this backend's name at pviod; default netback", .parse = pv_option_text, .field = FIELD(name) },
+	{ "log", "LEVEL", "err, warn, info or debug (with DPDK's own words); default info", .parse = pv_option_name, .field = FIELD(log), .names = pv_log_names },
+	{ 0 },
+};
+
+static const struct pv_program program = {
+	.name = "pvio-netback",
+	.usage = "[OPTION...]",
+	.about = "Serves network devices (vifs) to guests, and switches between them and an uplink.\n"
+		 "It connects to pviod at $PVIO_RUNDIR/pviod.sock (default /run/pvio) and does what that asks.",
+	.options = options,
+	.more_help = vif_config_help,
+};
+
+/* Ours: read from the descriptor. The real-time ones: a DPDK driver may use them, and the workers take them (turn.c). */
+static int signals_open(void)
+{
+	sigset_t set, all;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	all = set;
+	for (int i = SIGRTMIN; i <= SIGRTMAX; i++)
+		sigaddset(&all, i);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+static void serve(struct netback *nb, int sigfd)
+{
+	struct pollfd fds[3] = { { .fd = sigfd, .events = POLLIN }, { .fd = nb->wake_fd, .events = POLLIN } };
+	uint64_t ticked = netback_seconds();
+
+	for (;;) {
+		int timeout = pv_backend_timeout(nb->backend);
+
+		fds[2] = (struct pollfd){ .fd = pv_backend_fd(nb->backend), .events = pv_backend_events(nb->backend) };
+		poll(fds, 3, timeout < 0 || timeout > 1000 ? 1000 : timeout);
+		if (fds[0].revents)
+			return;
+		if (fds[1].revents)
+			netback_woken(nb);
+		pv_backend_work(nb->backend);
+		if (netback_seconds() != ticked) {
+			ticked = netback_seconds();
+			netback_tick(nb);
+		}
+	}
+}
+
+static int run(struct nb_options *opt, int sigfd)
+{
+	struct netback nb;
+	char path[108], why[300] = "";
+	int ret = netback_open(&nb, opt, why, sizeof(why));
+
+	snprintf(path, sizeof(path), "%s/pviod.sock", pv_rundir());
+	if (ret < 0) {
+		pv_log(PV_LOG_ERR, "%s", why);
+	} else {
+		ret = pv_backend_new(path, opt->name, &vif_ops, &nb, &nb.backend);
+		if (ret < 0)
+			pv_log(PV_LOG_ERR, "cannot talk to pviod at %s: %s", path, strerror(-ret));
+	}
+	if (ret >= 0) {
+		fprintf(stderr, "pvio-netback: ready\n");
+		serve(&nb, sigfd);
+	}
+	pv_backend_free(nb.backend);
+	nb.backend = NULL;
+	netback_close(&nb);
+	return ret < 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct nb_options opt = { .workers = 1, .memory = 128, .poll_us = 20, .name = "netback", .bridge = "xenbr0", .log = PV_LOG_INFO };
+	struct rlimit files;
+	int ret = pv_options_parse(&program, argc, argv, &opt), sigfd;
+	char why[300];
+
+	if (ret >= 0)
+		return ret;
+	pv_log_open(program.name, opt.log);
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* each port and each grant may need one */
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	sigfd = signals_open();
+	if (sigfd < 0 || eal_start(opt.memory, why, sizeof(why)) < 0) {
+		pv_log(PV_LOG_ERR, "%s", sigfd < 0 ? "out of descriptors: raise ulimit -n" : why);
+		return 1;
+	}
+	ret = run(&opt, sigfd);
+	eal_stop();
+	close(sigfd);
+	return ret;
+}

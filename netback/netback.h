@@ -1,0 +1,386 @@
+/* netback.h - pvio-netback's own structures and prototypes, grouped by file.
+ *
+ * Threads: one control thread (main.c: pviod's calls, signals, ageing) and N workers (turn.c). A queue of a vif belongs to one
+ * worker, for both its rings; whatever only a worker touches has no lock. What all workers read (the switch, a vif's
+ * configuration) is published with a store and taken back only after every worker has passed between two turns.
+ *
+ * tx and rx are the guest's words, as in netif.h: tx is what the guest sends, rx what it receives.
+ */
+#ifndef NETBACK_H
+#define NETBACK_H
+
+#include <pvio/backend.h>
+#include <pvio/hyper.h>
+#include <pvio/log.h>
+#include <pvio/net.h>
+#include <pvio/options.h>
+#include <pvio/worker.h>
+#include <rte_mbuf.h>
+#include <rte_ring.h>
+#include <stdarg.h>
+#include <sys/queue.h>
+
+struct netback;
+struct nb_worker;
+struct vif;
+struct vif_queue;
+struct l2switch;
+
+enum {
+	NB_WORKERS_MAX = 16,
+	NB_SEG_ROOM = 2048, /* bytes of a packet in its first mbuf segment, behind the headroom */
+	NB_POOL_CACHE = 256, /* segments that each worker keeps at hand */
+	NB_SEGS_MAX = 65535 / NB_SEG_ROOM + 1,
+	NB_L2_ROOM = 22, /* an Ethernet header and two VLAN tags, which do not count against an MTU */
+	NB_QUEUE_SLOTS = 64, /* budget: slots that a queue may use in a turn, in each direction, less the end of a chain */
+	NB_TURN_OPS = 2048, /* grant copies in a batch */
+	NB_TURN_PACKETS = 512,
+	NB_SLOT_OPS = 7, /* grant copies that a slot may need: it may lie across segments, and each segment across a page */
+	NB_PACKET_OPS = 128, /* ... and a received packet: pages of the guest, segments, and pages below the segments */
+	NB_TURN_RX_SLOTS = 1024,
+	NB_BURST = 64, /* packets to and from the uplink at once */
+	NB_BACKLOG_BYTES = 1 << 20, /* a receive queue pins no more of the packet memory than this (XSA-392) ... */
+	NB_BACKLOG_SHARE = 8, /* ... nor more than this part of what is free */
+	NB_BACKLOG_PACKETS = 512, /* a power of two, more than fit in the bytes */
+	NB_POST_RING = 4096, /* packets on their way from worker to worker */
+};
+
+/* What the switch must know of a packet beside its bytes, in mbuf.ol_flags. They mean DPDK's own flags, but no driver ever sees
+ * them: a packet for the uplink is completed before. GSO: mbuf.tso_segsz holds the size; blank is set as well. */
+#define NB_BLANK RTE_MBUF_F_TX_TCP_CKSUM /* the L4 checksum is blank (TCP or UDP) */
+#define NB_VALID RTE_MBUF_F_RX_L4_CKSUM_GOOD /* the data is known to be good */
+#define NB_GSO RTE_MBUF_F_TX_TCP_SEG
+#define NB_GSO_V6 RTE_MBUF_F_TX_IPV6
+#define NB_FLAGS (NB_BLANK | NB_VALID | NB_GSO | NB_GSO_V6)
+
+struct nb_options {
+	const char *hypervisor, *uplink, *name, *bridge;
+	struct pv_cpus cpus;
+	unsigned workers, memory /* MiB */, poll_us, log;
+	int domid;
+};
+
+/* ---- eal.c: DPDK's environment, without a trace on the file system ---- */
+int eal_start(unsigned memory, char *why, size_t len);
+void eal_stop(void);
+const char *eal_error(void); /* what DPDK complained of first since the last call; control thread */
+
+/* ---- pool.c: the packet memory ---- */
+struct rte_mempool *pool_new(unsigned memory, char *why, size_t len);
+unsigned pool_seg_cost(const struct rte_mempool *pool); /* bytes of memory a segment */
+/* A chain of segments with room for exactly len bytes, its lengths set. NULL: no memory. */
+struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len);
+
+/* ---- csum.c ---- */
+enum nb_l4 { NB_L4_OTHER, NB_L4_TCP4, NB_L4_UDP4, NB_L4_TCP6, NB_L4_UDP6 };
+/* What a packet is; fills l2_len, l3_len, l4_len of m when it is TCP or UDP whose headers lie whole in the first segment and
+ * whose lengths agree with the packet. Fragments are OTHER. */
+enum nb_l4 csum_headers(struct rte_mbuf *m);
+/* Fill in the blank checksum; NB_BLANK goes. Returns 0 or -EINVAL: not TCP or UDP. */
+int csum_complete(struct rte_mbuf *m);
+/* ... of a packet whose headers are known: for the pieces of a cut one. */
+void csum_l4(struct rte_mbuf *m, enum nb_l4 l4);
+/* A hash over addresses and ports, the same for all packets of a flow. */
+uint32_t csum_flow_hash(const struct rte_mbuf *m);
+
+/* ---- gso.c ---- */
+enum { GSO_PIECES_MAX = 256 };
+/* Is m what its NB_GSO claims: TCP of that family, and not in more than GSO_PIECES_MAX pieces? Returns 0 or -EINVAL. */
+int gso_check(struct rte_mbuf *m);
+/* Cut m, which gso_check accepted, into packets of at most tso_segsz bytes of payload, checksums complete. m stays the caller's.
+ * Returns their number or -ENOMEM. */
+int gso_cut(struct rte_mempool *pool, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
+
+/* ---- switch.c ---- */
+enum {
+	SWITCH_PORTS = 1024,
+	SWITCH_UPLINK = 0, /* the port that is the uplink */
+	SWITCH_UNKNOWN = -1, /* no such address: flood */
+	SWITCH_LEARN_VIF = 32, /* addresses that a vif may teach, beside its own: 1023 greedy guests cannot fill the table */
+	SWITCH_LEARN_UPLINK = 16384,
+	SWITCH_ENTRIES = 65536,
+	SWITCH_AGE = 300, /* seconds */
+	SWITCH_CACHE = 256,
+};
+
+/* A worker's memory of recent answers, each void as soon as the table changed. Zeroed: empty. Owner: one worker. */
+struct switch_cache {
+	struct {
+		uint64_t mac;
+		uint32_t version; /* of the table that gave this answer */
+		int32_t port;
+		uint32_t seen;
+	} slot[SWITCH_CACHE];
+};
+
+int switch_new(struct l2switch **out);
+void switch_free(struct l2switch *sw);
+/* Control thread. A port exists from add to del; packets go to it from open (dest is not NULL) to close. */
+int switch_port_add(struct l2switch *sw); /* its number, or -ENOSPC */
+void switch_port_del(struct l2switch *sw, int port);
+void switch_port_open(struct l2switch *sw, int port, void *dest);
+void switch_port_close(struct l2switch *sw, int port);
+/* An address that belongs to a port and is never learned elsewhere. 0, -EEXIST: another port's; -ENOSPC. */
+int switch_pin(struct l2switch *sw, int port, uint64_t mac);
+/* Forget what a port pinned and taught. Call switch_reclaim once every worker has passed between two turns since. */
+void switch_flush(struct l2switch *sw, int port);
+/* Forget what was taught and not seen for SWITCH_AGE seconds. Returns how many; then reclaim as above. */
+unsigned switch_age(struct l2switch *sw, uint32_t now);
+void switch_reclaim(struct l2switch *sw);
+unsigned switch_count(struct l2switch *sw, int port); /* addresses that the port taught */
+unsigned switch_list(struct l2switch *sw, int port, uint64_t *macs, unsigned max);
+/* Any worker. now: seconds. */
+void *switch_dest(struct l2switch *sw, int port); /* as opened, NULL: closed */
+int switch_ports(struct l2switch *sw); /* all ports are below this */
+/* Learn where mac is. Returns true if it was not: the port taught its share, or the address is pinned elsewhere. */
+bool switch_learn(struct l2switch *sw, struct switch_cache *c, int port, uint64_t mac, uint32_t now);
+int switch_lookup(struct l2switch *sw, struct switch_cache *c, uint64_t mac); /* a port or SWITCH_UNKNOWN */
+
+static inline uint64_t switch_mac(const uint8_t *p)
+{
+	uint64_t mac = 0;
+
+	memcpy(&mac, p, 6);
+	return mac;
+}
+
+/* ---- uplink.c ---- */
+/* A worker's part of the uplink. Owner: that worker. */
+struct uplink_queue {
+	uint16_t queue;
+	bool ours; /* this worker moves packets on `queue`; else it hands them to worker 0 */
+	int intr_fd; /* readable when packets wait; -1: there is none, look now and then */
+	uint64_t last; /* TSC of the last packet that came in */
+	unsigned n;
+	struct rte_mbuf *out[NB_BURST];
+	uint64_t rx_packets, rx_bytes, rx_bad, tx_packets, tx_bytes, tx_dropped, tx_too_big;
+};
+
+/* Owner: control thread; the workers only read. Lifetime: the program's. */
+struct uplink {
+	uint16_t port_id;
+	unsigned queues; /* 0: no uplink */
+	uint32_t frame_max;
+};
+
+int uplink_open(struct netback *nb, const char *device, char *why, size_t len);
+void uplink_close(struct netback *nb);
+void uplink_worker_init(struct nb_worker *w);
+void uplink_poll(struct nb_worker *w);
+void uplink_send(struct nb_worker *w, struct rte_mbuf *m);
+void uplink_put(struct nb_worker *w, struct rte_mbuf *m); /* a finished packet, on the worker that owns the queue */
+void uplink_flush(struct nb_worker *w);
+bool uplink_idle(const struct nb_worker *w);
+
+/* ---- vif.c ---- */
+struct vif_config {
+	uint8_t mac[6];
+	uint32_t mtu, queues, carrier;
+};
+
+struct vif_counts {
+	uint64_t tx_packets, tx_bytes, tx_bad, tx_copy_failed, tx_no_memory, tx_not_learned;
+	uint64_t rx_packets, rx_bytes, rx_full, rx_copy_failed, rx_stalls;
+	uint64_t notifies, events, spurious;
+};
+
+enum { VIF_RESTING, VIF_ACTIVE, VIF_PENANCE }; /* vif_queue.state */
+
+/* One queue. Owner: `worker`, from queue_attach to queue_detach; before and after, the control thread. */
+struct vif_queue {
+	struct pv_ring tx, rx;
+	struct vif *vif;
+	struct nb_worker *worker;
+	TAILQ_ENTRY(vif_queue) link; /* in worker->active, or ->penance, as state says */
+	uint64_t last; /* TSC of the last work, or of activation */
+	uint16_t index;
+	uint8_t state;
+	bool broken, worked, woken; /* woken by an event, and nothing found to do since */
+	bool tx_notify, rx_notify; /* at the end of this turn */
+	uint8_t masked; /* bit 0: tx_port's event was taken and not unmasked, bit 1: rx_port's */
+	uint16_t need; /* slots that the head of the backlog needs, while the guest does not provide them */
+	uint32_t spurious; /* in a row */
+	uint64_t unmask_at; /* TSC: end of penance */
+
+	uint32_t head, tail; /* of the backlog, free-running */
+	uint32_t backlog_bytes;
+	uint32_t tx_port, rx_port; /* ours */
+	void *pages; /* tx ring page, rx ring page: one mapping */
+	struct vif_counts n;
+	struct rte_mbuf *backlog[NB_BACKLOG_PACKETS];
+};
+
+/* A device. Owner: control thread. Workers read it while its switch port is open or they own a queue of it. */
+struct vif {
+	struct netback *nb;
+	TAILQ_ENTRY(vif) link;
+	struct pv_device_id id;
+	char name[32]; /* "vif 0 of guest 3" */
+	struct vif_config config;
+	int port; /* of the switch */
+	uint32_t generation; /* of this connection */
+	bool connected;
+	bool reported; /* broken, and pviod was told */
+	struct pv_noxs_choice choice;
+	uint32_t features; /* agreed */
+	uint32_t frame_max;
+	unsigned nr_queues;
+	struct vif_queue *queues;
+	const char *broken; /* atomic, set once by a worker: why, a static string */
+	uint64_t rx_too_big, rx_no_memory; /* atomic: dropped by whichever worker had it */
+	struct pv_log_peer log;
+};
+
+extern const struct pv_backend_ops vif_ops; /* ctx: struct netback */
+int vif_config_parse(const struct pv_device_id *id, struct json_object *config, unsigned queues_default, const char *bridge,
+		     struct vif_config *out, char *why, size_t len);
+void vif_config_help(void);
+struct vif *vif_find(struct netback *nb, const struct pv_device_id *id);
+void vif_reap_broken(struct netback *nb); /* control thread: tell pviod, tear down */
+void vif_free_all(struct netback *nb);
+
+/* ---- queue.c: a queue's life on its worker ---- */
+int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, char *why, size_t len);
+void queue_detach(struct vif_queue *q);
+void queue_activate(struct vif_queue *q);
+void queue_broken(struct vif_queue *q, const char *why);
+void queue_rest(struct vif_queue *q); /* nothing to do: re-arm, unmask, leave the active list */
+void queue_unmask(struct vif_queue *q);
+
+/* ---- tx.c, rx.c, forward.c: a turn ---- */
+/* A chain that was taken, and how it will be answered. Valid within a turn. */
+struct tx_packet {
+	struct vif_queue *queue;
+	struct rte_mbuf *m; /* NULL: dropped already, with `status` */
+	uint16_t op, ops; /* its copies */
+	uint16_t slot, slots; /* its slots in nb_worker.slots */
+	uint8_t extras;
+	int8_t status;
+};
+
+/* A packet that is being copied to the guest. Valid within a turn. */
+struct rx_packet {
+	struct vif_queue *queue;
+	struct rte_mbuf *m;
+	uint16_t op, ops;
+	uint16_t id, ids; /* its requests' ids in nb_worker.rx_ids */
+};
+
+void tx_collect(struct vif_queue *q);
+void tx_finish(struct nb_worker *w);
+void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m); /* takes m; any worker */
+void rx_push(struct vif_queue *q, struct rte_mbuf *m); /* takes m; the queue's worker */
+void rx_plan(struct vif_queue *q);
+void rx_finish(struct nb_worker *w);
+void forward(struct nb_worker *w, struct vif_queue *from, struct rte_mbuf *m); /* takes m; from NULL: the uplink */
+
+/* ---- post.c: packets for queues of another worker ---- */
+struct post {
+	struct rte_mbuf *m;
+	uint32_t generation; /* of the vif's connection */
+	uint16_t port; /* of the switch */
+	uint16_t queue;
+};
+int post_new(struct nb_worker *w);
+void post_free(struct nb_worker *w);
+void post_send(struct nb_worker *from, struct nb_worker *to, const struct post *p); /* takes p->m */
+void post_take(struct nb_worker *w);
+bool post_may_sleep(struct nb_worker *w); /* false: something came meanwhile */
+void post_woke(struct nb_worker *w, bool kicked);
+
+/* ---- turn.c ---- */
+/* Owner: its own thread, from the start of the body to its end. */
+struct nb_worker {
+	struct netback *nb;
+	struct pv_worker *pw;
+	struct pv_hyper *h;
+	unsigned index;
+	int error; /* of the start, with `why` */
+	char why[200];
+	TAILQ_HEAD(, vif_queue) active, penance;
+	struct vif_queue **by_port; /* local port -> queue */
+	uint32_t nr_ports;
+	unsigned nr_queues;
+	struct switch_cache cache;
+	struct uplink_queue up;
+	uint64_t tsc, events_at, share_at;
+	uint32_t now; /* seconds */
+	uint32_t share; /* bytes that a backlog may hold now */
+	unsigned nr_unmask;
+	uint32_t unmask[128];
+	uint64_t turns, sleeps, post_full, no_memory;
+
+	struct rte_ring *posts;
+	int kick_fd, epoll_fd;
+	bool asleep; /* atomic */
+
+	unsigned nr_ops, nr_tx, nr_slots, nr_rx, nr_rx_ids;
+	struct tx_packet tx[NB_TURN_PACKETS];
+	struct rx_packet rx[NB_TURN_PACKETS];
+	uint16_t rx_ids[NB_TURN_RX_SLOTS];
+	struct rte_mbuf *done[NB_TURN_PACKETS];
+	union pv_net_tx_slot slots[NB_TURN_PACKETS];
+	struct pv_gnt_copy ops[NB_TURN_OPS];
+};
+
+void turn_body(void *arg, struct pv_worker *pw); /* arg: struct nb_worker */
+void turn_unmask(struct nb_worker *w, uint32_t port);
+void turn_no_memory(struct nb_worker *w); /* count it, and tell now and then */
+
+/* ---- netback.c: the parts put together ---- */
+/* Owner: control thread. Workers read everything up to `vifs`, which does not change while they run. */
+struct netback {
+	struct nb_options opt;
+	struct rte_mempool *pool;
+	uint32_t seg_cost;
+	struct l2switch *sw;
+	struct uplink uplink;
+	unsigned nr_workers;
+	struct nb_worker *workers[NB_WORKERS_MAX];
+	uint64_t poll_tsc, tsc_second;
+	int wake_fd; /* workers wake the control thread: a vif broke, memory ran out */
+	bool no_memory; /* atomic: tell it */
+
+	TAILQ_HEAD(, vif) vifs;
+	struct pv_backend *backend;
+	uint32_t generation;
+	unsigned next_worker;
+	uint64_t no_memory_at; /* seconds, of the last line about it */
+};
+
+int netback_open(struct netback *nb, const struct nb_options *opt, char *why, size_t len); /* EAL runs already */
+void netback_close(struct netback *nb); /* half-built is fine */
+void netback_tick(struct netback *nb); /* once a second: ageing */
+void netback_woken(struct netback *nb); /* wake_fd was readable */
+void netback_barrier(struct netback *nb); /* returns when every worker has passed between two turns */
+void netback_wake(struct netback *nb); /* any thread */
+uint64_t netback_seconds(void);
+
+/* ---- report.c ---- */
+struct json_object *report_stats(void *ctx, const struct pv_device_id *id);
+struct json_object *report_inspect(void *ctx, const struct pv_device_id *id);
+
+/* ---- copies between a chain of segments and pages of a guest ---- */
+struct chain_at {
+	struct rte_mbuf *seg;
+	uint32_t off;
+};
+
+/* The next piece of a chain, of at most `want` bytes, that lies in one page of ours (a grant copy's local end may not cross
+ * one on Xen). Call only while bytes are left. */
+static inline uint32_t chain_piece(struct chain_at *at, uint32_t want, void **p)
+{
+	uint32_t left;
+
+	while (at->off == at->seg->data_len) {
+		at->seg = at->seg->next;
+		at->off = 0;
+	}
+	*p = rte_pktmbuf_mtod_offset(at->seg, void *, at->off);
+	left = RTE_MIN((uint32_t)at->seg->data_len - at->off, (uint32_t)(PV_PAGE_SIZE - ((uintptr_t)*p & (PV_PAGE_SIZE - 1))));
+	left = RTE_MIN(left, want);
+	at->off += left;
+	return left;
+}
+
+#endif

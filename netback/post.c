@@ -1,0 +1,90 @@
+/* post.c - packets for a queue, or the uplink, that another worker owns: a ring at each worker, filled by all the others.
+ *
+ * An entry names its queue by switch port and generation, not by pointer: the device may be gone when it is taken out. */
+#include "netback.h"
+#include <rte_cycles.h>
+#include <rte_ring_elem.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(struct post) == 16, "an element of rte_ring");
+
+int post_new(struct nb_worker *w)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "posts%u", w->index);
+	w->kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (w->kick_fd < 0)
+		return -errno;
+	w->posts = rte_ring_create_elem(name, sizeof(struct post), NB_POST_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
+	return w->posts ? 0 : -ENOMEM;
+}
+
+void post_free(struct nb_worker *w)
+{
+	struct post p;
+
+	while (w->posts && rte_ring_sc_dequeue_elem(w->posts, &p, sizeof(p)) == 0)
+		rte_pktmbuf_free(p.m);
+	rte_ring_free(w->posts);
+	w->posts = NULL;
+	if (w->kick_fd >= 0)
+		close(w->kick_fd);
+	w->kick_fd = -1;
+}
+
+void post_send(struct nb_worker *from, struct nb_worker *to, const struct post *p)
+{
+	uint64_t one = 1;
+
+	if (rte_ring_mp_enqueue_elem(to->posts, (void *)(uintptr_t)p, sizeof(*p)) < 0) {
+		from->post_full++;
+		rte_pktmbuf_free(p->m);
+		return;
+	}
+	/* Enqueue, then look whether it sleeps; post_may_sleep says that it sleeps, then looks into the ring: one sees the other. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&to->asleep, __ATOMIC_RELAXED) && __atomic_exchange_n(&to->asleep, false, __ATOMIC_RELAXED) &&
+	    write(to->kick_fd, &one, sizeof(one)) < 0)
+		from->post_full++; /* impossible but for a full counter, and then it is awake */
+}
+
+bool post_may_sleep(struct nb_worker *w)
+{
+	__atomic_store_n(&w->asleep, true, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* pairs with post_send */
+	if (rte_ring_empty(w->posts))
+		return true;
+	post_woke(w, false);
+	return false;
+}
+
+void post_woke(struct nb_worker *w, bool kicked)
+{
+	uint64_t count;
+
+	__atomic_store_n(&w->asleep, false, __ATOMIC_RELAXED); /* a sender that still sees true kicks once for nothing */
+	while (kicked && read(w->kick_fd, &count, sizeof(count)) < 0 && errno == EINTR)
+		;
+}
+
+void post_take(struct nb_worker *w)
+{
+	struct post p[NB_BURST];
+	unsigned n = rte_ring_sc_dequeue_burst_elem(w->posts, p, sizeof(p[0]), NB_BURST, NULL);
+
+	for (unsigned i = 0; i < n; i++) {
+		struct vif *vif;
+
+		if (p[i].port == SWITCH_UPLINK) {
+			uplink_put(w, p[i].m);
+			continue;
+		}
+		vif = switch_dest(w->nb->sw, p[i].port);
+		if (vif && vif->generation == p[i].generation && p[i].queue < vif->nr_queues && vif->queues[p[i].queue].worker == w)
+			rx_push(&vif->queues[p[i].queue], p[i].m);
+		else
+			rte_pktmbuf_free(p[i].m);
+	}
+}

@@ -1,0 +1,179 @@
+/* queue.c - a queue's life on its worker.
+ *
+ *	RESTING  rings armed, ports unmasked: an event, or a packet from the switch, makes it
+ *	ACTIVE   in worker->active, looked at each turn, its events masked; when it had nothing to do for a while, RESTING again
+ *	PENANCE  its guest sent several events in a row for nothing (XSA-331): unmasked, and so heard, only after a pause
+ * A broken queue is never looked at again; the control thread takes it away. */
+#include "netback.h"
+#include <rte_cycles.h>
+#include <rte_mempool.h>
+
+enum { SPURIOUS_FREE = 4, PENANCE_US = 50, PENANCE_DOUBLINGS = 5 };
+
+static void leave_list(struct vif_queue *q)
+{
+	if (q->state == VIF_ACTIVE)
+		TAILQ_REMOVE(&q->worker->active, q, link);
+	else if (q->state == VIF_PENANCE)
+		TAILQ_REMOVE(&q->worker->penance, q, link);
+	q->state = VIF_RESTING;
+}
+
+void queue_activate(struct vif_queue *q)
+{
+	if (q->state == VIF_ACTIVE || q->broken)
+		return;
+	leave_list(q);
+	TAILQ_INSERT_TAIL(&q->worker->active, q, link);
+	q->state = VIF_ACTIVE;
+	q->last = q->worker->tsc;
+}
+
+void queue_broken(struct vif_queue *q, const char *why)
+{
+	const char *none = NULL;
+
+	q->broken = true; /* leaves the active list at the end of the turn: somebody may be walking it */
+	/* The first queue to break says why. Pairs with the acquire in vif_reap_broken. */
+	__atomic_compare_exchange_n(&q->vif->broken, &none, why, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	netback_wake(q->vif->nb);
+}
+
+void queue_unmask(struct vif_queue *q)
+{
+	if (q->masked & 1)
+		turn_unmask(q->worker, q->tx_port);
+	if (q->masked & 2)
+		turn_unmask(q->worker, q->rx_port);
+	q->masked = 0;
+}
+
+/* Would the guest tell us of everything from now on? Asks it to, and looks again. */
+static bool armed(struct vif_queue *q)
+{
+	int n = pv_ring_rearm(&q->tx, 1);
+
+	if (!n && q->head != q->tail) { /* its rx requests matter only while a packet waits for them */
+		unsigned need = RTE_MAX(q->need, 1);
+
+		n = pv_ring_rearm(&q->rx, need);
+		if (n >= 0 && (unsigned)n < need)
+			n = 0;
+	}
+	if (n < 0)
+		queue_broken(q, "its ring's producer index is impossible");
+	return !n;
+}
+
+void queue_rest(struct vif_queue *q)
+{
+	struct nb_worker *w = q->worker;
+
+	if (!q->broken && !armed(q) && !q->broken)
+		return;
+	leave_list(q);
+	if (q->broken)
+		return;
+	q->spurious = q->woken ? q->spurious + 1 : 0;
+	q->n.spurious += q->woken;
+	q->woken = false;
+	if (q->spurious <= SPURIOUS_FREE) {
+		queue_unmask(q);
+		return;
+	}
+	q->unmask_at = w->tsc + w->nb->tsc_second / 1000000 * (PENANCE_US << RTE_MIN(q->spurious - SPURIOUS_FREE, (uint32_t)PENANCE_DOUBLINGS));
+	TAILQ_INSERT_TAIL(&w->penance, q, link);
+	q->state = VIF_PENANCE;
+}
+
+static int know_port(struct nb_worker *w, uint32_t port, struct vif_queue *q)
+{
+	if (port >= w->nr_ports) {
+		uint32_t nr = rte_align32pow2(port + 1);
+		struct vif_queue **p = realloc(w->by_port, nr * sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		memset(p + w->nr_ports, 0, (nr - w->nr_ports) * sizeof(*p));
+		w->by_port = p;
+		w->nr_ports = nr;
+	}
+	w->by_port[port] = q;
+	return 0;
+}
+
+static int bind_port(struct vif_queue *q, const char *what, uint32_t remote, uint32_t *local, char *why, size_t len)
+{
+	struct nb_worker *w = q->worker;
+	int port = pv_evt_bind(w->h, q->vif->id.guest, remote), ret;
+
+	if (port < 0)
+		return pv_why(why, len, port, "%s: queue %u: cannot bind the guest's %s port %u: %s", q->vif->name, q->index, what, remote,
+			      pv_hyper_error(w->h));
+	*local = (uint32_t)port;
+	ret = know_port(w, *local, q);
+	return ret < 0 ? pv_why(why, len, ret, "%s: queue %u: out of memory", q->vif->name, q->index) : 0;
+}
+
+static int bind_ports(struct vif_queue *q, const struct pv_noxs_vif_queue *c, char *why, size_t len)
+{
+	int ret = bind_port(q, "tx", c->tx_port, &q->tx_port, why, len);
+
+	if (ret < 0)
+		return ret;
+	if (c->rx_port != c->tx_port)
+		return bind_port(q, "rx", c->rx_port, &q->rx_port, why, len);
+	q->rx_port = q->tx_port;
+	return 0;
+}
+
+int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, char *why, size_t len)
+{
+	struct nb_worker *w = q->worker;
+	const uint32_t grefs[2] = { c->tx_gref, c->rx_gref };
+	int ret = pv_gnt_map(w->h, q->vif->id.guest, grefs, 2, true, NULL, &q->pages);
+
+	w->nr_queues++;
+	if (ret < 0) {
+		q->pages = NULL;
+		pv_why(why, len, ret, "%s: queue %u: cannot map its rings, grefs %u and %u: %s", q->vif->name, q->index, grefs[0], grefs[1],
+		       pv_hyper_error(w->h));
+	} else {
+		pv_ring_init_back(&q->tx, q->pages, PV_PAGE_SIZE, PV_NET_TX_SLOT);
+		pv_ring_init_back(&q->rx, (uint8_t *)q->pages + PV_PAGE_SIZE, PV_PAGE_SIZE, PV_NET_RX_SLOT);
+		ret = bind_ports(q, c, why, len);
+	}
+	if (ret < 0)
+		queue_detach(q);
+	else
+		queue_activate(q); /* the guest may have published before we came */
+	return ret;
+}
+
+static void forget_port(struct nb_worker *w, uint32_t port)
+{
+	if (!port)
+		return;
+	if (port < w->nr_ports)
+		w->by_port[port] = NULL;
+	pv_evt_unbind(w->h, port);
+}
+
+void queue_detach(struct vif_queue *q)
+{
+	struct nb_worker *w = q->worker;
+
+	leave_list(q);
+	q->broken = true; /* nothing is pushed any more */
+	while (q->head != q->tail)
+		rte_pktmbuf_free(q->backlog[q->head++ % NB_BACKLOG_PACKETS]);
+	q->backlog_bytes = 0;
+	if (q->rx_port != q->tx_port)
+		forget_port(w, q->rx_port);
+	forget_port(w, q->tx_port);
+	q->tx_port = q->rx_port = 0;
+	if (q->pages)
+		pv_gnt_unmap(w->h, q->pages, 2);
+	q->pages = NULL;
+	w->nr_queues--;
+}

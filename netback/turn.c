@@ -1,0 +1,244 @@
+/* turn.c - a worker's life: turns while there is work, then sleep.
+ *
+ * Theory of operation. One turn: packets from the uplink and from other workers; the slots that active guests sent, copied in
+ * one batch, answered and switched; what the switch put into receive queues, copied in one batch; then each queue publishes and
+ * notifies once. Only active queues are looked at, so idle guests cost nothing. A queue with nothing to do re-arms its rings, is
+ * unmasked and rests; with no active queue the worker sleeps in one epoll set: event channels, mailbox, other workers' kicks and
+ * the uplink's descriptor. An uplink without one is looked at every IDLE_US. */
+#include "netback.h"
+#include <rte_cycles.h>
+#include <rte_errno.h>
+#include <rte_lcore.h>
+#include <rte_mempool.h>
+#include <rte_pause.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+enum { IDLE_US = 500, EVENTS_US = 20, SHARE_US = 100 };
+enum { WAKE_EVENTS = 1, WAKE_MAILBOX, WAKE_KICK, WAKE_UPLINK };
+
+static uint64_t us_to_tsc(const struct nb_worker *w, uint64_t us)
+{
+	return w->nb->tsc_second / 1000000 * us;
+}
+
+void turn_unmask(struct nb_worker *w, uint32_t port)
+{
+	w->unmask[w->nr_unmask++] = port;
+	if (w->nr_unmask == RTE_DIM(w->unmask)) {
+		pv_evt_unmask(w->h, w->unmask, w->nr_unmask);
+		w->nr_unmask = 0;
+	}
+}
+
+void turn_no_memory(struct nb_worker *w)
+{
+	w->no_memory++;
+	if (!__atomic_exchange_n(&w->nb->no_memory, true, __ATOMIC_RELAXED)) /* the control thread tells, now and then */
+		netback_wake(w->nb);
+}
+
+static void take_events(struct nb_worker *w)
+{
+	uint32_t ports[64];
+	int n;
+
+	w->events_at = w->tsc;
+	do {
+		n = pv_evt_pending(w->h, ports, RTE_DIM(ports));
+		for (int i = 0; i < n; i++) {
+			struct vif_queue *q = ports[i] < w->nr_ports ? w->by_port[ports[i]] : NULL;
+
+			if (!q)
+				continue; /* just unbound */
+			q->n.events++;
+			q->masked |= (ports[i] == q->tx_port) | (ports[i] == q->rx_port) << 1;
+			if (q->state == VIF_RESTING) {
+				q->woken = true;
+				queue_activate(q);
+			}
+		}
+	} while (n == RTE_DIM(ports));
+}
+
+/* End of a turn for one queue: show the guest what was done, wake it at most once a port, and rest if there was nothing. */
+static void finish(struct vif_queue *q)
+{
+	struct nb_worker *w = q->worker;
+	bool tx = pv_ring_publish(&q->tx), rx = pv_ring_publish(&q->rx);
+
+	if (tx || (rx && q->rx_port == q->tx_port)) {
+		pv_evt_notify(w->h, q->tx_port);
+		q->n.notifies++;
+	}
+	if (rx && q->rx_port != q->tx_port) {
+		pv_evt_notify(w->h, q->rx_port);
+		q->n.notifies++;
+	}
+	if (likely(q->worked && !q->broken)) {
+		q->worked = q->woken = false;
+		q->last = w->tsc;
+	} else if (q->broken || w->tsc - q->last >= w->nb->poll_tsc) {
+		queue_rest(q);
+	}
+}
+
+static void end_penance(struct nb_worker *w)
+{
+	struct vif_queue *q, *next;
+
+	for (q = TAILQ_FIRST(&w->penance); q; q = next) {
+		next = TAILQ_NEXT(q, link);
+		if ((int64_t)(w->tsc - q->unmask_at) < 0)
+			continue;
+		TAILQ_REMOVE(&w->penance, q, link);
+		q->state = VIF_RESTING;
+		queue_unmask(q);
+	}
+}
+
+static void look_around(struct nb_worker *w)
+{
+	w->tsc = rte_rdtsc();
+	w->turns++;
+	if (w->tsc - w->events_at >= us_to_tsc(w, EVENTS_US)) {
+		take_events(w);
+		w->now = (uint32_t)(w->tsc / w->nb->tsc_second);
+	}
+	if (w->tsc - w->share_at >= us_to_tsc(w, SHARE_US)) {
+		uint64_t share = (uint64_t)rte_mempool_avail_count(w->nb->pool) * w->nb->seg_cost / NB_BACKLOG_SHARE;
+
+		w->share = (uint32_t)RTE_MIN(share, (uint64_t)NB_BACKLOG_BYTES);
+		w->share_at = w->tsc;
+	}
+	if (!TAILQ_EMPTY(&w->penance))
+		end_penance(w);
+}
+
+static void turn(struct nb_worker *w)
+{
+	struct vif_queue *q, *next;
+
+	look_around(w);
+	uplink_poll(w);
+	post_take(w);
+	TAILQ_FOREACH(q, &w->active, link)
+		tx_collect(q);
+	tx_finish(w);
+	uplink_flush(w);
+	TAILQ_FOREACH(q, &w->active, link)
+		rx_plan(q);
+	rx_finish(w);
+	for (q = TAILQ_FIRST(&w->active); q; q = next) {
+		next = TAILQ_NEXT(q, link);
+		finish(q);
+	}
+	q = TAILQ_FIRST(&w->active); /* the next turn begins with another: its arrays may not suffice for all */
+	if (q && TAILQ_NEXT(q, link)) {
+		TAILQ_REMOVE(&w->active, q, link);
+		TAILQ_INSERT_TAIL(&w->active, q, link);
+	}
+	if (w->nr_unmask)
+		pv_evt_unmask(w->h, w->unmask, w->nr_unmask);
+	w->nr_unmask = 0;
+}
+
+/* How long to sleep if nothing happens; NULL: for ever. */
+static const struct timespec *sleep_limit(struct nb_worker *w, struct timespec *ts)
+{
+	uint64_t us = w->up.ours && w->up.intr_fd < 0 ? IDLE_US : UINT64_MAX;
+	struct vif_queue *q;
+
+	TAILQ_FOREACH(q, &w->penance, link) {
+		uint64_t left = q->unmask_at > w->tsc ? (q->unmask_at - w->tsc) * 1000000 / w->nb->tsc_second + 1 : 0;
+
+		us = RTE_MIN(us, left);
+	}
+	if (us == UINT64_MAX)
+		return NULL;
+	*ts = (struct timespec){ .tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000 * 1000) };
+	return ts;
+}
+
+static void sleep_for_work(struct nb_worker *w)
+{
+	struct epoll_event ev[4];
+	struct timespec ts;
+	bool kicked = false;
+	int n;
+
+	if (!post_may_sleep(w))
+		return;
+	w->sleeps++;
+	n = epoll_pwait2(w->epoll_fd, ev, RTE_DIM(ev), sleep_limit(w, &ts), NULL);
+	for (int i = 0; i < n; i++) {
+		kicked |= ev[i].data.u32 == WAKE_KICK;
+		if (ev[i].data.u32 == WAKE_EVENTS)
+			w->events_at = 0; /* look at once */
+	}
+	post_woke(w, kicked);
+}
+
+static int watch(struct nb_worker *w, int fd, uint32_t what)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = what };
+
+	return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+}
+
+/* A DPDK driver that asks for signals (tap does, to know when to read) gets them here, where it is polled. */
+static void accept_driver_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (int i = SIGRTMIN; i <= SIGRTMAX; i++)
+		sigaddset(&set, i);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static int begin(struct nb_worker *w)
+{
+	int ret;
+
+	TAILQ_INIT(&w->active);
+	TAILQ_INIT(&w->penance);
+	accept_driver_signals();
+	if (rte_thread_register() < 0)
+		return pv_why(w->why, sizeof(w->why), -rte_errno, "worker %u: DPDK takes no more threads: give fewer --workers", w->index);
+	ret = pv_hyper_open(w->nb->opt.hypervisor, w->nb->opt.domid, &w->h, w->why, sizeof(w->why));
+	if (ret < 0)
+		return ret;
+	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (w->epoll_fd < 0)
+		return pv_why(w->why, sizeof(w->why), -errno, "worker %u: out of descriptors: raise ulimit -n", w->index);
+	ret = watch(w, pv_evt_fd(w->h), WAKE_EVENTS);
+	ret = ret ? ret : watch(w, pv_worker_fd(w->pw), WAKE_MAILBOX);
+	ret = ret ? ret : watch(w, w->kick_fd, WAKE_KICK);
+	uplink_worker_init(w);
+	if (!ret && w->up.intr_fd >= 0)
+		ret = watch(w, w->up.intr_fd, WAKE_UPLINK);
+	return ret ? pv_why(w->why, sizeof(w->why), ret, "worker %u: epoll: %s", w->index, strerror(-ret)) : 0;
+}
+
+void turn_body(void *arg, struct pv_worker *pw)
+{
+	struct nb_worker *w = arg;
+
+	w->pw = pw;
+	w->epoll_fd = -1;
+	w->error = begin(w);
+	while (!w->error && !pv_worker_poll(pw)) {
+		turn(w);
+		if (!TAILQ_EMPTY(&w->active))
+			rte_pause();
+		else if (uplink_idle(w))
+			sleep_for_work(w);
+	}
+	if (w->epoll_fd >= 0)
+		close(w->epoll_fd);
+	pv_hyper_close(w->h);
+	free(w->by_port);
+	rte_thread_unregister();
+}

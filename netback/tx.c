@@ -1,0 +1,183 @@
+/* tx.c - from a guest: take its slots, plan the copies, and when the batch was copied, answer and forward.
+ *
+ * take -> parse -> plan		tx_collect, for each active queue
+ * one pv_gnt_copy			tx_finish, for all of them together
+ * answer, forward
+ * A packet is private from the copy on: parser, switch and wire see only the copy. A slot is answered only after the copy. */
+#include "netback.h"
+
+/* What the guest says about its packet beside the bytes; forward() believes it only after a look at the headers. */
+static void set_flags(struct rte_mbuf *m, const struct pv_net_packet *p)
+{
+	uint64_t flags = 0;
+
+	if (p->flags & NETTXF_csum_blank)
+		flags |= NB_BLANK | NB_VALID; /* it never left the machine */
+	if (p->flags & NETTXF_data_validated)
+		flags |= NB_VALID;
+	if (p->gso_type) {
+		flags |= NB_GSO | NB_BLANK | NB_VALID;
+		if (p->gso_type == XEN_NETIF_GSO_TYPE_TCPV6)
+			flags |= NB_GSO_V6;
+		m->tso_segsz = p->gso_size;
+	}
+	m->ol_flags |= flags;
+}
+
+static void plan_copies(struct nb_worker *w, const struct vif *vif, const struct pv_net_packet *p, struct rte_mbuf *m)
+{
+	struct chain_at at = { .seg = m };
+
+	for (unsigned i = 0; i < p->nr; i++) {
+		uint16_t off = p->frag[i].offset, left = p->frag[i].size; /* 0 is legal: nothing to copy (XSA-448) */
+
+		while (left) {
+			struct pv_gnt_copy *op = &w->ops[w->nr_ops++];
+			uint16_t n;
+
+			op->from.local = NULL;
+			op->from.gref = p->frag[i].gref;
+			op->from.domid = vif->id.guest;
+			op->from.offset = off;
+			n = (uint16_t)chain_piece(&at, left, &op->to.local);
+			op->len = n;
+			off += n;
+			left -= n;
+		}
+	}
+}
+
+static void plan(struct vif_queue *q, const struct pv_net_packet *p, unsigned slot, unsigned slots)
+{
+	struct nb_worker *w = q->worker;
+	struct tx_packet *t = &w->tx[w->nr_tx++];
+
+	t->queue = q;
+	t->m = NULL;
+	t->slot = (uint16_t)slot;
+	t->slots = (uint16_t)slots;
+	t->extras = p->extras;
+	t->status = NETIF_RSP_ERROR;
+	t->op = (uint16_t)w->nr_ops;
+	t->ops = 0;
+	if (p->drop || p->mcast) { /* no filter was offered to be changed */
+		q->n.tx_bad++;
+		return;
+	}
+	t->m = pool_chain(w->nb->pool, p->len);
+	if (unlikely(!t->m)) {
+		t->status = NETIF_RSP_DROPPED;
+		q->n.tx_no_memory++;
+		turn_no_memory(w);
+		return;
+	}
+	set_flags(t->m, p);
+	plan_copies(w, q->vif, p, t->m);
+	t->ops = (uint16_t)(w->nr_ops - t->op);
+}
+
+/* A chain of which `have` slots were taken goes on: take its next one. Linux publishes whole chains only, and so must a guest:
+ * -EPROTO if there is no next one. */
+static int take_more(struct vif_queue *q, unsigned taken, int *ready)
+{
+	if (!*ready) {
+		*ready = pv_ring_ready(&q->tx);
+		if (*ready <= 0)
+			return -EPROTO;
+	}
+	--*ready;
+	pv_net_tx_take(&q->tx, &q->worker->slots[q->worker->nr_slots + taken]);
+	return 0;
+}
+
+/* How many slots to take at first: the budget, and what surely fits in this turn's arrays with the end of a chain. */
+static unsigned may_take(const struct nb_worker *w, unsigned ready)
+{
+	unsigned tail = PV_NET_CHAIN_MAX, n = RTE_MIN(ready, (unsigned)NB_QUEUE_SLOTS);
+	unsigned ops = (NB_TURN_OPS - w->nr_ops) / NB_SLOT_OPS, slots = NB_TURN_PACKETS - w->nr_slots;
+
+	n = RTE_MIN(n, ops > tail ? ops - tail : 0);
+	return RTE_MIN(n, slots > tail ? slots - tail : 0);
+}
+
+void tx_collect(struct vif_queue *q)
+{
+	struct nb_worker *w = q->worker;
+	struct pv_net_packet p;
+	unsigned taken, at = 0;
+	int ready = pv_ring_ready(&q->tx), used;
+
+	if (ready <= 0) {
+		if (ready)
+			queue_broken(q, "its tx ring's producer index is impossible");
+		return;
+	}
+	q->worked = true;
+	taken = may_take(w, (unsigned)ready);
+	for (unsigned i = 0; i < taken; i++)
+		pv_net_tx_take(&q->tx, &w->slots[w->nr_slots + i]);
+	ready -= (int)taken;
+	while (at < taken) {
+		used = pv_net_tx_parse(&w->slots[w->nr_slots + at], taken - at, &p);
+		if (!used && !take_more(q, taken, &ready)) {
+			taken++;
+			continue;
+		}
+		if (used <= 0) {
+			queue_broken(q, used ? "it sent an illegal tx chain" : "it published a part of a tx chain");
+			break;
+		}
+		plan(q, &p, w->nr_slots + at, (unsigned)used);
+		at += (unsigned)used;
+	}
+	w->nr_slots += taken;
+}
+
+static bool copied(const struct pv_gnt_copy *ops, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (unlikely(ops[i].status != GNTST_okay))
+			return false;
+	return true;
+}
+
+/* One answer a slot, in the order of the chain: the first, its extra-info, the others. */
+static void answer(struct nb_worker *w, const struct tx_packet *t, int16_t status)
+{
+	const union pv_net_tx_slot *slot = &w->slots[t->slot];
+
+	for (unsigned i = 0; i < t->slots; i++) {
+		if (i && i <= t->extras)
+			pv_net_tx_fill_rsp(&t->queue->tx, 0, NETIF_RSP_NULL);
+		else
+			pv_net_tx_fill_rsp(&t->queue->tx, slot[i].req.id, status);
+	}
+}
+
+void tx_finish(struct nb_worker *w)
+{
+	if (!w->nr_tx)
+		return;
+	if (w->nr_ops)
+		pv_gnt_copy(w->h, w->ops, w->nr_ops); /* if the batch did not run, every status says so */
+	for (unsigned i = 0; i < w->nr_tx; i++) {
+		struct tx_packet *t = &w->tx[i];
+		struct vif_queue *q = t->queue;
+
+		if (unlikely(!t->m)) {
+			answer(w, t, t->status);
+			continue;
+		}
+		if (unlikely(!copied(w->ops + t->op, t->ops))) {
+			q->n.tx_copy_failed++;
+			answer(w, t, NETIF_RSP_ERROR);
+			rte_pktmbuf_free(t->m);
+			continue;
+		}
+		answer(w, t, NETIF_RSP_OKAY);
+		q->n.tx_packets++;
+		q->n.tx_bytes += t->m->pkt_len;
+		forward(w, q, t->m);
+	}
+	w->nr_tx = w->nr_ops = w->nr_slots = 0;
+}

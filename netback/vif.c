@@ -1,0 +1,382 @@
+/* vif.c - the life of a device: prepare (configuration and a switch port) -> connect (queues on workers) -> disconnect -> remove.
+ * All calls may come in any order and again. Control thread. */
+#include "netback.h"
+#include <ctype.h>
+
+enum { MTU_MIN = 68, MTU_MAX = 65535 - 14 /* a packet's length has 16 bits in a ring */ };
+
+static const uint32_t features_offered = PV_VIF_SG | PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6 | PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6;
+
+/* ---- configuration ---- */
+
+static int parse_mac(const char *s, void *field)
+{
+	uint8_t mac[6];
+
+	if (strlen(s) != 17)
+		return -EINVAL;
+	for (int i = 0; i < 6; i++) {
+		if (!isxdigit((unsigned char)s[i * 3]) || !isxdigit((unsigned char)s[i * 3 + 1]) || (i < 5 && s[i * 3 + 2] != ':'))
+			return -EINVAL;
+		mac[i] = (uint8_t)strtoul(s + i * 3, NULL, 16);
+	}
+	if (mac[0] & 1 || !switch_mac(mac))
+		return -EINVAL;
+	memcpy(field, mac, 6);
+	return 0;
+}
+
+static int parse_range(const char *s, uint32_t min, uint32_t max, uint32_t *out)
+{
+	char *end;
+	unsigned long n = strtoul(s, &end, 10);
+
+	if (!isdigit((unsigned char)*s) || *end || n < min || n > max)
+		return -EINVAL;
+	*out = (uint32_t)n;
+	return 0;
+}
+
+static int parse_mtu(const char *s, void *field)
+{
+	return parse_range(s, MTU_MIN, MTU_MAX, field);
+}
+
+static int parse_queues(const char *s, void *field)
+{
+	return parse_range(s, 1, PV_NOXS_QUEUES_MAX, field);
+}
+
+static int parse_carrier(const char *s, void *field)
+{
+	return parse_range(s, 0, 1, field);
+}
+
+static const struct {
+	const char *key;
+	int (*parse)(const char *s, void *field);
+	size_t field;
+	const char *help;
+} keys[] = {
+	{ "mac", parse_mac, offsetof(struct vif_config, mac), "a unicast address such as 02:00:00:00:00:01; else one made of guest and number" },
+	{ "mtu", parse_mtu, offsetof(struct vif_config, mtu), "68..65521, 1500 if not given" },
+	{ "queues", parse_queues, offsetof(struct vif_config, queues), "1..16, the most that the guest may use" },
+	{ "carrier", parse_carrier, offsetof(struct vif_config, carrier), "0: begin with the link down" },
+	{ "bridge", NULL, 0, "the switch: must be the one that pvio-netback was started with (--bridge)" },
+};
+
+void vif_config_help(void)
+{
+	printf("\nKeys of a vif (pvio attach GUEST vif KEY=VALUE...):\n");
+	for (size_t i = 0; i < RTE_DIM(keys); i++)
+		printf("  %-24s %s\n", keys[i].key, keys[i].help);
+}
+
+static int parse_key(const struct pv_device_id *id, const char *key, const char *value, const char *bridge, struct vif_config *out, char *why, size_t len)
+{
+	for (size_t i = 0; i < RTE_DIM(keys); i++) {
+		if (strcmp(keys[i].key, key))
+			continue;
+		if (keys[i].parse ? keys[i].parse(value, (char *)out + keys[i].field) : strcmp(value, bridge) ? -EINVAL : 0)
+			return pv_why(why, len, -EINVAL, "vif %u of guest %u: %s=%s: give %s%s%s", id->devid, id->guest, key, value, keys[i].help,
+				      keys[i].parse ? "" : ", which is ", keys[i].parse ? "" : bridge);
+		return 0;
+	}
+	return pv_why(why, len, -EINVAL, "vif %u of guest %u: no such key: %s; there are mac, mtu, queues, carrier, bridge", id->devid, id->guest, key);
+}
+
+int vif_config_parse(const struct pv_device_id *id, struct json_object *config, unsigned queues_default, const char *bridge,
+		     struct vif_config *out, char *why, size_t len)
+{
+	*out = (struct vif_config){
+		.mac = { 0x02, 0x70, (uint8_t)(id->guest >> 8), (uint8_t)id->guest, (uint8_t)(id->devid >> 8), (uint8_t)id->devid },
+		.mtu = 1500,
+		.queues = queues_default,
+		.carrier = 1,
+	};
+	if (!config)
+		return 0;
+	json_object_object_foreach(config, key, value) {
+		int ret = parse_key(id, key, json_object_get_string(value), bridge, out, why, len);
+
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+/* ---- the calls ---- */
+
+struct vif *vif_find(struct netback *nb, const struct pv_device_id *id)
+{
+	struct vif *vif;
+
+	TAILQ_FOREACH(vif, &nb->vifs, link)
+		if (vif->id.guest == id->guest && vif->id.devid == id->devid && vif->id.type == id->type)
+			return vif;
+	return NULL;
+}
+
+static struct vif *mac_owner(struct netback *nb, const uint8_t mac[6], const struct vif *but)
+{
+	struct vif *vif;
+
+	TAILQ_FOREACH(vif, &nb->vifs, link)
+		if (vif != but && !memcmp(vif->config.mac, mac, 6))
+			return vif;
+	return NULL;
+}
+
+static int vif_new(struct netback *nb, const struct pv_device_id *id, struct vif **out, char *why, size_t len)
+{
+	struct vif *vif = calloc(1, sizeof(*vif));
+
+	if (!vif)
+		return pv_why(why, len, -ENOMEM, "vif %u of guest %u: out of memory", id->devid, id->guest);
+	vif->nb = nb;
+	vif->id = *id;
+	snprintf(vif->name, sizeof(vif->name), "vif %u of guest %u", id->devid, id->guest);
+	vif->port = switch_port_add(nb->sw);
+	if (vif->port < 0) {
+		free(vif);
+		return pv_why(why, len, -ENOSPC, "vif %u of guest %u: the switch has no port left of %d: start another pvio-netback", id->devid, id->guest,
+			      SWITCH_PORTS - 1);
+	}
+	TAILQ_INSERT_TAIL(&nb->vifs, vif, link);
+	*out = vif;
+	return 0;
+}
+
+/* Runs on a worker: all queues of a vif that it owns. */
+struct worker_job {
+	struct vif *vif;
+	struct nb_worker *worker;
+};
+
+static int detach_queues(void *arg)
+{
+	struct worker_job *job = arg;
+
+	for (unsigned i = 0; i < job->vif->nr_queues; i++)
+		if (job->vif->queues[i].worker == job->worker && job->vif->queues[i].pages)
+			queue_detach(&job->vif->queues[i]);
+	return 0;
+}
+
+static void vif_disconnect(struct vif *vif)
+{
+	struct netback *nb = vif->nb;
+
+	if (!vif->queues)
+		return;
+	switch_port_close(nb->sw, vif->port);
+	/* After this each worker has passed between two turns: none holds a pointer to the vif, none will learn from it. */
+	for (unsigned i = 0; i < nb->nr_workers; i++)
+		pv_worker_call(nb->workers[i]->pw, detach_queues, &(struct worker_job){ vif, nb->workers[i] });
+	switch_flush(nb->sw, vif->port);
+	netback_barrier(nb);
+	switch_reclaim(nb->sw);
+	free(vif->queues);
+	vif->queues = NULL;
+	vif->nr_queues = 0;
+	vif->connected = false;
+}
+
+static void vif_free(struct vif *vif)
+{
+	vif_disconnect(vif);
+	switch_port_del(vif->nb->sw, vif->port);
+	TAILQ_REMOVE(&vif->nb->vifs, vif, link);
+	free(vif);
+}
+
+static int prepare(struct netback *nb, const struct pv_device_id *id, struct json_object *config, struct vif **out, char *why, size_t len)
+{
+	unsigned queues = RTE_MAX(4u, nb->nr_workers);
+	struct vif_config c;
+	struct vif *vif = vif_find(nb, id), *other;
+	int ret = vif_config_parse(id, config, queues, nb->opt.bridge, &c, why, len);
+
+	if (ret < 0)
+		return ret;
+	other = mac_owner(nb, c.mac, vif);
+	if (other)
+		return pv_why(why, len, -EEXIST, "vif %u of guest %u: its mac is that of %s already: give another mac=", id->devid, id->guest, other->name);
+	if (vif && vif->connected && memcmp(&vif->config, &c, sizeof(c)))
+		return pv_why(why, len, -EBUSY, "%s: is connected with another configuration: detach it first", vif->name);
+	if (!vif) {
+		ret = vif_new(nb, id, &vif, why, len);
+		if (ret < 0)
+			return ret;
+	}
+	vif->config = c;
+	*out = vif;
+	return 0;
+}
+
+static int vif_prepare(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer, char *why, size_t len)
+{
+	struct vif *vif;
+	int ret = prepare(ctx, id, config, &vif, why, len);
+
+	if (ret < 0)
+		return ret;
+	offer->vif = (struct pv_noxs_vif_offer){
+		.queues_max = (uint16_t)vif->config.queues,
+		.mtu = vif->config.mtu,
+		.features = features_offered,
+		.carrier = vif->config.carrier,
+	};
+	memcpy(offer->vif.mac, vif->config.mac, 6);
+	return 0;
+}
+
+struct attach {
+	struct vif_queue *queue;
+	const struct pv_noxs_vif_queue *choice;
+	char *why;
+	size_t len;
+};
+
+static int attach_queue(void *arg)
+{
+	struct attach *a = arg;
+
+	return queue_attach(a->queue, a->choice, a->why, a->len);
+}
+
+static int attach_queues(struct vif *vif, char *why, size_t len)
+{
+	struct netback *nb = vif->nb;
+
+	for (unsigned i = 0; i < vif->nr_queues; i++) {
+		struct vif_queue *q = &vif->queues[i];
+		int ret;
+
+		q->vif = vif;
+		q->index = (uint16_t)i;
+		q->worker = nb->workers[nb->next_worker++ % nb->nr_workers];
+		ret = pv_worker_call(q->worker->pw, attach_queue, &(struct attach){ q, &vif->choice.vif[i], why, len });
+		if (ret < 0) {
+			vif->nr_queues = i; /* it undid itself */
+			return ret;
+		}
+	}
+	return 0;
+}
+
+/* Features that make sense together: a large packet does not fit in one page. */
+static void agree(struct vif *vif)
+{
+	vif->features = vif->choice.features & features_offered;
+	if (!(vif->features & PV_VIF_SG))
+		vif->features &= ~(uint32_t)(PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6);
+	vif->frame_max = RTE_MIN(vif->config.mtu + NB_L2_ROOM, vif->features & PV_VIF_SG ? UINT16_MAX : (uint32_t)PV_PAGE_SIZE);
+}
+
+static int start(struct vif *vif, char *why, size_t len)
+{
+	struct netback *nb = vif->nb;
+	size_t size = RTE_ALIGN_CEIL(vif->choice.queues * sizeof(struct vif_queue), 64);
+	int ret;
+
+	vif->queues = aligned_alloc(64, size);
+	if (!vif->queues)
+		return pv_why(why, len, -ENOMEM, "%s: out of memory", vif->name);
+	memset(vif->queues, 0, size);
+	vif->nr_queues = vif->choice.queues;
+	vif->generation = ++nb->generation;
+	vif->reported = false;
+	vif->rx_too_big = vif->rx_no_memory = 0;
+	vif->broken = NULL;
+	agree(vif);
+	ret = attach_queues(vif, why, len);
+	if (ret < 0)
+		return ret;
+	ret = switch_pin(nb->sw, vif->port, switch_mac(vif->config.mac));
+	if (ret < 0)
+		return pv_why(why, len, ret, "%s: the switch's address table is full: start another pvio-netback", vif->name);
+	vif->connected = true;
+	if (vif->config.carrier)
+		switch_port_open(nb->sw, vif->port, vif);
+	return 0;
+}
+
+static int vif_connect(void *ctx, const struct pv_connect *c, char *why, size_t len)
+{
+	struct vif *vif = vif_find(ctx, &c->id);
+	int ret;
+
+	if (vif && vif->connected && memcmp(&vif->choice, &c->choice, sizeof(c->choice)) == 0)
+		return 0;
+	if (vif)
+		vif_disconnect(vif);
+	ret = prepare(ctx, &c->id, c->config, &vif, why, len);
+	if (ret < 0)
+		return ret;
+	if (!c->choice.queues || c->choice.queues > vif->config.queues || (c->choice.features & ~features_offered))
+		return pv_why(why, len, -EINVAL, "%s: asks for %u queues of %u and features %#x of %#x", vif->name, c->choice.queues, vif->config.queues,
+			      c->choice.features, features_offered);
+	vif->choice = c->choice;
+	ret = start(vif, why, len);
+	if (ret < 0)
+		vif_disconnect(vif);
+	else
+		pv_log(PV_LOG_DEBUG, "%s: connected, %u queues, features %#x", vif->name, vif->nr_queues, vif->features);
+	return ret;
+}
+
+static int vif_disconnect_call(void *ctx, const struct pv_device_id *id, char *why, size_t len)
+{
+	struct vif *vif = vif_find(ctx, id);
+
+	(void)why, (void)len; /* cannot fail */
+	if (vif)
+		vif_disconnect(vif);
+	return 0;
+}
+
+static int vif_remove(void *ctx, const struct pv_device_id *id, char *why, size_t len)
+{
+	struct vif *vif = vif_find(ctx, id);
+
+	(void)why, (void)len; /* cannot fail */
+	if (vif)
+		vif_free(vif);
+	return 0;
+}
+
+const struct pv_backend_ops vif_ops = {
+	.kind = "vif",
+	.prepare = vif_prepare,
+	.connect = vif_connect,
+	.disconnect = vif_disconnect_call,
+	.remove = vif_remove,
+	.stats = report_stats,
+	.inspect = report_inspect,
+};
+
+void vif_reap_broken(struct netback *nb)
+{
+	struct vif *vif;
+
+	TAILQ_FOREACH(vif, &nb->vifs, link) {
+		const char *broken = __atomic_load_n(&vif->broken, __ATOMIC_ACQUIRE); /* pairs with queue_broken */
+		char why[200];
+
+		if (!broken || vif->reported)
+			continue;
+		vif->reported = true;
+		snprintf(why, sizeof(why), "%s: %s; it is disconnected until the guest connects anew", vif->name, broken);
+		pv_log_about(&vif->log, PV_LOG_WARN, "%s", why);
+		vif_disconnect(vif);
+		if (nb->backend)
+			pv_backend_broken(nb->backend, &vif->id, -EPROTO, why);
+	}
+}
+
+void vif_free_all(struct netback *nb)
+{
+	while (nb->vifs.tqh_first)
+		vif_free(nb->vifs.tqh_first);
+}
