@@ -95,14 +95,14 @@ static int parse_tx_frags(const union pv_net_tx_slot *slots, unsigned n, unsigne
 int pv_net_tx_parse(const union pv_net_tx_slot *slots, unsigned n, struct pv_net_packet *out)
 {
 	const struct netif_tx_request *first = &slots[0].req;
-	uint32_t left = first->size;
+	uint32_t left;
 	int i = 1;
 
 	if (!n)
 		return 0;
 	memset(out, 0, offsetof(struct pv_net_packet, frag)); /* and not the 200 bytes of fragments, for each small packet */
 	out->nr = 1;
-	out->len = first->size;
+	out->len = left = first->size;
 	out->flags = first->flags & (NETTXF_csum_blank | NETTXF_data_validated);
 	out->frag[0] = (struct pv_net_frag){ first->gref, first->offset, first->size, first->id };
 	if (first->flags & NETTXF_extra_info) {
