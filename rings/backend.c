@@ -497,6 +497,7 @@ struct broken { /* owned by the backend's list */
 struct pv_backend {
 	char path[108];
 	char name[64];
+	uint16_t domid;
 	const struct pv_backend_ops *ops;
 	void *ctx;
 	struct pv_rpc *rpc; /* NULL: pviod is away */
@@ -756,6 +757,7 @@ static void try_connect(struct pv_backend *b)
 	json_object_object_add(params, "name", json_object_new_string(b->name));
 	json_object_object_add(params, "pid", json_object_new_int(getpid()));
 	json_object_object_add(params, "version", json_object_new_string(PVIO_VERSION));
+	json_object_object_add(params, "domid", json_object_new_int(b->domid));
 	if (pv_rpc_call(b->rpc, "register", params, REGISTER_TIMEOUT, registered, b) < 0)
 		lost(b);
 }
@@ -775,9 +777,13 @@ int pv_backend_new(const char *path, const char *name, const struct pv_backend_o
 	b->ops = ops;
 	b->ctx = ctx;
 	b->delay = RETRY_MIN;
-	try_connect(b);
 	*out = b;
 	return 0;
+}
+
+void pv_backend_domid(struct pv_backend *b, uint16_t domid)
+{
+	b->domid = domid;
 }
 
 int pv_backend_fd(const struct pv_backend *b)

@@ -1,6 +1,6 @@
 /* backend.h - what pviod and a backend say to each other, typed; and the backend's side of that conversation.
  *
- *	backend -> pviod	register {kind, name, pid, version}	once a connection, first
+ *	backend -> pviod	register {kind, name, pid, version, domid}	once a connection, first
  *	pviod -> backend	prepare, connect, disconnect, remove, stats, inspect
  * A device is named by {guest, kind, devid}. All calls are idempotent. connect carries everything (the configuration too), so
  * that a fresh backend process needs nothing else. Internal to pvio's programs; not installed.
@@ -46,8 +46,13 @@ struct pv_backend_ops {
 struct pv_backend; /* the backend's side: a connection to pviod that comes back by itself */
 
 /* name: of this backend, such as "blkback". path: pviod's socket. Returns 0 or -errno (no pviod yet is no error: it retries).
- * Driven like an rpc: poll fd for events, or after at most timeout ms (-1: none), then work. fd changes: ask each time; -1: wait only. */
+ * Connects at the first pv_backend_work. Driven like an rpc: poll fd for events, or after at most timeout ms (-1: none), then
+ * work. fd changes: ask each time; -1: wait only. */
 int pv_backend_new(const char *path, const char *name, const struct pv_backend_ops *ops, void *ctx, struct pv_backend **out);
+
+/* The domain that this backend runs in, to which frontends grant their pages (0 until said). Before the first pv_backend_work. */
+void pv_backend_domid(struct pv_backend *b, uint16_t domid);
+
 int pv_backend_fd(const struct pv_backend *b);
 short pv_backend_events(const struct pv_backend *b);
 int pv_backend_timeout(const struct pv_backend *b);

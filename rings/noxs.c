@@ -266,6 +266,9 @@ int pv_noxs_offer_read(const struct pv_noxs_control_page *page, enum pv_noxs_typ
 
 void pv_noxs_choice_write(struct pv_noxs_control_page *page, const struct pv_noxs_choice *choice)
 {
+	/* As with an offer: a choice of a new generation is never seen with the state of an older one. Pairs with the loads in
+	 * pv_noxs_choice_read. */
+	store(&page->choice.state, XenbusStateInitialising);
 	half_write(&page->choice, choice);
 }
 
@@ -276,9 +279,15 @@ void pv_noxs_frontend_state(struct pv_noxs_control_page *page, enum xenbus_state
 
 void pv_noxs_choice_read(const struct pv_noxs_control_page *page, struct pv_noxs_choice *out)
 {
-	out->state = load(&page->choice.state); /* first: pairs with pv_noxs_choice_write and pv_noxs_frontend_state */
+	uint32_t generation = load(&page->choice.generation);
+
+	/* Generation, then state: whoever sees a new generation sees Initialising or everything. Pairs with pv_noxs_choice_write
+	 * and pv_noxs_frontend_state. */
+	out->state = load(&page->choice.state);
 	load_words(out, &page->choice, 0, STATE_WORD);
 	load_words(out, &page->choice, STATE_WORD + 1, HALF_WORDS);
+	if (out->generation != generation)
+		out->state = XenbusStateUnknown; /* being written: no answer yet, its event follows */
 }
 
 static const char *vif_choice_fault(const struct pv_noxs_choice *c, const struct pv_noxs_vif_offer *v)

@@ -174,7 +174,8 @@ void pv_noxs_offer_write(struct pv_noxs_control_page *page, const struct pv_noxs
 /* Change the state and error of the offer alone. The order is that of the calls. */
 void pv_noxs_backend_state(struct pv_noxs_control_page *page, enum xenbus_state state, int error);
 
-/* One snapshot of the choice half: every byte is read once, the state first (acquire). Check only the copy (XSA-155). */
+/* One snapshot of the choice half: generation and state first (acquire), then every word once. Check only the copy (XSA-155).
+ * A choice of a new generation that is being written has state Initialising or Unknown. */
 void pv_noxs_choice_read(const struct pv_noxs_control_page *page, struct pv_noxs_choice *out);
 
 /* Is a snapshot a legal answer to what we offered? Pure. Returns 0; -EPROTO: why in words at *why (static string).
@@ -202,7 +203,7 @@ int pv_noxs_offer_read(const struct pv_noxs_control_page *page, enum pv_noxs_typ
 /* The backend's state alone (acquire): to be looked at after each event. */
 enum xenbus_state pv_noxs_backend_state_read(const struct pv_noxs_control_page *page);
 
-/* Write a whole choice, its state last. choice->alive should be 1. */
+/* Write a whole choice, its state last; the state is Initialising while it is written. choice->alive should be 1. */
 void pv_noxs_choice_write(struct pv_noxs_control_page *page, const struct pv_noxs_choice *choice);
 
 /* Change the frontend's state alone. */
