@@ -4,11 +4,13 @@
 #include <pvio/noxs.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <cmocka.h>
 
 static struct pv_noxs_device_page device __attribute__((aligned(4096)));
@@ -550,6 +552,146 @@ static void choice_check_survives_random_pages(void **state)
 	assert_true(passed > 0);
 }
 
+/* ---- what a reader sees in the middle of a write: the page's second part faults at the first access, and we look ---- */
+
+static uint8_t *fault_page;
+static void (*fault_look)(void);
+static unsigned faults;
+
+static void on_fault(int sig)
+{
+	(void)sig;
+	faults++;
+	fault_look();
+	mprotect(fault_page, 8192, PROT_READ | PROT_WRITE);
+}
+
+/* Memory whose byte `offset` is the first that faults. */
+static void *fault_at(size_t offset, void (*look)(void))
+{
+	uint8_t *area = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(area, MAP_FAILED);
+	signal(SIGSEGV, on_fault);
+	fault_page = area + 8192;
+	fault_look = look;
+	faults = 0;
+	return fault_page - offset;
+}
+
+static void arm(void)
+{
+	mprotect(fault_page, 8192, PROT_NONE);
+}
+
+static void end_fault(void)
+{
+	assert_int_equal(faults, 1);
+	signal(SIGSEGV, SIG_DFL);
+	munmap(fault_page - 8192, 4 * 4096);
+}
+
+static struct pv_noxs_control_page *half_written;
+static uint32_t state_then, generation_then;
+
+static void look_at_offer(void)
+{
+	state_then = half_written->offer.state;
+	generation_then = half_written->offer.generation;
+}
+
+static void offer_write_shows_initialising_until_it_is_complete(void **state)
+{
+	struct pv_noxs_offer o = vbd_offer;
+
+	(void)state;
+	half_written = fault_at(128, look_at_offer);
+	pv_noxs_offer_write(half_written, &o);
+	o.generation++;
+	arm();
+	pv_noxs_offer_write(half_written, &o);
+	assert_int_equal(state_then, XenbusStateInitialising);
+	assert_int_equal(generation_then, o.generation);
+	assert_int_equal(half_written->offer.state, XenbusStateInitWait);
+	end_fault();
+}
+
+static void offer_write_of_a_connected_device_keeps_its_state(void **state)
+{
+	struct pv_noxs_offer o = vbd_offer;
+
+	(void)state;
+	half_written = fault_at(128, look_at_offer);
+	pv_noxs_offer_write(half_written, &o);
+	pv_noxs_backend_state(half_written, XenbusStateConnected, 0);
+	o.state = XenbusStateConnected;
+	o.vbd.sectors *= 2;
+	arm();
+	pv_noxs_offer_write(half_written, &o);
+	assert_int_equal(state_then, XenbusStateConnected);
+	assert_int_equal(generation_then, o.generation);
+	end_fault();
+}
+
+static void look_at_choice(void)
+{
+	state_then = half_written->choice.state;
+}
+
+static void choice_write_shows_its_state_last(void **state)
+{
+	(void)state;
+	half_written = fault_at(PV_NOXS_CHOICE_OFFSET + 2040, look_at_choice);
+	pv_noxs_frontend_state(half_written, XenbusStateInitialising);
+	arm();
+	pv_noxs_choice_write(half_written, &vbd_choice);
+	assert_int_equal(state_then, XenbusStateInitialising);
+	assert_int_equal(half_written->choice.state, XenbusStateInitialised);
+	end_fault();
+}
+
+static uint8_t *half_store;
+
+static void look_at_pointer(void)
+{
+	memcpy(&state_then, half_store + PV_NOXS_POINTER_OFFSET, 4);
+	memcpy(&generation_then, half_store + PV_NOXS_POINTER_OFFSET + 8, 4);
+}
+
+static void pointer_write_hides_it_until_it_is_complete(void **state)
+{
+	struct pv_noxs_pointer p = { PV_NOXS_MAGIC, PV_NOXS_VERSION, 1, 8, 5 };
+
+	(void)state;
+	half_store = fault_at(PV_NOXS_POINTER_OFFSET + 12, look_at_pointer);
+	pv_noxs_pointer_write(half_store, &p);
+	p.generation = 2;
+	arm();
+	pv_noxs_pointer_write(half_store, &p);
+	assert_int_equal(state_then, 0);
+	assert_int_equal(generation_then, 2);
+	end_fault();
+}
+
+static struct pv_noxs_device_page *half_device;
+
+static void look_at_device(void)
+{
+	generation_then = half_device->generation;
+}
+
+static void device_write_is_odd_until_it_is_complete(void **state)
+{
+	(void)state;
+	half_device = fault_at(2048, look_at_device);
+	pv_noxs_device_init(half_device, 7);
+	arm();
+	pv_noxs_device_write(half_device, (2048 - 64) / 32, &vif3);
+	assert_int_equal(generation_then, 1);
+	assert_int_equal(half_device->generation, 2);
+	end_fault();
+}
+
 /* ---- both ends at once ---- */
 
 enum { ROUNDS = 20000 };
@@ -789,6 +931,11 @@ int main(void)
 		cmocka_unit_test(choice_check_never_passes_what_a_choice_cannot_hold),
 		cmocka_unit_test(choice_check_refuses_devices_without_rings),
 		cmocka_unit_test(choice_check_survives_random_pages),
+		cmocka_unit_test(offer_write_shows_initialising_until_it_is_complete),
+		cmocka_unit_test(offer_write_of_a_connected_device_keeps_its_state),
+		cmocka_unit_test(choice_write_shows_its_state_last),
+		cmocka_unit_test(pointer_write_hides_it_until_it_is_complete),
+		cmocka_unit_test(device_write_is_odd_until_it_is_complete),
 		cmocka_unit_test(pointer_read_never_mixes_two),
 		cmocka_unit_test(device_read_never_gives_half_an_entry),
 		cmocka_unit_test(offer_read_never_mixes_two_generations),
