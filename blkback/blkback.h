@@ -15,26 +15,19 @@
 #include <pvio/blk.h>
 #include <pvio/gnt_cache.h>
 #include <pvio/hyper.h>
+#include <pvio/log.h>
 #include <pvio/worker.h>
-#include <stdio.h>
 #include <sys/queue.h>
 
 struct blkq;
-
-/* ---- log.c: lines to stderr; any thread ---- */
-
-enum blklog_level { BLKLOG_ERR, BLKLOG_WARN, BLKLOG_INFO, BLKLOG_DEBUG };
-
-int blklog_set(const char *level); /* "err", "warn", "info", "debug"; 0 or -EINVAL */
-void blklog(enum blklog_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- config.c: the keys of a vbd ---- */
 
 /* Owner: the vbd. path is its own copy. */
 struct vbd_config {
 	char *path;
-	bool read_only, persistent, discard;
-	enum image_direct direct;
+	unsigned read_only, persistent, discard; /* 0 or 1 */
+	unsigned direct; /* enum image_direct */
 	unsigned queues; /* most that are offered */
 	unsigned indirect; /* segments offered, 0: none */
 	unsigned cache; /* mapped pages a queue, at most */
@@ -44,8 +37,8 @@ struct vbd_config {
 int vbd_config_parse(struct json_object *pairs, struct vbd_config *out, char *why, size_t len);
 void vbd_config_free(struct vbd_config *c);
 bool vbd_config_equal(const struct vbd_config *a, const struct vbd_config *b);
-void vbd_config_help(FILE *out); /* one line a key */
-struct json_object *vbd_config_to_json(const struct vbd_config *c);
+struct json_object *vbd_config_to_json(const struct vbd_config *c); /* new: every key as it would be written */
+void vbd_config_help(void); /* one line a key, to stdout */
 
 /* ---- plan.c: pure ---- */
 

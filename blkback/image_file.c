@@ -10,8 +10,8 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <pvio/blk.h>
+#include <pvio/log.h>
 #include <pvio/noxs.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,17 +96,6 @@ static void file_done(struct uring_op *op, int res, uint32_t flags)
 
 /* ---- opening ---- */
 
-__attribute__((format(printf, 4, 5)))
-static int refuse(int error, char *why, size_t len, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(why, len, fmt, ap);
-	va_end(ap);
-	return error;
-}
-
 /* What alignment O_DIRECT asks for, in bytes: 0 where it cannot be had. It is set on fd when this is called. */
 static unsigned direct_align(int fd)
 {
@@ -141,8 +130,8 @@ static int set_direct(struct image_file *f, const struct image_config *c, char *
 	if (c->direct == IMAGE_DIRECT_AUTO)
 		return 0;
 	if (!align)
-		return refuse(-EOPNOTSUPP, why, len, "%s: its file system has no O_DIRECT; use direct=auto", c->path);
-	return refuse(-EOPNOTSUPP, why, len, "%s: O_DIRECT needs %u-byte sectors here, the guest is offered 512; use direct=auto", c->path, align);
+		return pv_why(why, len, -EOPNOTSUPP, "%s: its file system has no O_DIRECT; use direct=auto", c->path);
+	return pv_why(why, len, -EOPNOTSUPP, "%s: O_DIRECT needs %u-byte sectors here, the guest is offered 512; use direct=auto", c->path, align);
 }
 
 static unsigned long queue_limit(dev_t dev, const char *name)
@@ -191,16 +180,16 @@ static int find_facts(struct image_file *f, const struct image_config *c, char *
 	struct stat st;
 
 	if (fstat(f->head.fd, &st) < 0)
-		return refuse(-errno, why, len, "%s: %s", c->path, strerror(errno));
+		return pv_why(why, len, -errno, "%s: %s", c->path, strerror(errno));
 	f->block = S_ISBLK(st.st_mode);
 	if (!f->block && !S_ISREG(st.st_mode))
-		return refuse(-EINVAL, why, len, "%s is neither a file nor a block device", c->path);
+		return pv_why(why, len, -EINVAL, "%s is neither a file nor a block device", c->path);
 	f->bytes = st.st_size;
 	if (f->block && ioctl(f->head.fd, BLKGETSIZE64, &f->bytes) < 0)
-		return refuse(-errno, why, len, "%s: cannot tell its size: %s", c->path, strerror(errno));
+		return pv_why(why, len, -errno, "%s: cannot tell its size: %s", c->path, strerror(errno));
 	facts->sectors = f->bytes / PV_BLK_SECTOR;
 	if (!facts->sectors)
-		return refuse(-EINVAL, why, len, "%s is empty; give it a size first (truncate -s 1G %s)", c->path, c->path);
+		return pv_why(why, len, -EINVAL, "%s is empty; give it a size first (truncate -s 1G %s)", c->path, c->path);
 	if (!f->block || ioctl(f->head.fd, BLKPBSZGET, &physical) < 0)
 		physical = st.st_blksize < PV_PAGE_SIZE ? st.st_blksize : PV_PAGE_SIZE;
 	if (physical < PV_BLK_SECTOR || (physical & (physical - 1)) || f->bytes % physical) /* blkif.h: the disk is whole ones */
@@ -220,8 +209,8 @@ static int lock(struct image_file *f, const struct image_config *c, char *why, s
 	if (flock(f->head.fd, (c->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
 		return 0;
 	if (errno != EWOULDBLOCK)
-		return refuse(-errno, why, len, "cannot lock %s: %s", c->path, strerror(errno));
-	return refuse(-EBUSY, why, len, "%s is in use: somebody holds its lock (lslocks shows who); detach it there first", c->path);
+		return pv_why(why, len, -errno, "cannot lock %s: %s", c->path, strerror(errno));
+	return pv_why(why, len, -EBUSY, "%s is in use: somebody holds its lock (lslocks shows who); detach it there first", c->path);
 }
 
 static void file_close(struct image *im)
@@ -237,11 +226,11 @@ static int file_open(const struct image_config *c, struct image **out, char *why
 
 	*out = NULL;
 	if (!f)
-		return refuse(-ENOMEM, why, len, "%s: out of memory", c->path);
+		return pv_why(why, len, -ENOMEM, "%s: out of memory", c->path);
 	f->head.ops = &image_file_ops;
 	f->head.fd = open(c->path, (c->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
 	if (f->head.fd < 0) {
-		ret = refuse(-errno, why, len, "cannot open %s: %s%s", c->path, strerror(errno),
+		ret = pv_why(why, len, -errno, "cannot open %s: %s%s", c->path, strerror(errno),
 			     errno == EROFS || errno == EACCES || errno == EPERM ? "; mode=r asks for reading alone" : "");
 		free(f);
 		return ret;

@@ -2,7 +2,7 @@
 #include "blkback.h"
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
+#include <pvio/options.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,174 +12,52 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { WORKERS_MAX = 64, WORKERS_PRESET_MAX = 4 };
+enum { WORKERS_MAX = 64, WORKERS_PRESET_MAX = 4, POLL_US_MAX = 1000000 };
 
+/* Owner: main. */
 struct options {
-	struct blkworker_options worker;
-	const char *name;
-	unsigned workers; /* 0: one a CPU, up to WORKERS_PRESET_MAX */
-	int cpu[WORKERS_MAX];
-	unsigned cpus;
+	const char *hypervisor, *name;
+	int domid;
+	unsigned workers; /* 0: one for each of cpus, or one a CPU up to WORKERS_PRESET_MAX */
+	struct pv_cpus cpus;
+	unsigned poll_us;
+	unsigned log;
 };
 
-/* ---- options ---- */
-
-static bool number(const char *text, unsigned min, unsigned max, unsigned *out)
-{
-	unsigned long n;
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return false;
-	errno = 0;
-	n = strtoul(text, &end, 10);
-	if (errno || *end || n < min || n > max)
-		return false;
-	*out = n;
-	return true;
-}
-
-static bool opt_hypervisor(struct options *o, const char *value)
-{
-	o->worker.hypervisor = value;
-	return true;
-}
-
-static bool opt_domid(struct options *o, const char *value)
-{
-	unsigned n = 0;
-	bool ok = number(value, 0, 0x7fef, &n);
-
-	o->worker.domid = n;
-	return ok;
-}
-
-static bool opt_workers(struct options *o, const char *value)
-{
-	return number(value, 1, WORKERS_MAX, &o->workers);
-}
-
-/* "0,2-3" */
-static bool opt_cpus(struct options *o, const char *value)
-{
-	char copy[256], *rest = copy, *item;
-
-	if (snprintf(copy, sizeof(copy), "%s", value) >= (int)sizeof(copy))
-		return false;
-	while ((item = strsep(&rest, ","))) {
-		char *dash = strchr(item, '-');
-		unsigned first, last;
-
-		if (dash)
-			*dash = 0;
-		if (!number(item, 0, CPU_SETSIZE - 1, &first) || !number(dash ? dash + 1 : item, first, CPU_SETSIZE - 1, &last))
-			return false;
-		for (; first <= last && o->cpus < WORKERS_MAX; first++)
-			o->cpu[o->cpus++] = first;
-	}
-	return true;
-}
-
-static bool opt_poll(struct options *o, const char *value)
-{
-	return number(value, 0, 1000000, &o->worker.poll_us);
-}
-
-static bool opt_name(struct options *o, const char *value)
-{
-	o->name = value;
-	return *value != 0;
-}
-
-static bool opt_log(struct options *o, const char *value)
-{
-	(void)o;
-	return blklog_set(value) == 0;
-}
-
-static const struct option {
-	const char *name, *value, *help;
-	bool (*set)(struct options *o, const char *value);
-} table[] = {
-	{ "hypervisor", "SPEC", "loopback, loopback:SOCKET or xen ($PVIO_HYPERVISOR, else what this host is)", opt_hypervisor },
-	{ "domid", "N", "the domain that this runs in (0)", opt_domid },
-	{ "workers", "N", "data threads (one a CPU, at most 4)", opt_workers },
-	{ "cpus", "LIST", "pin them to these, in turn, such as 0,2-3 (not pinned)", opt_cpus },
-	{ "poll-us", "N", "look for requests so long after the last one before asking for an event; 0: ask at once (50)", opt_poll },
-	{ "name", "NAME", "this backend's name for pviod (blkback)", opt_name },
-	{ "log", "LEVEL", "err, warn, info or debug (info)", opt_log },
+#define FIELD(f) .field = offsetof(struct options, f)
+static const struct pv_option table[] = {
+	{ "hypervisor", "SPEC", "loopback or loopback:SOCKET ($PVIO_HYPERVISOR, else what this host is)", pv_option_text, FIELD(hypervisor) },
+	{ "domid", "N", "the domain that this runs in (0)", pv_option_domid, FIELD(domid) },
+	{ "workers", "N", "data threads (one a CPU, at most 4)", pv_option_number, FIELD(workers), .min = 1, .max = WORKERS_MAX },
+	{ "cpus", "LIST", "pin them to these, in turn, such as 0,2-3 (not pinned)", pv_option_cpus, FIELD(cpus) },
+	{ "poll-us", "N", "look for requests so long after the last one before asking for an event; 0: ask at once (50)", pv_option_number,
+	  FIELD(poll_us), .max = POLL_US_MAX },
+	{ "name", "NAME", "this backend's name for pviod (blkback)", pv_option_text, FIELD(name) },
+	{ "log", "LEVEL", "err, warn, info or debug (info)", pv_option_name, FIELD(log), .names = pv_log_names },
+	{ NULL },
 };
-enum { OPTIONS = sizeof(table) / sizeof(table[0]) };
 
-static int help(void)
+static const struct pv_program program = {
+	.name = "pvio-blkback",
+	.usage = "[OPTION]...",
+	.about = "Serve disks to guests: blkif rings on one side, a raw file or block device through io_uring on the other.\n"
+		 "It waits for pviod (PVIO_RUNDIR, else /run/pvio) to say which.",
+	.options = table,
+	.more_help = vbd_config_help,
+};
+
+static int workers_start(const struct options *o, int broken_fd, struct blkworker **workers)
 {
-	char left[40];
-
-	printf("Usage: pvio-blkback [OPTION]...\n"
-	       "Serve disks to guests: blkif rings on one side, a raw file or block device through io_uring on the other.\n"
-	       "It waits for pviod (PVIO_RUNDIR, else /run/pvio) to say which.\n\nOptions:\n");
-	for (unsigned i = 0; i < OPTIONS; i++) {
-		snprintf(left, sizeof(left), "--%s %s", table[i].name, table[i].value);
-		printf("  %-24s %s\n", left, table[i].help);
-	}
-	printf("  %-24s %s\n  %-24s %s\n\nKeys of a vbd (pvio attach GUEST vbd NAME key=value...):\n", "--help", "this", "--version", "the version");
-	vbd_config_help(stdout);
-	return 0;
-}
-
-static int wrong(const char *what, const char *arg)
-{
-	fprintf(stderr, "pvio-blkback: %s %s; pvio-blkback --help lists the options\n", what, arg);
-	return 2;
-}
-
-static const struct option *option_of(const char *arg, size_t len)
-{
-	for (unsigned i = 0; i < OPTIONS; i++)
-		if (strlen(table[i].name) == len && !strncmp(table[i].name, arg, len))
-			return &table[i];
-	return NULL;
-}
-
-/* Returns -1 to go on, or the exit code. */
-static int parse(struct options *o, int argc, char **argv)
-{
-	for (int i = 1; i < argc; i++) {
-		const char *arg = argv[i], *value = strchr(arg, '=');
-		const struct option *opt;
-
-		if (!strcmp(arg, "--help"))
-			return help();
-		if (!strcmp(arg, "--version"))
-			return printf("pvio-blkback " PVIO_VERSION "\n") < 0;
-		opt = strncmp(arg, "--", 2) ? NULL : option_of(arg + 2, value ? (size_t)(value - arg - 2) : strlen(arg + 2));
-		if (!opt)
-			return wrong("unknown option", arg);
-		if (value)
-			value++;
-		else if (++i < argc)
-			value = argv[i];
-		else
-			return wrong("a value is missing after", arg);
-		if (!opt->set(o, value))
-			return wrong("not a possible value:", arg);
-	}
-	return -1;
-}
-
-/* ---- running ---- */
-
-static int workers_start(struct options *o, struct blkworker **workers)
-{
+	struct blkworker_options w = { .hypervisor = o->hypervisor, .domid = o->domid, .poll_us = o->poll_us, .broken_fd = broken_fd };
 	char why[256];
 
 	for (unsigned i = 0; i < o->workers; i++) {
 		int ret;
 
-		o->worker.cpu = o->cpus ? o->cpu[i % o->cpus] : -1;
-		ret = blkworker_start(i, &o->worker, &workers[i], why, sizeof(why));
+		w.cpu = o->cpus.nr ? o->cpus.cpu[i % o->cpus.nr] : -1;
+		ret = blkworker_start(i, &w, &workers[i], why, sizeof(why));
 		if (ret < 0) {
-			blklog(BLKLOG_ERR, "cannot start: %s", why);
+			pv_log(PV_LOG_ERR, "cannot start: %s", why);
 			return ret;
 		}
 	}
@@ -203,27 +81,26 @@ static void loop(struct vbds *vbds, struct pv_backend *backend, int signals, int
 	}
 }
 
-static int serve(struct options *o, struct blkworker **workers, int signals)
+static int serve(const struct options *o, struct blkworker **workers, int signals, int broken)
 {
-	const char *dir = getenv("PVIO_RUNDIR");
 	struct pv_backend *backend = NULL;
 	struct vbds *vbds = NULL;
 	char path[108];
-	int ret = workers_start(o, workers);
+	int ret = workers_start(o, broken, workers);
 
 	if (ret < 0)
 		return ret;
-	if (snprintf(path, sizeof(path), "%s/pviod.sock", dir && *dir ? dir : "/run/pvio") >= (int)sizeof(path))
+	if (snprintf(path, sizeof(path), "%s/pviod.sock", pv_rundir()) >= (int)sizeof(path))
 		ret = -ENAMETOOLONG;
 	if (ret == 0)
 		ret = vbds_new(workers, o->workers, &vbds);
 	if (ret == 0)
 		ret = pv_backend_new(path, o->name, &vbd_ops, vbds, &backend);
 	if (ret < 0) {
-		blklog(BLKLOG_ERR, "cannot serve pviod at %s: %s", path, strerror(-ret));
+		pv_log(PV_LOG_ERR, "cannot serve pviod at %s: %s", path, strerror(-ret));
 	} else {
 		fprintf(stderr, "pvio-blkback: ready\n");
-		loop(vbds, backend, signals, o->worker.broken_fd);
+		loop(vbds, backend, signals, broken);
 	}
 	pv_backend_free(backend);
 	vbds_free(vbds);
@@ -241,11 +118,12 @@ static void raise_limits(void)
 	}
 }
 
-static unsigned preset_workers(void)
+static unsigned preset_workers(const struct options *o)
 {
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
+	long n = o->cpus.nr ? (long)o->cpus.nr : sysconf(_SC_NPROCESSORS_ONLN);
+	long max = o->cpus.nr ? WORKERS_MAX : WORKERS_PRESET_MAX;
 
-	return n < 1 ? 1 : n > WORKERS_PRESET_MAX ? WORKERS_PRESET_MAX : n;
+	return n < 1 ? 1 : n > max ? max : n;
 }
 
 static int signals_open(void)
@@ -263,25 +141,26 @@ static int signals_open(void)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .worker = { .poll_us = 50 }, .name = "blkback" };
+	struct options o = { .name = "blkback", .poll_us = 50, .log = PV_LOG_INFO };
 	struct blkworker *workers[WORKERS_MAX] = { NULL };
-	int signals, ret = parse(&o, argc, argv);
+	int signals, broken, ret = pv_options_parse(&program, argc, argv, &o);
 
 	if (ret >= 0)
 		return ret;
+	pv_log_open(program.name, o.log);
 	if (!o.workers)
-		o.workers = o.cpus ? o.cpus : preset_workers();
+		o.workers = preset_workers(&o);
 	raise_limits();
 	signals = signals_open();
-	o.worker.broken_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (signals < 0 || o.worker.broken_fd < 0) {
-		blklog(BLKLOG_ERR, "cannot start: %s", strerror(errno));
+	broken = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (signals < 0 || broken < 0) {
+		pv_log(PV_LOG_ERR, "cannot start: %s", strerror(errno));
 		return 1;
 	}
-	ret = serve(&o, workers, signals);
+	ret = serve(&o, workers, signals, broken);
 	for (unsigned i = 0; i < o.workers; i++)
 		blkworker_stop(workers[i]);
 	close(signals);
-	close(o.worker.broken_fd);
+	close(broken);
 	return ret < 0;
 }

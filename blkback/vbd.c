@@ -6,7 +6,6 @@
  */
 #include "blkback.h"
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +32,7 @@ struct vbd {
 	} queue[PV_NOXS_QUEUES_MAX];
 	unsigned queues;
 	char name[48]; /* "vbd xvda of guest 3" */
+	struct pv_log_peer log;
 	UT_hash_handle hh;
 };
 
@@ -42,17 +42,6 @@ struct vbds {
 	struct blkworker **workers;
 	unsigned nworkers;
 };
-
-__attribute__((format(printf, 4, 5)))
-static int refuse(int error, char *why, size_t len, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(why, len, fmt, ap);
-	va_end(ap);
-	return error;
-}
 
 static uint64_t key_of(const struct pv_device_id *id)
 {
@@ -93,7 +82,7 @@ static int make(struct vbds *v, const struct pv_device_id *id, struct vbd_config
 	int ret;
 
 	if (!d)
-		return refuse(-ENOMEM, why, len, "out of memory");
+		return pv_why(why, len, -ENOMEM, "out of memory");
 	d->key = key_of(id);
 	d->id = *id;
 	device_name(id, d->name, sizeof(d->name));
@@ -105,7 +94,7 @@ static int make(struct vbds *v, const struct pv_device_id *id, struct vbd_config
 	d->config = *c;
 	c->path = NULL; /* it is the device's now */
 	HASH_ADD(hh, v->all, key, sizeof(d->key), d);
-	blklog(BLKLOG_INFO, "%s: %s, %llu sectors%s%s", d->name, d->config.path, (unsigned long long)d->image->facts.sectors,
+	pv_log_about(&d->log, PV_LOG_INFO, "%s: %s, %llu sectors%s%s", d->name, d->config.path, (unsigned long long)d->image->facts.sectors,
 	       d->config.read_only ? ", read-only" : "", d->image->facts.direct ? ", O_DIRECT" : "");
 	*out = d;
 	return 0;
@@ -122,7 +111,7 @@ static int prepared(struct vbds *v, const struct pv_device_id *id, struct json_o
 	*out = d;
 	if (ret == 0 && !(d && vbd_config_equal(&d->config, &c))) {
 		if (d && d->state != VBD_PREPARED)
-			ret = refuse(-EBUSY, reason, sizeof(reason), "it is connected with another configuration; detach it first");
+			ret = pv_why(reason, sizeof(reason), -EBUSY, "it is connected with another configuration; detach it first");
 		else if (d)
 			forget(v, d); /* what it was prepared for has changed */
 		if (ret == 0)
@@ -131,7 +120,7 @@ static int prepared(struct vbds *v, const struct pv_device_id *id, struct json_o
 	vbd_config_free(&c);
 	if (ret < 0) {
 		device_name(id, name, sizeof(name));
-		refuse(ret, why, len, "%s: %s", name, reason);
+		pv_why(why, len, ret, "%s: %s", name, reason);
 	}
 	return ret;
 }
@@ -183,7 +172,7 @@ static int disconnect(struct vbd *d, char *why, size_t len)
 		int ret = d->queue[i].q ? blkworker_disconnect(d->queue[i].w, d->queue[i].q) : 0;
 
 		if (ret < 0)
-			return refuse(ret, why, len, "%s: I/O on %s is still in flight; its storage does not answer. Try again later",
+			return pv_why(why, len, ret, "%s: I/O on %s is still in flight; its storage does not answer. Try again later",
 				      d->name, d->config.path);
 		d->queue[i].q = NULL;
 	}
@@ -219,7 +208,7 @@ static int connect_queue(struct vbds *v, struct vbd *d, const struct pv_noxs_cho
 	d->queue[i].w = least_loaded(v);
 	ret = blkworker_connect(d->queue[i].w, &c, &d->queue[i].q, reason, sizeof(reason));
 	if (ret < 0)
-		refuse(ret, why, len, "%s, queue %u: %s", d->name, i, reason);
+		pv_why(why, len, ret, "%s, queue %u: %s", d->name, i, reason);
 	else
 		d->queues = i + 1;
 	return ret;
@@ -241,7 +230,7 @@ static int vbd_connect(void *ctx, const struct pv_connect *c, char *why, size_t 
 	if (ret < 0)
 		return ret;
 	if (!c->choice.queues || c->choice.queues > d->config.queues || c->choice.ring_order > 4 || c->choice.abi > PV_VBD_ABI_X86_64)
-		return refuse(-EINVAL, why, len, "%s: its choice is not within the offer (%u queues, ring order %u, ABI %u)", d->name,
+		return pv_why(why, len, -EINVAL, "%s: its choice is not within the offer (%u queues, ring order %u, ABI %u)", d->name,
 			      c->choice.queues, c->choice.ring_order, c->choice.abi);
 	if (d->state == VBD_CONNECTED && same_rings(&d->choice, &c->choice))
 		return 0;
@@ -254,7 +243,7 @@ static int vbd_connect(void *ctx, const struct pv_connect *c, char *why, size_t 
 	}
 	d->choice = c->choice;
 	d->state = VBD_CONNECTED;
-	blklog(BLKLOG_INFO, "%s: connected, %u queues of %u pages%s", d->name, d->queues, 1u << c->choice.ring_order,
+	pv_log_about(&d->log, PV_LOG_INFO, "%s: connected, %u queues of %u pages%s", d->name, d->queues, 1u << c->choice.ring_order,
 	       c->choice.features & PV_VBD_PERSISTENT && d->config.persistent ? ", persistent" : "");
 	return 0;
 }
@@ -292,7 +281,7 @@ void vbds_report_broken(struct vbds *v, struct pv_backend *b)
 				continue; /* another queue of it was first */
 			d->state = VBD_BROKEN;
 			snprintf(why, sizeof(why), "%s broke the ring protocol: %s. It is stopped; reset the guest's device", d->name, reason);
-			blklog(BLKLOG_WARN, "%s", why);
+			pv_log_about(&d->log, PV_LOG_WARN, "%s", why);
 			pv_backend_broken(b, &d->id, -EPROTO, why);
 		}
 	}
@@ -475,7 +464,7 @@ void vbds_free(struct vbds *v)
 		return;
 	HASH_ITER(hh, v->all, d, next) {
 		if (vbd_remove(v, &d->id, why, sizeof(why)) < 0)
-			blklog(BLKLOG_ERR, "%s", why); /* the process ends, and the kernel holds its lock until the I/O has */
+			pv_log(PV_LOG_ERR, "%s", why); /* the process ends, and the kernel holds its lock until the I/O has */
 	}
 	free(v);
 }
