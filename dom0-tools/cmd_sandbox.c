@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pvio/options.h>
 #include <pvio/rpc.h>
 #include <sched.h>
 #include <signal.h>
@@ -288,29 +289,20 @@ int cmd_sandbox_down(struct pvio *p)
 
 /* ---- up ---- */
 
-/* A list of CPUs such as 0,2-3. */
-static int parse_cpus(const char *s, cpu_set_t *set)
+/* --cpus: returns 0 or -EINVAL. */
+static int parse_cpus(const char *list, cpu_set_t *set)
 {
-	CPU_ZERO(set);
-	while (*s) {
-		char *end;
-		long from = strtol(s, &end, 10), to = from;
+	struct pv_cpus cpus;
 
-		if (end == s || from < 0)
+	CPU_ZERO(set);
+	if (pv_option_cpus(NULL, list, &cpus) < 0)
+		return -EINVAL;
+	for (unsigned i = 0; i < cpus.nr; i++) {
+		if (cpus.cpu[i] >= CPU_SETSIZE)
 			return -EINVAL;
-		if (*end == '-') {
-			s = end + 1;
-			to = strtol(s, &end, 10);
-			if (end == s)
-				return -EINVAL;
-		}
-		if (to < from || to >= CPU_SETSIZE || (*end && *end != ',') || (*end == ',' && !end[1]))
-			return -EINVAL;
-		for (long i = from; i <= to; i++)
-			CPU_SET(i, set);
-		s = *end ? end + 1 : end;
+		CPU_SET(cpus.cpu[i], set);
 	}
-	return CPU_COUNT(set) ? 0 : -EINVAL;
+	return 0;
 }
 
 /* Does somebody serve this socket, though no sandbox of ours does? */

@@ -1,10 +1,12 @@
 /* conn.c - connections to pviod's socket: backends and clients alike, until one registers as a backend. */
 #include "pviod.h"
+#include <libgen.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct conn *conn_find(struct pviod *d, uint64_t serial)
@@ -61,7 +63,7 @@ static void closed(void *ctx, struct pv_rpc *rpc, int err)
 
 	(void)rpc;
 	if (err == -EPROTO && c->backend)
-		log_line("backend %s is cut off: it does not keep to the protocol", c->backend->name);
+		pv_log(PV_LOG_WARN, "backend %s is cut off: it does not keep to the protocol", c->backend->name);
 	conn_cut(c);
 }
 
@@ -137,8 +139,14 @@ void conn_expire(struct pviod *d)
 
 int conn_listen(struct pviod *d, char *why, size_t len)
 {
+	char dir[108];
 	int fd = pv_rpc_listen(d->opt.socket);
 
+	if (fd == -ENOENT) { /* the run directory: below /run it goes with each boot */
+		snprintf(dir, sizeof(dir), "%s", d->opt.socket);
+		mkdir(dirname(dir), 0755);
+		fd = pv_rpc_listen(d->opt.socket);
+	}
 	if (fd < 0) {
 		snprintf(why, len, fd == -EADDRINUSE ? "%s: another pviod serves it; end that first (%s)" :
 		       "cannot listen on %s: %s", d->opt.socket, strerror(-fd));

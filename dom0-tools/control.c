@@ -366,7 +366,7 @@ static void attach_again(struct request *r, struct guest *g, struct device *dev,
 		refuse(r, leaving ? -EBUSY : -EEXIST, leaving ? "%s is being detached; try again when it is gone" :
 		       "%s exists already, with another configuration; detach it first", device_label(dev));
 	else
-		wait_for(r, wait_ms ? WAIT_CONNECTED : WAIT_ANNOUNCED, dev, g, wait_ms ? wait_ms : (unsigned)r->d->opt.backend_ms + GRACE_MS);
+		wait_for(r, wait_ms ? WAIT_CONNECTED : WAIT_ANNOUNCED, dev, g, wait_ms ? wait_ms : r->d->opt.backend_ms + GRACE_MS);
 }
 
 static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type type, struct json_object *config)
@@ -393,7 +393,7 @@ static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type ty
 	rc = device_create(g, type, devid, b, config, &dev, why, sizeof(why));
 	if (rc < 0)
 		refuse(r, rc, "%s", why);
-	else if (!wait_for(r, wait_ms ? WAIT_CONNECTED : WAIT_ANNOUNCED, dev, g, wait_ms ? wait_ms : (unsigned)r->d->opt.backend_ms + GRACE_MS))
+	else if (!wait_for(r, wait_ms ? WAIT_CONNECTED : WAIT_ANNOUNCED, dev, g, wait_ms ? wait_ms : r->d->opt.backend_ms + GRACE_MS))
 		device_detach(dev, true);
 }
 
@@ -424,7 +424,7 @@ static void do_detach(struct request *r)
 
 	if (r->answered)
 		return;
-	if (wait_for(r, WAIT_GONE, dev, g, force ? (unsigned)r->d->opt.backend_ms + GRACE_MS : ms))
+	if (wait_for(r, WAIT_GONE, dev, g, force ? r->d->opt.backend_ms + GRACE_MS : ms))
 		device_detach(dev, force);
 }
 
@@ -465,7 +465,7 @@ static void do_guest_destroy(struct request *r)
 
 	if (r->answered)
 		return;
-	if (wait_for(r, WAIT_GUEST_GONE, NULL, g, force ? (unsigned)r->d->opt.backend_ms + GRACE_MS : ms))
+	if (wait_for(r, WAIT_GUEST_GONE, NULL, g, force ? r->d->opt.backend_ms + GRACE_MS : ms))
 		guest_end(g, force);
 }
 

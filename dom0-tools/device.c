@@ -184,7 +184,7 @@ void device_fail(struct device *dev, int error, const char *fmt, ...)
 	vsnprintf(dev->why, sizeof(dev->why), fmt, ap);
 	va_end(ap);
 	dev->error = error;
-	log_about(&dev->guest->log, pviod_now(dev->d), "%s: %s", device_label(dev), dev->why);
+	pv_log_about(&dev->guest->log, PV_LOG_WARN, "%s: %s", device_label(dev), dev->why);
 }
 
 /* ---- what the guest sees ---- */

@@ -2,6 +2,7 @@
 #include "libpvtool.h"
 #include <errno.h>
 #include <poll.h>
+#include <pvio/options.h>
 #include <pvio/rpc.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -83,13 +84,12 @@ static int ensure(struct pv_tool *t)
 int pv_tool_open(const char *socket, struct pv_tool **out, char *why, size_t len)
 {
 	struct pv_tool *t = calloc(1, sizeof(*t));
-	const char *dir = getenv("PVIO_RUNDIR");
 	int rc = t ? 0 : -ENOMEM, n;
 
 	*out = NULL;
 	if (t) {
 		n = socket ? snprintf(t->path, sizeof(t->path), "%s", socket) :
-			     snprintf(t->path, sizeof(t->path), "%s/pviod.sock", dir && *dir ? dir : "/run/pvio");
+			     snprintf(t->path, sizeof(t->path), "%s/pviod.sock", pv_rundir());
 		rc = n < (int)sizeof(t->path) ? ensure(t) : fail(t, -ENAMETOOLONG, "the path of pviod's socket is too long; use a shorter PVIO_RUNDIR");
 	}
 	if (rc < 0) {

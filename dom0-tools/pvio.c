@@ -1,6 +1,7 @@
 /* pvio.c - the command: one table of subcommands drives parsing, --help and what runs. */
 #include "pvio.h"
 #include <errno.h>
+#include <pvio/options.h>
 #include <pvio/rpc.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -342,7 +343,6 @@ static void name_it(struct pvio *p)
 
 int main(int argc, char **argv)
 {
-	const char *dir = getenv("PVIO_RUNDIR");
 	struct pvio p = { 0 };
 	int used = 0, rc;
 
@@ -363,7 +363,7 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	snprintf(p.what, sizeof(p.what), "%s", p.cmd->name);
-	snprintf(p.dir, sizeof(p.dir), "%s", dir && *dir ? dir : "/run/pvio");
+	snprintf(p.dir, sizeof(p.dir), "%s", pv_rundir());
 	rc = parse(&p, argc, argv, used);
 	if (rc)
 		return rc < 0 ? EXIT_DONE : rc;

@@ -24,7 +24,7 @@ static void on_event(uv_poll_t *p, int status, int events)
 
 	(void)events;
 	if (n < 0 || status < 0) {
-		log_line("the hypervisor is gone (%s); pviod cannot go on", strerror(n < 0 ? -n : -status));
+		pv_log(PV_LOG_ERR, "the hypervisor is gone (%s); pviod cannot go on", strerror(n < 0 ? -n : -status));
 		d->fatal = n < 0 ? n : status;
 		uv_stop(&d->loop);
 		return;
@@ -122,7 +122,7 @@ int pviod_open(struct pviod *d, const struct pviod_options *opt, char *why, size
 	d->listen_fd = -1;
 	if (d->opt.devices_max == 0 || d->opt.devices_max > DEVICES_MAX)
 		d->opt.devices_max = DEVICES_MAX;
-	if (d->opt.backend_ms <= 0)
+	if (d->opt.backend_ms == 0)
 		d->opt.backend_ms = BACKEND_MS;
 	rc = pv_hyper_open(opt->hypervisor, 0, &d->hyper, why, len);
 	if (rc < 0)
@@ -146,7 +146,7 @@ int pviod_run(struct pviod *d)
 	if (!d->opt.embedded) {
 		uv_signal_start(&d->term, on_signal, SIGTERM);
 		uv_signal_start(&d->intr, on_signal, SIGINT);
-		log_line("ready");
+		fprintf(stderr, "pviod: ready\n");
 	}
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	return d->fatal;

@@ -13,6 +13,7 @@
 #include <json-c/json.h>
 #include <pvio/backend.h>
 #include <pvio/hyper.h>
+#include <pvio/log.h>
 #include <pvio/noxs.h>
 #include <pvio/rpc.h>
 #include <uthash.h>
@@ -48,23 +49,13 @@ struct bucket {
 bool bucket_take(struct bucket *b, const struct limit *l, uint64_t now); /* now: ms, > 0 */
 unsigned bucket_wait(const struct bucket *b, const struct limit *l); /* ms until bucket_take succeeds, seen from the last one */
 
-/* ---- log.c: to stderr; what a guest or a backend can cause is limited by its bucket. ---- */
-
-struct log_peer {
-	struct bucket bucket;
-	unsigned dropped;
-};
-
-void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void log_about(struct log_peer *p, uint64_t now, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
 /* ---- the daemon: pviod.c ---- */
 
 struct pviod_options {
 	const char *hypervisor; /* for pv_hyper_open; NULL: what the host is */
 	const char *socket; /* where to listen */
 	unsigned devices_max; /* a guest, 0: DEVICES_MAX */
-	int backend_ms; /* 0: BACKEND_MS */
+	unsigned backend_ms; /* 0: BACKEND_MS */
 	bool embedded; /* in a test: no signal handlers, no line when ready */
 };
 
@@ -146,7 +137,7 @@ struct guest {
 	unsigned npages, ndevices;
 	struct slot *slots; /* npages * PV_NOXS_ENTRIES */
 	struct bucket looks; /* at all of its devices */
-	struct log_peer log;
+	struct pv_log_peer log;
 	struct device *devices;
 	UT_hash_handle hh_domid, hh_name;
 };
@@ -266,7 +257,7 @@ struct backend {
 	uint16_t domid;
 	int pid;
 	struct bucket calls; /* that it may make */
-	struct log_peer log;
+	struct pv_log_peer log;
 	struct call *pending; /* asked, not answered */
 	uint64_t asked, late, ndevices;
 	struct backend *prev, *next;
