@@ -88,9 +88,15 @@ struct pv_blk_req {
 	};
 };
 
-/* A slot of the largest ABI as private bytes. */
+/* A slot of the largest ABI as private bytes. Slots are copied as words and not as a struct blkif_request, whose assignment
+ * may leave out padding: discards and indirect requests have fields there. */
 union pv_blk_raw {
-	uint64_t words[PV_BLK_SLOT_MAX / 8];
+	struct pv_blk_words {
+		uint64_t word[PV_BLK_SLOT_MAX / 8];
+	} words;
+	struct pv_blk_words_x86_32 {
+		uint32_t word[sizeof(struct pv_blk_x86_32_request) / 4];
+	} words_x86_32;
 	struct blkif_request native;
 	struct blkif_request_discard native_discard;
 	struct blkif_request_indirect native_indirect;
@@ -105,9 +111,9 @@ static inline void pv_blk_take(struct pv_ring *r, union pv_blk_raw *out)
 	const volatile void *slot = pv_ring_take(r);
 
 	if (r->slot_size == sizeof(struct blkif_request))
-		out->native = *(const volatile struct blkif_request *)slot;
+		out->words = *(const volatile struct pv_blk_words *)slot;
 	else
-		out->x86_32 = *(const volatile struct pv_blk_x86_32_request *)slot;
+		out->words_x86_32 = *(const volatile struct pv_blk_words_x86_32 *)slot;
 }
 
 /* Decode a private slot. Pure; cannot fail: unknown operations and absurd counts are left to pv_blk_check. Segment arrays are
