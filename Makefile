@@ -39,7 +39,7 @@ lib_of = $(call obj,$(filter-out %/main.c,$(1))) # a program less its main(): fo
 
 LIBS := $(B)/libpvio.a $(B)/libpvinternal.a $(B)/libpvfront.a $(B)/libpvtool.a
 PROGS := $(B)/pvio-hub $(B)/pviod $(B)/pvio $(B)/pvio-blkback $(B)/pvio-netback $(FRONT_PROGS)
-PERF := $(patsubst perf/%.c,$(B)/perf/%,$(wildcard perf/*.c))
+PERF := $(patsubst perf/%.c,$(B)/perf/%,$(filter-out perf/xenstored_shim.c,$(wildcard perf/*.c))) $(B)/perf/xenstored_shim.so
 MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard */*.1.scd */*.8.scd)))
 vpath %.scd rings blkback netback frontends sriov dom0-tools perf
 
@@ -74,8 +74,10 @@ $(B)/pvio-blkback: X_LIBS = $(JSON_L) -luring
 $(B)/pvio-netback: $(call obj,$(wildcard netback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pvio-netback: X_LIBS = $(JSON_L) $(DPDK_L)
 $(FRONT_PROGS): $(B)/pvio-%: $(B)/obj/frontends/pvio-%.o $(B)/libpvfront.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
-$(PERF): $(B)/perf/%: $(B)/obj/perf/%.o $(LIBS) ; $(link)
-$(PERF): X_LIBS = $(JSON_L) -luring
+$(B)/perf/%: $(B)/obj/perf/%.o $(LIBS) ; $(link)
+$(B)/perf/%: X_LIBS = $(JSON_L) -luring
+$(B)/perf/xenstored_shim.so: $(B)/obj/perf/xenstored_shim.o ; $(link)
+$(B)/perf/xenstored_shim.so: X_LIBS = -shared
 $(B)/man/%: %.scd ; @mkdir -p $(@D) && scdoc < $< > $@
 
 # ---- tests: every tests/{unit,hostile}/test_*.c is a program of its own, linked with all libraries

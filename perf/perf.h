@@ -1,11 +1,10 @@
-/* perf.h - what the measuring programs share: clocks, pinning, one table of options, one line of JSON as the result.
- * Everything here is control path: nothing of it is called between two packets or requests.
- */
+/* perf.h - what the measuring programs share. Control path only: nothing of it is called between two packets or requests. */
 #ifndef PERF_H
 #define PERF_H
 
 #include <errno.h>
-#include <getopt.h>
+#include <poll.h>
+#include <pvio/options.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -16,15 +15,6 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
-
-/* One option: --name VALUE goes into number or text, whichever is set. A flag (no arg) sets *number to 1. */
-struct perf_option {
-	const char *name;
-	const char *arg; /* what --help calls the value, NULL: a flag */
-	long *number;
-	const char **text;
-	const char *help;
-};
 
 static inline double perf_now(void)
 {
@@ -43,7 +33,7 @@ static inline double perf_cpu(void)
 	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
 }
 
-/* How often the kernel took the CPU from a thread of this process that wanted it: 0 on a quiet machine. */
+/* How often the kernel took the CPU from a thread of this process that wanted it: few on a quiet machine. */
 static inline long perf_preempted(void)
 {
 	struct rusage u;
@@ -65,69 +55,54 @@ static inline void __attribute__((noreturn, format(printf, 1, 2))) perf_die(cons
 	exit(1);
 }
 
-/* Pin the calling thread. cpu < 0: leave it alone. */
-static inline void perf_pin(long cpu)
+/* Pin the calling thread to the i-th CPU of a list; an empty list pins nothing. */
+static inline void perf_pin(const struct pv_cpus *cpus, unsigned i)
 {
 	cpu_set_t set;
 
-	if (cpu < 0)
+	if (cpus->nr == 0)
 		return;
 	CPU_ZERO(&set);
-	CPU_SET((size_t)cpu, &set);
+	CPU_SET((size_t)cpus->cpu[i % cpus->nr], &set);
 	if (sched_setaffinity(0, sizeof(set), &set) != 0)
-		perf_die("cannot run on CPU %ld: %s; name another with --cpu", cpu, strerror(errno));
+		perf_die("cannot run on CPU %d: %s; name others with --cpus", cpus->cpu[i % cpus->nr], strerror(errno));
 }
 
-static inline void perf_help(const struct perf_option *o, const char *usage)
+/* As many descriptors as we may have. */
+static inline void perf_raise_limits(void)
 {
-	printf("usage: %s %s\n", program_invocation_short_name, usage);
-	for (; o->name; o++) {
-		char left[40];
+	struct rlimit l;
 
-		snprintf(left, sizeof(left), "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
-		printf("  %-22s %s\n", left, o->help);
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
 	}
-	printf("  %-22s %s\n", "--help", "this text");
 }
 
-static inline void perf_take_option(const struct perf_option *o, const char *value)
+/* Say "ready", then measure once for each line read from stdin, so that whoever drives us can let another program have its
+ * turn in between. once: measure at once, say nothing else, read nothing. idle (may be NULL) is called while fd is readable. */
+static inline void perf_serve(bool once, void (*measure)(void *), void (*idle)(void *), int fd, void *arg)
 {
-	char *end = NULL;
+	struct pollfd p[2] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = idle ? fd : -1, .events = POLLIN } };
+	char line[64];
 
-	if (!o->arg) {
-		*o->number = 1;
+	if (once) {
+		measure(arg);
 		return;
 	}
-	if (o->text) {
-		*o->text = value;
-		return;
+	printf("ready\n");
+	fflush(stdout);
+	for (;;) {
+		poll(p, 2, -1);
+		if (p[1].revents)
+			idle(arg);
+		if (!p[0].revents)
+			continue;
+		if (read(STDIN_FILENO, line, sizeof(line)) <= 0)
+			return;
+		measure(arg);
+		fflush(stdout);
 	}
-	*o->number = strtol(value, &end, 0);
-	if (end == value || *end) {
-		fprintf(stderr, "%s: --%s wants a number, not %s\n", program_invocation_short_name, o->name, value);
-		exit(2);
-	}
-}
-
-/* Parse argv after a table that ends with an empty entry. Returns the index of the first operand. --help: 0, misuse: 2. */
-static inline int perf_options(int argc, char **argv, const struct perf_option *table, const char *usage)
-{
-	struct option lopt[32] = { 0 };
-	int n = 0, c, which = 0;
-
-	for (; table[n].name; n++)
-		lopt[n] = (struct option){ table[n].name, table[n].arg ? required_argument : no_argument, NULL, 1 };
-	lopt[n] = (struct option){ "help", no_argument, NULL, 'h' };
-	while ((c = getopt_long(argc, argv, "", lopt, &which)) != -1) {
-		if (c == 'h') {
-			perf_help(table, usage);
-			exit(0);
-		}
-		if (c != 1)
-			exit(2);
-		perf_take_option(&table[which], optarg);
-	}
-	return optind;
 }
 
 #endif

@@ -24,7 +24,13 @@ enum {
 	WARM_PART = 5, /* a fifth of the time is run before the clock starts */
 };
 
-static long batch = 32, slot_size = 64, slots = 256, msecs = 1000, cpu_front = 0, cpu_back = 1;
+/* Owner: main; the threads read it. */
+static struct options {
+	unsigned batch, slot, slots, msecs;
+	struct pv_cpus cpus; /* the first thread's, the second's */
+	bool once;
+} o = { .batch = 32, .slot = 64, .slots = 256, .msecs = 1000, .cpus = { .nr = 2, .cpu = { 0, 1 } } };
+
 static atomic_bool stop;
 static volatile uint64_t sink; /* what was read must be used */
 
@@ -45,7 +51,7 @@ static void *spsc_consume(void *arg)
 	uint32_t prod = 0, cons = 0;
 	uint64_t sum = 0;
 
-	perf_pin(cpu_back);
+	perf_pin(&o.cpus, 1);
 	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
 		uint32_t n = prod - cons;
 
@@ -54,7 +60,7 @@ static void *spsc_consume(void *arg)
 			prod = atomic_load_explicit(&q->prod, memory_order_acquire);
 			continue;
 		}
-		n = n < (uint32_t)batch ? n : (uint32_t)batch;
+		n = n < o.batch ? n : o.batch;
 		for (uint32_t i = 0; i < n; i++) {
 			const struct slot64 *d = &q->d[(cons + i) & (SPSC_SLOTS - 1)];
 
@@ -85,22 +91,22 @@ static uint64_t spsc_produce(void *arg, double secs)
 
 	do {
 		for (int turn = 0; turn < TURNS; turn++) {
-			if (prod - cons > SPSC_SLOTS - (uint32_t)batch) {
+			if (prod - cons > SPSC_SLOTS - o.batch) {
 				/* pairs with the release of cons in spsc_consume */
 				cons = atomic_load_explicit(&q->cons, memory_order_acquire);
-				if (prod - cons > SPSC_SLOTS - (uint32_t)batch)
+				if (prod - cons > SPSC_SLOTS - o.batch)
 					continue;
 			}
-			for (uint32_t i = 0; i < (uint32_t)batch; i++) {
+			for (uint32_t i = 0; i < o.batch; i++) {
 				struct slot64 *d = &q->d[(prod + i) & (SPSC_SLOTS - 1)];
 
 				for (unsigned j = 0; j < 8; j++)
 					d->w[j] = prod + i + j;
 			}
-			prod += (uint32_t)batch;
+			prod += o.batch;
 			/* pairs with the acquire of prod in spsc_consume */
 			atomic_store_explicit(&q->prod, prod, memory_order_release);
-			moved += (uint32_t)batch;
+			moved += o.batch;
 		}
 	} while (perf_now() < end);
 	p->prod = prod;
@@ -211,7 +217,7 @@ static inline __attribute__((always_inline)) void back_loop(const struct pv_ring
 			known = pv_ring_ready(&r);
 		if (known < 0)
 			perf_die("the frontend's index is impossible: the ring is broken");
-		n = known < batch ? known : (int)batch;
+		n = known < (int)o.batch ? known : (int)o.batch;
 		for (int i = 0; i < n; i++)
 			sum += kind->serve(&r);
 		pv_ring_publish(&r);
@@ -228,7 +234,7 @@ static inline __attribute__((always_inline)) uint64_t front_loop(struct pv_ring 
 
 	do {
 		for (int turn = 0; turn < TURNS; turn++) {
-			if (pv_ring_room(&r) < (uint32_t)batch) {
+			if (pv_ring_room(&r) < o.batch) {
 				int n = pv_ring_ready(&r);
 
 				if (n < 0)
@@ -236,10 +242,10 @@ static inline __attribute__((always_inline)) uint64_t front_loop(struct pv_ring 
 				for (int i = 0; i < n; i++)
 					sum += kind->reap(&r);
 				moved += (uint64_t)n;
-				if (pv_ring_room(&r) < (uint32_t)batch)
+				if (pv_ring_room(&r) < o.batch)
 					continue;
 			}
-			for (long i = 0; i < batch; i++)
+			for (unsigned i = 0; i < o.batch; i++)
 				kind->request(&r, r.prod);
 			pv_ring_publish(&r);
 		}
@@ -257,7 +263,7 @@ static void *back_thread(void *arg)
 {
 	struct pv_ring *r = arg;
 
-	perf_pin(cpu_back);
+	perf_pin(&o.cpus, 1);
 	if (r->slot_size == kind64.slot_size)
 		back_loop(r, &kind64);
 	else if (r->slot_size == kind_tx.slot_size)
@@ -281,7 +287,7 @@ static uint64_t front_run(void *arg, double secs)
 /* ---- measuring: one loop on the other core, one on this one. Returns millions of units a second. */
 static double measure(void *(*other)(void *), void *other_arg, uint64_t (*run)(void *, double), void *run_arg)
 {
-	double secs = (double)msecs / 1000, began;
+	double secs = o.msecs / 1e3, began;
 	uint64_t moved;
 	pthread_t t;
 
@@ -317,43 +323,57 @@ static double measure_spsc(void)
 
 static double measure_ring(void)
 {
-	size_t bytes = offsetof(struct pv_any_sring, ring) + (size_t)(slots * slot_size);
+	size_t bytes = offsetof(struct pv_any_sring, ring) + (size_t)o.slots * o.slot;
 	struct pv_ring front, back;
 	void *pages;
 	double r;
 
 	bytes = (bytes + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE * PV_PAGE_SIZE;
 	pages = shared_pages(bytes);
-	pv_ring_init_front(&front, pages, bytes, (uint32_t)slot_size);
-	pv_ring_init_back(&back, pages, bytes, (uint32_t)slot_size);
-	slots = front.nr;
+	pv_ring_init_front(&front, pages, bytes, o.slot);
+	pv_ring_init_back(&back, pages, bytes, o.slot);
 	r = measure(back_thread, &back, front_run, &front);
 	munmap(pages, bytes);
 	return r;
 }
 
+static void measure_both(void *unused)
+{
+	long preempted = perf_preempted();
+	double ours = measure_ring(), peer = measure_spsc();
+
+	(void)unused;
+	printf("{\"ours\":%.3f,\"peer\":%.3f,\"batch\":%u,\"slot\":%u,\"preempted\":%ld}\n", ours, peer, o.batch, o.slot,
+	       perf_preempted() - preempted);
+}
+
+#define FIELD(f) .field = offsetof(struct options, f)
+static const struct pv_option table[] = {
+	{ "batch", "N", "requests a publish (32)", pv_option_number, FIELD(batch), .min = 1, .max = SPSC_SLOTS },
+	{ "slot", "BYTES", "64 as the peer's, 12 (net tx) or 112 (block) (64)", pv_option_number, FIELD(slot), .min = 12, .max = 112 },
+	{ "slots", "N", "of our ring, a power of two (256)", pv_option_number, FIELD(slots), .min = 1, .max = 65536 },
+	{ "msecs", "MS", "how long to measure each of the two (1000)", pv_option_number, FIELD(msecs), .min = 1, .max = 1000000 },
+	{ "cpus", "A,B", "for the two threads (0,1)", pv_option_cpus, FIELD(cpus) },
+	{ "once", NULL, "measure once, now; else once for each line of stdin", NULL, FIELD(once) },
+	{ 0 },
+};
+
+static const struct pv_program program = {
+	.name = "ring",
+	.usage = "[OPTION...]",
+	.about = "The ring of ring.h between two threads, and a plain SPSC queue of 64-byte descriptors: millions a second, as JSON.",
+	.options = table,
+};
+
 int main(int argc, char **argv)
 {
-	static const struct perf_option table[] = {
-		{ "batch", "N", &batch, NULL, "requests a publish (32)" },
-		{ "slot", "BYTES", &slot_size, NULL, "64 (as the peer's), 12 (net tx) or 112 (block)" },
-		{ "slots", "N", &slots, NULL, "slots of our ring (256)" },
-		{ "msecs", "MS", &msecs, NULL, "milliseconds for each of the two (1000)" },
-		{ "cpu-front", "CPU", &cpu_front, NULL, "the first thread's (0)" },
-		{ "cpu-back", "CPU", &cpu_back, NULL, "the second thread's (1)" },
-		{ 0 },
-	};
-	double peer, ours;
+	int ret = pv_options_parse(&program, argc, argv, &o);
 
-	if (perf_options(argc, argv, table, "[OPTION...]") != argc || batch < 1 || slots < batch || slots > 65536 ||
-	    batch > SPSC_SLOTS || msecs < 1 || (slot_size != 64 && slot_size != PV_NET_TX_SLOT && slot_size != PV_BLK_SLOT_MAX)) {
-		fprintf(stderr, "ring: --batch 1..slots, --slot 64, 12 or 112, --msecs 1 or more; see --help\n");
-		return 2;
-	}
-	perf_pin(cpu_front);
-	ours = measure_ring();
-	peer = measure_spsc();
-	printf("{\"ours\":%.3f,\"peer\":%.3f,\"unit\":\"Mreq/s\",\"batch\":%ld,\"slot\":%ld,\"slots\":%ld,\"preempted\":%ld}\n",
-	       ours, peer, batch, slot_size, slots, perf_preempted());
+	if (ret >= 0)
+		return ret;
+	if (o.slots < o.batch || (o.slots & (o.slots - 1)) || (o.slot != 64 && o.slot != PV_NET_TX_SLOT && o.slot != PV_BLK_SLOT_MAX))
+		return pv_options_wrong(&program, "--slot is 64, 12 or 112, --slots a power of two and not less than --batch");
+	perf_pin(&o.cpus, 0);
+	perf_serve(o.once, measure_both, NULL, -1, NULL);
 	return 0;
 }
