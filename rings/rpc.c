@@ -179,7 +179,7 @@ static int out_reserve(struct pv_rpc *rpc, size_t len)
 		return -ENOBUFS;
 	if (rpc->out_len + len <= rpc->out_size)
 		return 0;
-	if (rpc->out_at >= held) { /* a byte is moved at most once for each byte sent */
+	if (rpc->out_at && rpc->out_at >= held) { /* a byte is moved at most once for each byte sent */
 		memmove(rpc->out, rpc->out + rpc->out_at, held);
 		rpc->out_len = held;
 		rpc->out_at = 0;
