@@ -37,7 +37,7 @@ PVIOD_SRC := $(filter-out $(PVIO_SRC) $(LIBTOOL_SRC),$(wildcard dom0-tools/*.c))
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 lib_of = $(call obj,$(filter-out %/main.c,$(1))) # a program less its main(): for the tests
 
-LIBS := $(B)/libpvio.a $(B)/libpvinternal.a $(B)/libpvfront.a $(B)/libpvtool.a
+LIBS := $(B)/libpvfront.a $(B)/libpvtool.a $(B)/libpvinternal.a $(B)/libpvio.a # users before used
 PROGS := $(B)/pvio-hub $(B)/pviod $(B)/pvio $(B)/pvio-blkback $(B)/pvio-netback $(FRONT_PROGS)
 PERF := $(patsubst perf/%.c,$(B)/perf/%,$(filter-out perf/xenstored_shim.c,$(wildcard perf/*.c))) $(B)/perf/xenstored_shim.so
 MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard */*.1.scd */*.8.scd)))
