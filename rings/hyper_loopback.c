@@ -473,6 +473,8 @@ int loopback_open(const char *path, int domid, struct pv_hyper **out, char *why,
 	}
 	if (!err)
 		err = lb_evt_open(lb);
+	if (!err)
+		err = lb_copy_open(lb);
 	if (err) {
 		if (why && len)
 			snprintf(why, len, "%s", lb->h.error);

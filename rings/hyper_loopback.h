@@ -54,7 +54,7 @@ struct loopback {
 	struct file_slot { uint64_t id; int fd; } slots[HUB_FILE_SLOTS]; /* as struct hub_run says; id 0: empty */
 	const void *store; /* our store page, NULL: not asked for yet */
 	/* copies */
-	struct peer **peers; /* [HUB_DOMIDS] */
+	struct peer **peers; /* by domid */
 	LIST_HEAD(, peer) all_peers;
 	struct idmap files; /* by id */
 	TAILQ_HEAD(copy_files, copy_file) copy_files;
@@ -85,6 +85,7 @@ extern const struct pv_hyper_ops loopback_ops;
 
 /* loopback_copy.c */
 int lb_copy(struct pv_hyper *h, struct pv_gnt_copy *ops, unsigned n);
+int lb_copy_open(struct loopback *lb);
 void lb_copy_close(struct loopback *lb);
 
 /* loopback_evt.c */

@@ -43,6 +43,13 @@ static void peer_drop(struct loopback *lb, struct peer *p)
 	free(p);
 }
 
+int lb_copy_open(struct loopback *lb)
+{
+	/* Indexed by any uint16_t, so that the hot path need not check; the kernel gives memory for what is touched only. */
+	lb->peers = calloc(1 << 16, sizeof(struct peer *));
+	return lb->peers ? 0 : hyper_fail(&lb->h, -ENOMEM, "out of memory for a handle");
+}
+
 void lb_copy_close(struct loopback *lb)
 {
 	while (!LIST_EMPTY(&lb->all_peers))
@@ -114,12 +121,6 @@ static struct peer *peer_new(struct loopback *lb, uint16_t domid)
 
 static struct peer *peer_get(struct loopback *lb, uint16_t domid)
 {
-	if (domid >= HUB_DOMIDS)
-		return NULL;
-	if (!lb->peers)
-		lb->peers = calloc(HUB_DOMIDS, sizeof(struct peer *));
-	if (!lb->peers)
-		return NULL;
 	if (lb->peers[domid] && !peer_dead(lb->peers[domid]))
 		return lb->peers[domid];
 	drop_dead_peers(lb);
@@ -213,75 +214,79 @@ static int ask_injection(struct loopback *lb, uint16_t domid)
 	return (int32_t)lb->rsp.n;
 }
 
-static inline uint8_t *translate_hit(const struct loopback *lb, const struct pv_gnt_end *end, bool write)
+/* The long way for any end: checks, injected faults. Returns the address, or NULL and *status. */
+static uint8_t *translate(struct loopback *lb, const struct pv_gnt_end *end, uint32_t len, bool write, int16_t *status)
 {
-	const struct peer *p = lb->peers && end->domid < HUB_DOMIDS ? lb->peers[end->domid] : NULL;
-	const uint64_t need = HUB_WORD_VALID | (write ? HUB_WORD_WRITABLE : 0);
-	uint64_t word;
-
-	if (!p || end->gref >= p->n)
-		return NULL;
-	/* Relaxed: it protects no data, only says whether the address that we know is still the right one. */
-	word = __atomic_load_n(&p->table->entries[end->gref].word, __ATOMIC_RELAXED);
-	return p->xlate[end->gref].word == word && (word & need) == need ? p->xlate[end->gref].addr : NULL;
-}
-
-/* Returns the address, or NULL and *status. */
-static inline uint8_t *translate(struct loopback *lb, const struct pv_gnt_end *end, uint32_t len, bool write, int16_t *status)
-{
-	uint8_t *addr;
-	int err;
+	int err = GNTST_okay;
 
 	if (end->local)
 		return end->local;
-	if (end->offset + len > HUB_PAGE) {
-		*status = GNTST_bad_copy_arg;
-		return NULL;
-	}
-	addr = translate_hit(lb, end, write);
-	if (__builtin_expect(!addr, 0)) {
+	if (end->offset + len > HUB_PAGE)
+		err = GNTST_bad_copy_arg;
+	if (!err)
 		err = translate_miss(lb, end, write);
-		if (err) {
-			*status = err;
-			return NULL;
-		}
-		addr = lb->peers[end->domid]->xlate[end->gref].addr;
-	}
-	if (__builtin_expect(__atomic_load_n(&lb->peers[end->domid]->table->inject, __ATOMIC_RELAXED), 0)) {
+	if (!err && __atomic_load_n(&lb->peers[end->domid]->table->inject, __ATOMIC_RELAXED))
 		err = ask_injection(lb, end->domid);
-		if (err) {
-			*status = err;
-			return NULL;
-		}
-	}
-	return addr + end->offset;
+	if (!err)
+		return lb->peers[end->domid]->xlate[end->gref].addr + end->offset;
+	*status = err;
+	return NULL;
 }
 
 /* Finding the second page can unmap the file of the first one (revoked, or too many files): then look both up again. */
-static bool resolve(struct loopback *lb, struct pv_gnt_copy *op, uint8_t **from, uint8_t **to)
+static void copy_slowly(struct loopback *lb, struct pv_gnt_copy *op)
 {
 	unsigned tries;
 	uint32_t drops;
 
 	for (tries = 0; tries < 3; tries++) {
+		uint8_t *from, *to;
+
 		drops = lb->drops;
-		*from = translate(lb, &op->from, op->len, false, &op->status);
-		*to = *from ? translate(lb, &op->to, op->len, true, &op->status) : NULL;
-		if (!*to || __builtin_expect(drops == lb->drops, 1))
-			return *to;
+		from = translate(lb, &op->from, op->len, false, &op->status);
+		to = from ? translate(lb, &op->to, op->len, true, &op->status) : NULL;
+		if (!to)
+			return;
+		if (drops == lb->drops) {
+			memcpy(to, from, op->len);
+			op->status = GNTST_okay;
+			return;
+		}
 	}
-	return false; /* the preset status stands */
+	/* the preset status stands */
+}
+
+/* The address of an end if it is known and still right, else NULL. */
+static inline uint8_t *known(const struct loopback *lb, const struct pv_gnt_end *end, uint32_t len, uint64_t need)
+{
+	const struct peer *p;
+	const struct xlate *x;
+	uint64_t word;
+
+	if (end->local)
+		return end->local;
+	p = lb->peers[end->domid];
+	if (!p || end->gref >= p->n || end->offset + len > HUB_PAGE || __atomic_load_n(&p->table->inject, __ATOMIC_RELAXED))
+		return NULL;
+	/* Relaxed: the word protects no data, it only says whether the address that we know is still the right one. */
+	word = __atomic_load_n(&p->table->entries[end->gref].word, __ATOMIC_RELAXED);
+	x = &p->xlate[end->gref];
+	return x->word == word && (word & need) == need ? x->addr + end->offset : NULL;
 }
 
 int lb_copy(struct pv_hyper *h, struct pv_gnt_copy *ops, unsigned n)
 {
 	struct loopback *lb = (struct loopback *)h;
-	uint8_t *from, *to;
 	unsigned i;
 
 	for (i = 0; i < n; i++) {
-		if (!resolve(lb, &ops[i], &from, &to))
+		const uint8_t *from = known(lb, &ops[i].from, ops[i].len, HUB_WORD_VALID);
+		uint8_t *to = known(lb, &ops[i].to, ops[i].len, HUB_WORD_VALID | HUB_WORD_WRITABLE);
+
+		if (__builtin_expect(!from || !to, 0)) {
+			copy_slowly(lb, &ops[i]);
 			continue;
+		}
 		memcpy(to, from, ops[i].len);
 		ops[i].status = GNTST_okay;
 	}

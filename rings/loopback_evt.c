@@ -129,17 +129,18 @@ int lb_evt_pending(struct pv_hyper *h, uint32_t *ports, unsigned max)
 	struct epoll_event ev[64];
 	unsigned n = 0;
 	uint64_t count;
-	int i, got = 1;
+	int i, got, want;
 
-	while (n < max && got > 0) {
-		got = epoll_wait(lb->epoll_fd, ev, max - n < 64 ? max - n : 64, 0);
+	do {
+		want = max - n < 64 ? max - n : 64;
+		got = want ? epoll_wait(lb->epoll_fd, ev, want, 0) : 0;
 		for (i = 0; i < got; i++) {
 			ports[n++] = ev[i].data.u32;
 			/* Nothing to read means that somebody else read it: an event too many does no harm, one too few would. */
 			if (read(lb->evts[ev[i].data.u32].fd, &count, sizeof(count)) < 0)
 				continue;
 		}
-	}
+	} while (got == want && want);
 	return n;
 }
 
