@@ -507,7 +507,7 @@ static bool work(struct device *dev)
 	waiters_device(dev);
 	if (dev->state == DEV_GONE)
 		return false;
-	if (dev->posted || (dev->look && !dev->look_due))
+	if (dev->posted || (dev->look && dev->announced && !dev->look_due))
 		queue(dev);
 	else if (dev->masked && !dev->look_due)
 		unmask(dev);
