@@ -105,7 +105,7 @@ install: all
 	ln -sf libpvio.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libpvio.so.$(SOVERSION)
 	ln -sf libpvio.so.$(SOVERSION) $(DESTDIR)$(PREFIX)/lib/libpvio.so
 	install -m644 $(B)/libpvio.a $(B)/libpvfront.a $(DESTDIR)$(PREFIX)/lib/
-	install -m644 $(filter-out rings/rpc.h rings/backend.h rings/worker.h rings/hub_wire.h rings/hub_int.h rings/hyper_loopback.h rings/idmap.h,$(wildcard rings/*.h)) frontends/netfront.h frontends/blkfront.h $(DESTDIR)$(PREFIX)/include/pvio/
+	install -m644 $(filter-out $(INTERNAL:%=rings/%.h) $(addprefix rings/,hub_wire.h hub_int.h hyper_loopback.h idmap.h),$(wildcard rings/*.h)) frontends/netfront.h frontends/blkfront.h $(DESTDIR)$(PREFIX)/include/pvio/
 	sed 's,@PREFIX@,$(PREFIX),;s,@VERSION@,$(VERSION),' rings/libpvio.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpvio.pc
 	for m in $(MAN); do install -m644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/; done
 
