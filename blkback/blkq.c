@@ -191,8 +191,7 @@ static void execute(struct blkq *q, struct blkr *r)
 static int fetch_segs(struct blkq *q, struct blkr *r)
 {
 	unsigned pages = pv_blk_indirect_pages(&r->req), left = r->req.nr_segs;
-	bool writable = q->c.persistent;
-	int ret = pv_gnt_cache_get(q->cache, r->req.indirect_gref, pages, writable, q->pages);
+	int ret = pv_gnt_cache_get(q->cache, r->req.indirect_gref, pages, false, q->pages); /* a frontend may grant them read-only */
 
 	if (ret < 0)
 		return ret;
@@ -202,7 +201,7 @@ static int fetch_segs(struct blkq *q, struct blkr *r)
 		pv_blk_decode_segs(q->pages[i], n, r->segs + i * PV_BLK_SEGS_PAGE);
 		left -= n;
 	}
-	pv_gnt_cache_put(q->cache, r->req.indirect_gref, pages, writable);
+	pv_gnt_cache_put(q->cache, r->req.indirect_gref, pages, false);
 	return pv_blk_check_segs(&r->req, r->segs, &q->c.disk) ? -EINVAL : 0;
 }
 
