@@ -43,9 +43,11 @@ struct pv_hub_domain {
 /* List up to max domains. Returns how many exist. */
 int pv_hub_domain_list(struct pv_hyper *h, struct pv_hub_domain *out, unsigned max);
 
-/* Fault injection: from now on, of the operations `what` on pages granted by domain domid, let `skip` pass and then fail
- * `count` with the GNTST_ value `status` ("share", "alloc" and "bind": any status means that the resource ran out).
- * what: "map", "copy", "share", "alloc", "bind". count 0 clears. Returns 0, -EINVAL, -ENOENT. */
+/* Fault injection: from now on, of the operations `what` on what belongs to domain domid, let `skip` pass and then fail `count`.
+ *	"map", "copy"		of pages that domid granted, with the GNTST_ value `status`; each page is an operation. A failed map
+ *				call returns -EACCES, for GNTST_eagain -EAGAIN, for GNTST_no_device_space -ENOSPC
+ *	"share", "alloc"	by domid; "bind": of ports of domid; each call is an operation; any status means that they ran out
+ * status may be anything but GNTST_okay. count 0 clears. Returns 0, -EINVAL, -ENOENT. */
 int pv_hub_inject(struct pv_hyper *h, unsigned domid, const char *what, unsigned skip, unsigned count, int status);
 
 #endif

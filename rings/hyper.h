@@ -5,6 +5,7 @@
  *
  * Thread rule: a handle, and all that was made through it, belongs to one thread; each thread opens its own.
  * Errors: int results are >= 0 or -errno. Nothing here prints. A peer's misdeed is never an assertion.
+ * Every call but a release may return -ESHUTDOWN: the hypervisor ended the handle (the domain was destroyed, the hub is gone).
  * pv_hyper_error() tells in words what ran out or was refused in the last failed call of this handle.
  */
 #ifndef PV_HYPER_H

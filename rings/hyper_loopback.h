@@ -29,7 +29,7 @@ struct copy_file {
 	uint64_t id;
 	uint8_t *addr;
 	uint32_t n;
-	bool writable;
+	uint32_t any; /* one of its references */
 	uint32_t gref[]; /* of each page that was translated so far, 0: not yet */
 };
 

@@ -78,13 +78,13 @@ static void drop_dead_peers(struct loopback *lb)
 static void drop_revoked(struct loopback *lb, struct peer *p)
 {
 	struct copy_file *f, *next;
-	uint32_t i;
 
 	for (f = LIST_FIRST(&p->files); f; f = next) {
+		const struct hub_entry *e = &p->table->entries[f->any];
+
 		next = LIST_NEXT(f, link);
-		for (i = 0; i < f->n && !f->gref[i];)
-			i++;
-		if (i < f->n && p->xlate[f->gref[i]].word != __atomic_load_n(&p->table->entries[f->gref[i]].word, __ATOMIC_RELAXED))
+		if (!(__atomic_load_n(&e->word, __ATOMIC_RELAXED) & HUB_WORD_VALID) ||
+		    __atomic_load_n(&e->where, __ATOMIC_RELAXED) >> 16 != f->id)
 			file_drop(lb, f);
 	}
 }
@@ -165,9 +165,9 @@ static struct copy_file *file_get(struct loopback *lb, struct peer *p, uint32_t 
 	}
 	f->peer = p;
 	f->id = id;
+	f->any = gref;
 	f->n = lb->rsp.n;
 	f->addr = addr;
-	f->writable = writable;
 	idmap_put(&lb->files, id, f);
 	TAILQ_INSERT_TAIL(&lb->copy_files, f, age);
 	LIST_INSERT_HEAD(&p->files, f, link);

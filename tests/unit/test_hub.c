@@ -590,6 +590,68 @@ static void copy_page_to_page_of_revoked_files(void **state)
 	}
 }
 
+/* The cache of mapped files is bounded, and the file of a copy's first page may be the one that makes room for its second. */
+static void copy_with_more_files_than_are_kept(void **state)
+{
+	enum { N = 4200 }; /* more than COPY_FILES_MAX of loopback_copy.c */
+	static uint32_t g[N];
+	static uint8_t *p[N];
+	struct pv_gnt_copy op = { .len = 4 };
+	struct rlimit rl;
+	uint32_t i, got;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &rl), 0);
+	if (rl.rlim_max < N + 200)
+		skip(); /* each share is a descriptor of the hub */
+	for (i = 0; i < N; i++) {
+		p[i] = share(guest, 0, 1, true, &g[i]);
+		*(uint32_t *)p[i] = i;
+	}
+	for (i = 0; i < N; i++) {
+		struct pv_gnt_copy from = { .from = { .gref = g[i], .domid = gid }, .to.local = &got, .len = 4 };
+
+		assert_int_equal(pv_gnt_copy(dom0, &from, 1), 0);
+		assert_int_equal(from.status, GNTST_okay);
+		assert_int_equal(got, i);
+		if (i < 4096)
+			continue;
+		/* the oldest that is still mapped is i - 4095, and the next is not mapped yet */
+		op.from.gref = g[i - 4095];
+		op.to.gref = g[(i + 1) % N];
+		op.from.domid = op.to.domid = gid;
+		assert_int_equal(pv_gnt_copy(dom0, &op, 1), 0);
+		assert_int_equal(op.status, GNTST_okay);
+		assert_int_equal(*(uint32_t *)p[(i + 1) % N], i - 4095);
+		*(uint32_t *)p[(i + 1) % N] = (i + 1) % N;
+	}
+}
+
+/* Memory of a guest is let go: a copier unmaps the files of ended grants when it maps others. */
+static void copy_forgets_revoked_files(void **state)
+{
+	uint32_t g, i;
+	uint8_t byte, *p;
+	unsigned lines, first = 0;
+	char line[512];
+	FILE *f;
+
+	(void)state;
+	for (i = 0; i < 20; i++) {
+		p = share(guest, 0, 4, true, (uint32_t[4]){ 0 });
+		assert_int_equal(pv_gnt_unshare(guest, p, 4), 0);
+		p = share(guest, 0, 1, i & 1, &g); /* the same few numbers again and again */
+		assert_int_equal(copy_byte(dom0, gid, g, &byte), GNTST_okay);
+		assert_int_equal(pv_gnt_unshare(guest, p, 1), 0);
+		f = fopen("/proc/self/maps", "r");
+		for (lines = 0; fgets(line, sizeof(line), f);)
+			lines += !!strstr(line, "pvio-share");
+		fclose(f);
+		first = first ? first : lines;
+		assert_true(lines <= first);
+	}
+}
+
 /* ---- clients of their own making ---- */
 
 static int raw_connect(void)
@@ -961,6 +1023,31 @@ static void hub_out_of_descriptors(void **state)
 	lb_down();
 }
 
+/* The largest calls there are. */
+static void hub_large_calls(void **state)
+{
+	static uint32_t g[HUB_SHARE_MAX];
+	struct pv_hyper *a, *b;
+	uint8_t *p, *m;
+	void *addr;
+	uint32_t i;
+
+	(void)state;
+	lb_up(NULL, NULL);
+	a = lb_open(0);
+	b = lb_open(lb_guest(a, 3));
+	p = share(b, 0, HUB_SHARE_MAX, true, g);
+	for (i = 0; i < HUB_SHARE_MAX; i += HUB_MAP_MAX) {
+		assert_int_equal(pv_gnt_map(a, 3, g + i, HUB_MAP_MAX, true, NULL, &addr), 0);
+		m = addr;
+		m[4096 * (HUB_MAP_MAX - 1)] = 1 + i / HUB_MAP_MAX;
+		assert_int_equal(p[4096 * (size_t)(i + HUB_MAP_MAX - 1)], 1 + i / HUB_MAP_MAX);
+	}
+	pv_hyper_close(b);
+	pv_hyper_close(a);
+	lb_down();
+}
+
 /* The hub ends: handles fail with words, and can be closed. */
 static void hub_ends(void **state)
 {
@@ -1015,6 +1102,8 @@ int main(void)
 		TEST(inject_refused),
 		TEST(copy_statuses),
 		TEST(copy_page_to_page_of_revoked_files),
+		TEST(copy_with_more_files_than_are_kept),
+		TEST(copy_forgets_revoked_files),
 		TEST(client_garbage),
 		TEST(client_wrong_version),
 		TEST(client_sends_descriptors),
@@ -1027,6 +1116,7 @@ int main(void)
 	};
 	const struct CMUnitTest alone[] = {
 		cmocka_unit_test(hub_out_of_descriptors),
+		cmocka_unit_test(hub_large_calls),
 		cmocka_unit_test(hub_ends),
 	};
 	int failed = cmocka_run_group_tests_name("hub", tests, group_up, group_down);

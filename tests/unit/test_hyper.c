@@ -413,6 +413,32 @@ static void map_any_order(void **state)
 		assert_int_equal(pv_gnt_unshare(front, p[i], PAGES), 0);
 }
 
+/* More shares in one call than anybody keeps descriptors of, and each of them twice with others between. */
+static void map_many_shares(void **state)
+{
+	enum { SHARES = 400 };
+	static uint32_t g[SHARES], pick[2 * SHARES];
+	static uint8_t *p[SHARES];
+	uint32_t i, round;
+	uint8_t *m;
+
+	(void)state;
+	for (i = 0; i < SHARES; i++) {
+		p[i] = share(1, true, &g[i]);
+		*(uint32_t *)p[i] = i;
+	}
+	for (round = 0; round < 3; round++) {
+		for (i = 0; i < 2 * SHARES; i++)
+			pick[i] = g[(i + i % 3 * 128 + round) % SHARES];
+		m = map(pick, 2 * SHARES, true);
+		for (i = 0; i < 2 * SHARES; i++)
+			assert_int_equal(*(uint32_t *)(m + i * 4096), (i + i % 3 * 128 + round) % SHARES);
+		assert_int_equal(pv_gnt_unmap(back, m, 2 * SHARES), 0);
+	}
+	for (i = 0; i < SHARES; i++)
+		assert_int_equal(pv_gnt_unshare(front, p[i], 1), 0);
+}
+
 static void map_read_only(void **state)
 {
 	uint32_t ro, rw;
@@ -986,6 +1012,7 @@ int main(void)
 		TEST(unshare_keeps_reference_while_mapped),
 		TEST(map_is_the_same_memory),
 		TEST(map_any_order),
+		TEST(map_many_shares),
 		TEST(map_read_only),
 		TEST(map_bad_reference),
 		TEST(map_all_or_nothing),
