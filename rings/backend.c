@@ -320,7 +320,7 @@ static int mac_from(struct json_object *v, uint8_t mac[6], char *why, size_t len
 		int high = hex_digit(s[3 * i]), low = hex_digit(s[3 * i + 1]);
 
 		ok = high >= 0 && low >= 0 && s[3 * i + 2] == (i < 5 ? ':' : 0);
-		mac[i] = (uint8_t)(high << 4 | low);
+		mac[i] = (uint8_t)(high * 16 + low);
 	}
 	if (ok && !(mac[0] & 1))
 		return 0;

@@ -642,7 +642,8 @@ static void choice_write_shows_its_state_last(void **state)
 {
 	(void)state;
 	half_written = fault_at(PV_NOXS_CHOICE_OFFSET + 2040, look_at_choice);
-	pv_noxs_frontend_state(half_written, XenbusStateInitialising);
+	pv_noxs_choice_write(half_written, &vbd_choice); /* of an earlier connection */
+	pv_noxs_frontend_state(half_written, XenbusStateConnected);
 	arm();
 	pv_noxs_choice_write(half_written, &vbd_choice);
 	assert_int_equal(state_then, XenbusStateInitialising);
