@@ -43,7 +43,7 @@ static int start(struct netback *nb, uint16_t port)
 {
 	struct rte_eth_conf conf = { .intr_conf.rxq = 1 };
 	struct rte_eth_dev_info info;
-	unsigned queues = nb->nr_workers;
+	unsigned queues = nb->opt.workers; /* they start once the port is there */
 	int ret = rte_eth_dev_info_get(port, &info);
 
 	if (ret)
