@@ -29,7 +29,7 @@ die() {
 
 # A snapshot of what a run could leave behind: processes, namespaces and links, mounts, shared memory, run directories.
 snapshot() {
-	echo "# processes"; ps -e -o args= | grep -E "^[^ ]*(pvio|pviod|iperf3|netns-holder)" | grep -v -e "make run" -e main_job -e "tests/" | sort
+	echo "# processes"; ps -e -o stat=,args= | sed -n 's/^[^Z][^ ]* *//p' | grep -E "^[^ ]*(pvio|pviod|iperf3|netns-holder)" | grep -v -e "make run" -e main_job -e "tests/" | sort
 	echo "# network namespaces"; lsns -t net -n -o COMMAND 2>/dev/null | sort; ls /run/netns 2>/dev/null
 	echo "# links"; ip -o link | cut -d: -f2 | sort
 	echo "# mounts"; cut -d' ' -f2,3 /proc/self/mounts | sort

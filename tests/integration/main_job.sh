@@ -94,8 +94,8 @@ pvio sandbox up --guests 2 || die "pvio sandbox up"
 
 step "disk: real ext4 images, made from /usr/include and from pvio itself"
 for i in 1 2; do
-	mke2fs -q -t ext4 -d /usr/include "$PVIO_RUNDIR/disk$i.img" 128M || die "mke2fs"
-	mke2fs -q -t ext4 -d "$PWD/rings" "$work/new$i.img" 128M || die "mke2fs"
+	mke2fs -q -t ext4 -d /usr/include "$PVIO_RUNDIR/disk$i.img" 256M || die "mke2fs"
+	mke2fs -q -t ext4 -d "$PWD/rings" "$work/new$i.img" 256M || die "mke2fs"
 	disk g$i "$PVIO_RUNDIR/disk$i.img" "$work/new$i.img"
 done
 
