@@ -54,10 +54,9 @@ static void take_events(struct nb_worker *w)
 				continue; /* just unbound */
 			q->n.events++;
 			q->masked |= (ports[i] == q->tx_port) | (ports[i] == q->rx_port) << 1;
-			if (q->state == VIF_RESTING) {
-				q->woken = true;
+			q->woken |= q->state != VIF_ACTIVE;
+			if (q->state == VIF_RESTING)
 				queue_activate(q);
-			}
 		}
 	} while (n == RTE_DIM(ports));
 }
@@ -94,7 +93,10 @@ static void end_penance(struct nb_worker *w)
 			continue;
 		TAILQ_REMOVE(&w->penance, q, link);
 		q->state = VIF_RESTING;
-		queue_unmask(q);
+		if (q->woken) /* by its other port */
+			queue_activate(q);
+		else
+			queue_unmask(q);
 	}
 }
 

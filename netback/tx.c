@@ -156,8 +156,6 @@ static void answer(struct nb_worker *w, const struct tx_packet *t, int16_t statu
 
 void tx_finish(struct nb_worker *w)
 {
-	if (!w->nr_tx)
-		return;
 	if (w->nr_ops)
 		pv_gnt_copy(w->h, w->ops, w->nr_ops); /* if the batch did not run, every status says so */
 	for (unsigned i = 0; i < w->nr_tx; i++) {
@@ -179,5 +177,5 @@ void tx_finish(struct nb_worker *w)
 		q->n.tx_bytes += t->m->pkt_len;
 		forward(w, q, t->m);
 	}
-	w->nr_tx = w->nr_ops = w->nr_slots = 0;
+	w->nr_tx = w->nr_ops = w->nr_slots = 0; /* also when a broken guest's slots led to no packet */
 }
