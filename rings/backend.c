@@ -349,7 +349,8 @@ int pv_offer_from_json(struct json_object *o, enum pv_noxs_type type, struct pv_
 
 	memset(offer->bytes, 0, sizeof(offer->bytes));
 	if (type == PV_NOXS_VBD)
-		return fields_decode(o, vbd_offer_fields, &offer->vbd, why, len) < 0 ? -EINVAL : vbd_offer_fault(&offer->vbd, why, len);
+		return fields_decode(o, vbd_offer_fields, &offer->vbd, why, len) < 0 ? -EINVAL :
+										       vbd_offer_fault(&offer->vbd, why, len);
 	if (type == PV_NOXS_VIF) {
 		if (fields_decode(o, vif_offer_fields, &offer->vif, why, len) < 0)
 			return -EINVAL;
@@ -416,7 +417,9 @@ static int choice_from_json(struct json_object *o, enum pv_noxs_type type, struc
 	struct json_object *queues = NULL;
 	size_t nr;
 
-	*c = (struct pv_noxs_choice){ .magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .state = XenbusStateInitialised, .alive = 1 };
+	*c = (struct pv_noxs_choice){
+		.magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .state = XenbusStateInitialised, .alive = 1,
+	};
 	if (fields_decode(o, choice_fields, c, why, len) < 0)
 		return -EINVAL;
 	json_object_object_get_ex(o, "queues", &queues);
@@ -574,110 +577,117 @@ void pv_backend_broken(struct pv_backend *b, const struct pv_device_id *id, int 
 
 /* ---- pviod's calls ---- */
 
+struct request { /* on the stack of backend_call */
+	struct pv_rpc *rpc;
+	uint64_t id;
+	struct pv_device_id device; /* of our kind */
+	struct json_object *params; /* borrowed */
+};
+
 /* What every call carries: a device of our kind. On failure the call is answered. */
-static int call_device(struct pv_backend *b, struct pv_rpc *rpc, uint64_t id, struct json_object *params, struct pv_device_id *device)
+static int request_device(struct pv_backend *b, struct request *r)
 {
+	enum pv_noxs_type type;
 	char why[WHY_MAX];
 
-	if (pv_device_id_from_json(params, device, why, sizeof(why)) < 0)
-		pv_rpc_fail(rpc, id, PV_RPC_BAD_PARAMS, "%s", why);
-	else if (device->type != pv_type_of(b->ops->kind))
-		pv_rpc_fail(rpc, id, PV_RPC_BAD_PARAMS, "this backend serves %s, not %s", b->ops->kind, pv_type_name(device->type));
-	else
-		return 0;
-	return -EINVAL;
+	if (pv_device_id_from_json(r->params, &r->device, why, sizeof(why)) < 0) {
+		pv_rpc_fail(r->rpc, r->id, PV_RPC_BAD_PARAMS, "%s", why);
+		return -EINVAL;
+	}
+	type = r->device.type;
+	if (type != pv_type_of(b->ops->kind)) {
+		pv_rpc_fail(r->rpc, r->id, PV_RPC_BAD_PARAMS, "this backend serves %s, not %s", b->ops->kind, pv_type_name(type));
+		return -EINVAL;
+	}
+	return 0;
 }
 
-static void answer(struct pv_rpc *rpc, uint64_t id, int ret, const char *why)
+static void answer(const struct request *r, int ret, const char *why)
 {
 	if (ret < 0)
-		pv_rpc_fail(rpc, id, ret, "%s", why[0] ? why : strerror(-ret));
+		pv_rpc_fail(r->rpc, r->id, ret, "%s", why[0] ? why : strerror(-ret));
 	else
-		pv_rpc_reply(rpc, id, NULL);
+		pv_rpc_reply(r->rpc, r->id, NULL);
 }
 
-static void call_prepare(struct pv_backend *b, struct pv_rpc *rpc, uint64_t id, const struct pv_device_id *device, struct json_object *params)
+static void call_prepare(struct pv_backend *b, const struct request *r)
 {
-	struct pv_noxs_offer offer = { .type = device->type };
+	struct pv_noxs_offer offer = { .type = r->device.type };
 	struct json_object *config;
 	char why[WHY_MAX] = "";
 	int ret;
 
-	if (config_from_json(params, &config, why, sizeof(why)) < 0) {
-		pv_rpc_fail(rpc, id, PV_RPC_BAD_PARAMS, "%s", why);
+	if (config_from_json(r->params, &config, why, sizeof(why)) < 0) {
+		pv_rpc_fail(r->rpc, r->id, PV_RPC_BAD_PARAMS, "%s", why);
 		return;
 	}
-	ret = b->ops->prepare(b->ctx, device, config, &offer, why, sizeof(why));
+	ret = b->ops->prepare(b->ctx, &r->device, config, &offer, why, sizeof(why));
 	if (ret < 0)
-		answer(rpc, id, ret, why);
+		answer(r, ret, why);
 	else
-		pv_rpc_reply(rpc, id, pv_offer_to_json(&offer, device->type));
+		pv_rpc_reply(r->rpc, r->id, pv_offer_to_json(&offer, r->device.type));
 }
 
-static void call_connect(struct pv_backend *b, struct pv_rpc *rpc, uint64_t id, const struct pv_device_id *device, struct json_object *params)
+static void call_connect(struct pv_backend *b, const struct request *r)
 {
 	struct pv_connect c;
 	char why[WHY_MAX] = "";
 	int ret;
 
-	if (pv_connect_from_json(params, &c, why, sizeof(why)) < 0) {
-		pv_rpc_fail(rpc, id, PV_RPC_BAD_PARAMS, "%s", why);
+	if (pv_connect_from_json(r->params, &c, why, sizeof(why)) < 0) {
+		pv_rpc_fail(r->rpc, r->id, PV_RPC_BAD_PARAMS, "%s", why);
 		return;
 	}
-	broken_forget(b, device); /* before: it may break again while connecting */
+	broken_forget(b, &r->device); /* before: it may break again while connecting */
 	ret = b->ops->connect(b->ctx, &c, why, sizeof(why));
-	answer(rpc, id, ret, why);
+	answer(r, ret, why);
 }
 
-static void call_disconnect(struct pv_backend *b, struct pv_rpc *rpc, uint64_t id, const struct pv_device_id *device, struct json_object *params)
+static void call_disconnect(struct pv_backend *b, const struct request *r)
 {
 	char why[WHY_MAX] = "";
-	int ret = b->ops->disconnect(b->ctx, device, why, sizeof(why));
+	int ret = b->ops->disconnect(b->ctx, &r->device, why, sizeof(why));
 
-	(void)params;
 	if (ret >= 0)
-		broken_forget(b, device);
-	answer(rpc, id, ret, why);
+		broken_forget(b, &r->device);
+	answer(r, ret, why);
 }
 
-static void call_remove(struct pv_backend *b, struct pv_rpc *rpc, uint64_t id, const struct pv_device_id *device, struct json_object *params)
+static void call_remove(struct pv_backend *b, const struct request *r)
 {
 	char why[WHY_MAX] = "";
-	int ret = b->ops->remove(b->ctx, device, why, sizeof(why));
+	int ret = b->ops->remove(b->ctx, &r->device, why, sizeof(why));
 
-	(void)params;
 	if (ret >= 0)
-		broken_forget(b, device);
-	answer(rpc, id, ret, why);
+		broken_forget(b, &r->device);
+	answer(r, ret, why);
 }
 
-static void answer_object(struct pv_backend *b, struct pv_rpc *rpc, uint64_t id, const struct pv_device_id *device, struct json_object *o)
+static void answer_object(struct pv_backend *b, const struct request *r, struct json_object *o)
 {
 	char name[32];
 
 	if (o) {
-		pv_rpc_reply(rpc, id, o);
+		pv_rpc_reply(r->rpc, r->id, o);
 		return;
 	}
-	pv_devid_name(device->type, device->devid, name, sizeof(name));
-	pv_rpc_fail(rpc, id, -ENOENT, "%s has no %s %s of guest %u", b->name, b->ops->kind, name, device->guest);
+	pv_devid_name(r->device.type, r->device.devid, name, sizeof(name));
+	pv_rpc_fail(r->rpc, r->id, -ENOENT, "%s has no %s %s of guest %u", b->name, b->ops->kind, name, r->device.guest);
 }
 
-static void call_stats(struct pv_backend *b, struct pv_rpc *rpc, uint64_t id, const struct pv_device_id *device, struct json_object *params)
+static void call_stats(struct pv_backend *b, const struct request *r)
 {
-	(void)params;
-	answer_object(b, rpc, id, device, b->ops->stats(b->ctx, device));
+	answer_object(b, r, b->ops->stats(b->ctx, &r->device));
 }
 
-static void call_inspect(struct pv_backend *b, struct pv_rpc *rpc, uint64_t id, const struct pv_device_id *device, struct json_object *params)
+static void call_inspect(struct pv_backend *b, const struct request *r)
 {
-	(void)params;
-	answer_object(b, rpc, id, device, b->ops->inspect(b->ctx, device));
+	answer_object(b, r, b->ops->inspect(b->ctx, &r->device));
 }
 
 static const struct {
 	const char *name;
-	void (*run)(struct pv_backend *b, struct pv_rpc *rpc, uint64_t id, const struct pv_device_id *device, struct json_object *params);
+	void (*run)(struct pv_backend *b, const struct request *r);
 } methods[] = {
 	{ "prepare", call_prepare },
 	{ "connect", call_connect },
@@ -689,14 +699,14 @@ static const struct {
 
 static void backend_call(void *ctx, struct pv_rpc *rpc, uint64_t id, const char *method, struct json_object *params)
 {
+	struct request r = { .rpc = rpc, .id = id, .params = params };
 	struct pv_backend *b = ctx;
-	struct pv_device_id device;
 
 	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
 		if (strcmp(methods[i].name, method))
 			continue;
-		if (call_device(b, rpc, id, params, &device) == 0)
-			methods[i].run(b, rpc, id, &device, params);
+		if (request_device(b, &r) == 0)
+			methods[i].run(b, &r);
 		return;
 	}
 	pv_rpc_fail(rpc, id, PV_RPC_NO_METHOD, "%s knows no \"%s\"", b->name, method);

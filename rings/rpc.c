@@ -200,7 +200,7 @@ static int out_reserve(struct pv_rpc *rpc, size_t len)
 static int send_message(struct pv_rpc *rpc, struct json_object *m)
 {
 	size_t len = 0;
-	const char *text = m ? json_object_to_json_string_length(m, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &len) : NULL;
+	const char *text = json_object_to_json_string_length(m, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
 	int ret = text ? 0 : -ENOMEM;
 
 	if (!ret && len > PV_RPC_LINE_MAX) {
@@ -284,7 +284,7 @@ int pv_rpc_call(struct pv_rpc *rpc, const char *method, struct json_object *para
 		json_object_put(params);
 		return ret;
 	}
-	*c = (struct call){ .id = ++rpc->last_id, .deadline = now_ms() + (timeout_ms > 0 ? timeout_ms : 0), .done = done, .arg = arg };
+	*c = (struct call){ .id = ++rpc->last_id, .deadline = now_ms() + timeout_ms, .done = done, .arg = arg };
 	m = envelope(json_object_new_int64(c->id));
 	json_object_object_add(m, "method", json_object_new_string(method));
 	if (params)

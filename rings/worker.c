@@ -161,7 +161,8 @@ static int mailbox_work(struct pv_worker *w)
 	while (read(w->efd, &count, sizeof(count)) < 0 && errno == EINTR)
 		;
 	__atomic_store_n(&w->pending, w->stop, __ATOMIC_RELAXED); /* once told to stop, every poll says so */
-	fn = w->done ? NULL : w->fn;
+	fn = w->fn;
+	w->fn = NULL;
 	if (fn) {
 		pthread_mutex_unlock(&w->lock);
 		ret = fn(w->fn_arg); /* its caller waits, so fn_arg stays */

@@ -20,10 +20,13 @@ static const struct {
 	uint32_t devid;
 } disks[] = {
 	{ "xvda", 51712 }, { "xvda1", 51713 }, { "xvda15", 51727 }, { "xvdb", 51728 }, { "xvdp", 51952 }, { "xvdp15", 51967 },
-	{ "xvda16", 1 << 28 | 16 }, { "xvda255", 1 << 28 | 255 }, { "xvdq", 1 << 28 | 16 << 8 }, { "xvdq1", 1 << 28 | 16 << 8 | 1 },
-	{ "xvdz", 1 << 28 | 25 << 8 }, { "xvdaa", 1 << 28 | 26 << 8 }, { "xvdba3", 1 << 28 | 52 << 8 | 3 }, { "xvdzz", 1 << 28 | 701 << 8 },
+	{ "xvda16", 1 << 28 | 16 }, { "xvda255", 1 << 28 | 255 }, { "xvdq", 1 << 28 | 16 << 8 },
+	{ "xvdq1", 1 << 28 | 16 << 8 | 1 },
+	{ "xvdz", 1 << 28 | 25 << 8 }, { "xvdaa", 1 << 28 | 26 << 8 }, { "xvdba3", 1 << 28 | 52 << 8 | 3 },
+	{ "xvdzz", 1 << 28 | 701 << 8 },
 	{ "xvdaaa", 1 << 28 | 702 << 8 }, { "xvdbgqcv", 1 << 28 | 1048575 << 8 },
-	{ "sda", 2048 }, { "sda15", 2063 }, { "sdb", 2064 }, { "sdp", 2288 }, { "hda", 768 }, { "hda63", 831 }, { "hdb", 832 }, { "hdc", 5632 },
+	{ "sda", 2048 }, { "sda15", 2063 }, { "sdb", 2064 }, { "sdp", 2288 }, { "hda", 768 }, { "hda63", 831 }, { "hdb", 832 },
+	{ "hdc", 5632 },
 	{ "hdd63", 5759 }, { "0", 0 }, { "7", 7 }, { "4294967295", UINT32_MAX },
 };
 
@@ -254,12 +257,17 @@ static void try_edits(enum decoder d, const char *text, const struct edit *e)
 static void device_id_from_json_checks_everything(void **state)
 {
 	static const struct edit edits[] = {
-		{ "7", "7", true }, { "7", "0", true }, { "7", "32751", true }, { "7", "32752", false }, { "7", "-1", false }, { "7", "65543", false },
+		{ "7", "7", true }, { "7", "0", true }, { "7", "32751", true }, { "7", "32752", false }, { "7", "-1", false },
+		{ "7", "65543", false },
 		{ "7", "4294967303", false }, { "7", "18446744073709551623", false }, { "7", "99999999999999999999999", false },
-		{ "7", "7.0", false }, { "7", "\"7\"", false }, { "7", "null", false }, { "7", "true", false }, { "7", "[7]", false }, { "7", "{}", false },
-		{ "guest", "gast", false }, { "51712", "4294967295", true }, { "51712", "4294967296", false }, { "51712", "-1", false },
-		{ "vbd", "vif", true }, { "vbd", "pipe", true }, { "vbd", "VBD", false }, { "vbd", "", false }, { "vbd", "vbd ", false }, { "\"vbd\"", "2", false },
-		{ "\"vbd\"", "null", false }, { "kind", "type", false }, { "\"kind\"", "\"more\":{\"a\":[1]},\"kind\"", true }, { 0 },
+		{ "7", "7.0", false }, { "7", "\"7\"", false }, { "7", "null", false }, { "7", "true", false },
+		{ "7", "[7]", false }, { "7", "{}", false },
+		{ "guest", "gast", false }, { "51712", "4294967295", true }, { "51712", "4294967296", false },
+		{ "51712", "-1", false },
+		{ "vbd", "vif", true }, { "vbd", "pipe", true }, { "vbd", "VBD", false }, { "vbd", "", false },
+		{ "vbd", "vbd ", false }, { "\"vbd\"", "2", false },
+		{ "\"vbd\"", "null", false }, { "kind", "type", false }, { "\"kind\"", "\"more\":{\"a\":[1]},\"kind\"", true },
+		{ 0 },
 	};
 	char why[200];
 
@@ -271,20 +279,30 @@ static void device_id_from_json_checks_everything(void **state)
 static void offer_from_json_checks_everything(void **state)
 {
 	static const struct edit vif[] = {
-		{ "16,", "1,", true }, { "16,", "0,", false }, { "16,", "17,", false }, { "16,", "65552,", false }, { "9000", "68", true }, { "9000", "67", false },
-		{ "9000", "65535", true }, { "9000", "65536", false }, { "63", "64", false }, { "63", "0", true }, { "63", "-1", false }, { "carrier\":1", "carrier\":2", false },
-		{ "00:16:3e:ab:cd:ef", "00:16:3E:AB:CD:EF", true }, { "00:16:3e", "01:16:3e", false }, { "00:16:3e", "0:16:3e", false },
-		{ "00:16:3e", "00-16-3e", false }, { "00:16:3e", "00:16:3g", false }, { ":ef", "", false }, { ":ef", ":ef:00", false }, { ":ef", ":ef ", false },
-		{ "\"00:16:3e:ab:cd:ef\"", "3", false }, { "mac", "max", false }, { "mtu", "MTU", false }, { "{", "{\"new\":-1,", true }, { 0 },
+		{ "16,", "1,", true }, { "16,", "0,", false }, { "16,", "17,", false }, { "16,", "65552,", false },
+		{ "9000", "68", true }, { "9000", "67", false },
+		{ "9000", "65535", true }, { "9000", "65536", false }, { "63", "64", false }, { "63", "0", true },
+		{ "63", "-1", false }, { "carrier\":1", "carrier\":2", false },
+		{ "00:16:3e:ab:cd:ef", "00:16:3E:AB:CD:EF", true }, { "00:16:3e", "01:16:3e", false },
+		{ "00:16:3e", "0:16:3e", false },
+		{ "00:16:3e", "00-16-3e", false }, { "00:16:3e", "00:16:3g", false }, { ":ef", "", false },
+		{ ":ef", ":ef:00", false }, { ":ef", ":ef ", false },
+		{ "\"00:16:3e:ab:cd:ef\"", "3", false }, { "mac", "max", false }, { "mtu", "MTU", false },
+		{ "{", "{\"new\":-1,", true }, { 0 },
 	};
 	static const struct edit vbd[] = {
-		{ "18014398509481976", "0", true }, { "18014398509481976", "8", true }, { "18014398509481976", "7", false }, { "18014398509481976", "18014398509481984", false },
+		{ "18014398509481976", "0", true }, { "18014398509481976", "8", true }, { "18014398509481976", "7", false },
+		{ "18014398509481976", "18014398509481984", false },
 		{ "18014398509481976", "-8", false }, { "18014398509481976", "18446744073709551608", false },
-		{ "4096,\"phys", "512,\"phys", true }, { "4096,\"phys", "1024,\"phys", false }, { "4096,\"phys", "511,\"phys", false }, { "4096,\"phys", "8192,\"phys", false },
+		{ "4096,\"phys", "512,\"phys", true }, { "4096,\"phys", "1024,\"phys", false },
+		{ "4096,\"phys", "511,\"phys", false }, { "4096,\"phys", "8192,\"phys", false },
 		{ "8192", "4096", true }, { "8192", "2048", false }, { "8192", "6144", false }, { "8192", "1073741825", false },
-		{ "info\":4", "info\":7", true }, { "info\":4", "info\":8", false }, { "31", "32", false }, { "max\":3", "max\":17", false }, { "max\":3", "max\":0", false },
-		{ "order_max\":4", "order_max\":5", false }, { "order_max\":4", "order_max\":0", true }, { "indirect_max\":4096", "indirect_max\":4097", false },
-		{ "indirect_max\":4096", "indirect_max\":0", true }, { "granularity\":4096", "granularity\":100", false }, { "alignment\":512", "alignment\":1", false },
+		{ "info\":4", "info\":7", true }, { "info\":4", "info\":8", false }, { "31", "32", false },
+		{ "max\":3", "max\":17", false }, { "max\":3", "max\":0", false },
+		{ "order_max\":4", "order_max\":5", false }, { "order_max\":4", "order_max\":0", true },
+		{ "indirect_max\":4096", "indirect_max\":4097", false },
+		{ "indirect_max\":4096", "indirect_max\":0", true }, { "granularity\":4096", "granularity\":100", false },
+		{ "alignment\":512", "alignment\":1", false },
 		{ "alignment\":512", "alignment\":4294967296", false }, { 0 },
 	};
 
@@ -296,19 +314,26 @@ static void offer_from_json_checks_everything(void **state)
 static void connect_from_json_checks_everything(void **state)
 {
 	static const struct edit vif[] = {
-		{ "\"vif\"", "\"vf\"", false }, { "guest\":7", "guest\":70000", false }, { "{\"bridge\":\"b0\"}", "{}", true }, { "{\"bridge\":\"b0\"}", "[]", false },
-		{ "{\"bridge\":\"b0\"}", "null", false }, { "\"b0\"", "1", false }, { "\"b0\"", "null", false }, { "\"b0\"", "{}", false }, { "config", "conf", false },
+		{ "\"vif\"", "\"vf\"", false }, { "guest\":7", "guest\":70000", false }, { "{\"bridge\":\"b0\"}", "{}", true },
+		{ "{\"bridge\":\"b0\"}", "[]", false },
+		{ "{\"bridge\":\"b0\"}", "null", false }, { "\"b0\"", "1", false }, { "\"b0\"", "null", false },
+		{ "\"b0\"", "{}", false }, { "config", "conf", false },
 		{ "choice", "choices", false }, { "4294967295", "4294967296", false }, { "features\":3", "features\":-3", false },
-		{ "ring_order\":0", "ring_order\":5", false }, { "ring_order\":0", "ring_order\":256", false }, { "abi\":0", "abi\":3", false },
-		{ "queues\":[", "queues\":[1,", false }, { "queues\":[", "queues\":[null,", false }, { "queues", "queue", false }, { "tx_gref\":1", "tx_gref\":\"1\"", false },
-		{ "tx_port\":3", "tx_port\":0", false }, { "rx_port\":3", "rx_port\":0", false }, { "rx_port\":3", "rx_port\":4294967296", false },
+		{ "ring_order\":0", "ring_order\":5", false }, { "ring_order\":0", "ring_order\":256", false },
+		{ "abi\":0", "abi\":3", false },
+		{ "queues\":[", "queues\":[1,", false }, { "queues\":[", "queues\":[null,", false },
+		{ "queues", "queue", false }, { "tx_gref\":1", "tx_gref\":\"1\"", false },
+		{ "tx_port\":3", "tx_port\":0", false }, { "rx_port\":3", "rx_port\":0", false },
+		{ "rx_port\":3", "rx_port\":4294967296", false },
 		{ "\"tx_gref\":1,", "", false }, { "\"tx_gref\":1", "\"tx_gref\":1,\"new\":true", true }, { 0 },
 	};
 	static const struct edit vbd[] = {
-		{ "[8,9]", "[8]", false }, { "[8,9]", "[8,9,10]", false }, { "[8,9]", "[]", false }, { "[8,9]", "8", false }, { "[8,9]", "[8,-9]", false },
+		{ "[8,9]", "[8]", false }, { "[8,9]", "[8,9,10]", false }, { "[8,9]", "[]", false }, { "[8,9]", "8", false },
+		{ "[8,9]", "[8,-9]", false },
 		{ "[8,9]", "[8,\"9\"]", false }, { "[8,9]", "[8,4294967296]", false }, { "[8,9]", "{\"0\":8,\"1\":9}", false },
 		{ "order\":1", "order\":0", false }, { "order\":1", "order\":2", false }, { "port\":5", "port\":0", false },
-		{ "[{\"port\":5,\"ring_gref\":[8,9]}]", "[]", false }, { "[{\"port\":5,\"ring_gref\":[8,9]}]", "{}", false }, { 0 },
+		{ "[{\"port\":5,\"ring_gref\":[8,9]}]", "[]", false }, { "[{\"port\":5,\"ring_gref\":[8,9]}]", "{}", false },
+		{ 0 },
 	};
 
 	(void)state;
@@ -399,7 +424,8 @@ static void note(struct told *t, const struct pv_device_id *id, struct json_obje
 		snprintf(why, len, "vbd %u: it went wrong; mend it", id->devid);
 }
 
-static int op_prepare(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer, char *why, size_t len)
+static int op_prepare(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer, char *why,
+		      size_t len)
 {
 	struct told *t = ctx;
 
@@ -507,6 +533,8 @@ static void run_until(struct pv_backend *b, struct pviod *p, const int *counter,
 	while (*counter < value) {
 		struct pollfd f[3] = { { .fd = pv_backend_fd(b), .events = pv_backend_events(b) }, { .fd = -1 }, { .fd = -1 } };
 
+		int fd;
+
 		if (p && p->fd >= 0)
 			f[1] = (struct pollfd){ .fd = p->fd, .events = POLLIN };
 		if (p && p->rpc)
@@ -515,7 +543,8 @@ static void run_until(struct pv_backend *b, struct pviod *p, const int *counter,
 		pv_backend_work(b);
 		if (f[1].revents) {
 			pv_rpc_free(p->rpc);
-			assert_int_equal(pv_rpc_new(accept4(p->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), &pviod_ops, p, &p->rpc), 0);
+			fd = accept4(p->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+			assert_int_equal(pv_rpc_new(fd, &pviod_ops, p, &p->rpc), 0);
 		} else if (f[2].revents) {
 			pv_rpc_work(p->rpc);
 		}
@@ -575,7 +604,8 @@ static void backend_registers(void **state)
 	struct pv_backend *b = start(&t, &p);
 
 	(void)state;
-	snprintf(want, sizeof(want), "{\"kind\":\"vbd\",\"name\":\"blkback\",\"pid\":%d,\"version\":\"%s\",\"domid\":0}", (int)getpid(), PVIO_VERSION);
+	snprintf(want, sizeof(want), "{\"kind\":\"vbd\",\"name\":\"blkback\",\"pid\":%d,\"version\":\"%s\",\"domid\":0}",
+		 (int)getpid(), PVIO_VERSION);
 	assert_string_equal(p.params, want);
 	stop(b, &p);
 }

@@ -206,7 +206,9 @@ static void pointer_read_refuses_unknown_versions(void **state)
 
 /* ---- device page ---- */
 
-static const struct pv_noxs_entry vif3 = { .type = PV_NOXS_VIF, .state = XenbusStateInitWait, .devid = 3, .control_gref = 9, .port = 4, .generation = 1 };
+static const struct pv_noxs_entry vif3 = {
+	.type = PV_NOXS_VIF, .state = XenbusStateInitWait, .devid = 3, .control_gref = 9, .port = 4, .generation = 1,
+};
 
 static void device_read_gives_what_was_written(void **state)
 {
@@ -363,22 +365,28 @@ struct offer_case {
 	int64_t want;
 };
 
-#define O(type, field, value, want) { #field " = " #value, type, offsetof(struct pv_noxs_offer, field), sizeof(((struct pv_noxs_offer *)0)->field), value, want }
+#define WHERE(half, field) offsetof(struct half, field), sizeof(((struct half *)0)->field)
+#define O(type, field, value, want) { #field " = " #value, type, WHERE(pv_noxs_offer, field), value, want }
 #define VIF(field, value, want) O(PV_NOXS_VIF, field, value, want)
 #define VBD(field, value, want) O(PV_NOXS_VBD, field, value, want)
 static const struct offer_case offer_cases[] = {
-	VIF(magic, 0, -EPROTO), VIF(version, 0, -EPROTO), VIF(version, 2, -EPROTO), VIF(type, PV_NOXS_VBD, -EPROTO), VIF(type, 99, -EPROTO),
+	VIF(magic, 0, -EPROTO), VIF(version, 0, -EPROTO), VIF(version, 2, -EPROTO), VIF(type, PV_NOXS_VBD, -EPROTO),
+	VIF(type, 99, -EPROTO),
 	VIF(error, 1, -EIO), VIF(error, INT32_MIN, -EIO), VIF(error, -4096, -EIO), VIF(error, -4095, -4095), VIF(error, 0, 0),
 	VIF(vif.queues_max, 0, -EPROTO), VIF(vif.queues_max, 16, 16), VIF(vif.queues_max, 17, 16), VIF(vif.queues_max, 65535, 16),
-	VIF(vif.mtu, 67, -EPROTO), VIF(vif.mtu, 68, 68), VIF(vif.mtu, 65521, 65521), VIF(vif.mtu, 65522, 65521), VIF(vif.mtu, UINT32_MAX, 65521),
+	VIF(vif.mtu, 67, -EPROTO), VIF(vif.mtu, 68, 68), VIF(vif.mtu, 65521, 65521), VIF(vif.mtu, 65522, 65521),
+	VIF(vif.mtu, UINT32_MAX, 65521),
 	VIF(vif.features, UINT32_MAX, 63), VIF(vif.carrier, 0, 0), VIF(vif.carrier, 7, 1), VIF(vif.mac, 1, -EPROTO),
-	VBD(vbd.sectors, 0, 0), VBD(vbd.sectors, INT64_MAX / 512, INT64_MAX / 512), VBD(vbd.sectors, INT64_MAX / 512 + 1, -EPROTO),
+	VBD(vbd.sectors, 0, 0), VBD(vbd.sectors, INT64_MAX / 512, INT64_MAX / 512),
+	VBD(vbd.sectors, INT64_MAX / 512 + 1, -EPROTO),
 	VBD(vbd.sectors, UINT64_MAX, -EPROTO),
 	VBD(vbd.sector_size, 0, -EPROTO), VBD(vbd.sector_size, 513, -EPROTO), VBD(vbd.sector_size, 1024, -EPROTO),
 	VBD(vbd.sector_size, 4096, 4096), VBD(vbd.sector_size, 8192, -EPROTO),
-	VBD(vbd.physical_sector_size, 0, 512), VBD(vbd.physical_sector_size, 256, -EPROTO), VBD(vbd.physical_sector_size, 513, -EPROTO),
+	VBD(vbd.physical_sector_size, 0, 512), VBD(vbd.physical_sector_size, 256, -EPROTO),
+	VBD(vbd.physical_sector_size, 513, -EPROTO),
 	VBD(vbd.physical_sector_size, 1 << 20, 1 << 20), VBD(vbd.info, UINT32_MAX, 7), VBD(vbd.features, UINT32_MAX, 31),
-	VBD(vbd.queues_max, 0, -EPROTO), VBD(vbd.queues_max, 17, 16), VBD(vbd.ring_order_max, 4, 4), VBD(vbd.ring_order_max, 5, 4),
+	VBD(vbd.queues_max, 0, -EPROTO), VBD(vbd.queues_max, 17, 16), VBD(vbd.ring_order_max, 4, 4),
+	VBD(vbd.ring_order_max, 5, 4),
 	VBD(vbd.ring_order_max, 65535, 4), VBD(vbd.indirect_max, 4096, 4096), VBD(vbd.indirect_max, 4097, 4096),
 	VBD(vbd.discard_granularity, 511, -EPROTO), VBD(vbd.discard_alignment, 100, -EPROTO),
 };
@@ -454,24 +462,28 @@ struct choice_case {
 	bool ok;
 };
 
-#define C(type, field, value, ok) { #field " = " #value, type, offsetof(struct pv_noxs_choice, field), sizeof(((struct pv_noxs_choice *)0)->field), value, ok }
+#define C(type, field, value, ok) { #field " = " #value, type, WHERE(pv_noxs_choice, field), value, ok }
 #define VIFC(field, value, ok) C(PV_NOXS_VIF, field, value, ok)
 #define VBDC(field, value, ok) C(PV_NOXS_VBD, field, value, ok)
 static const struct choice_case choice_cases[] = {
 	VIFC(magic, 0, false), VIFC(magic, PV_NOXS_MAGIC, true), VIFC(version, 0, false), VIFC(version, 2, false),
 	VIFC(generation, 0, false), VIFC(generation, 3, false), VIFC(generation, UINT32_MAX, false),
-	VIFC(state, 0, false), VIFC(state, 1, false), VIFC(state, 2, false), VIFC(state, 3, true), VIFC(state, 4, true), VIFC(state, 5, false),
+	VIFC(state, 0, false), VIFC(state, 1, false), VIFC(state, 2, false), VIFC(state, 3, true), VIFC(state, 4, true),
+	VIFC(state, 5, false),
 	VIFC(state, 6, false), VIFC(state, 7, false), VIFC(state, 8, false), VIFC(state, UINT32_MAX, false),
 	VIFC(queues, 0, false), VIFC(queues, 1, true), VIFC(queues, 3, false), VIFC(queues, 65535, false),
 	VIFC(features, 0, true), VIFC(features, 15, true), VIFC(features, 16, false), VIFC(features, UINT32_MAX, false),
-	VIFC(vif[0].tx_port, 0, false), VIFC(vif[1].rx_port, 0, false), VIFC(vif[2].rx_port, 0, true), VIFC(vif[1].tx_gref, UINT32_MAX, true),
+	VIFC(vif[0].tx_port, 0, false), VIFC(vif[1].rx_port, 0, false), VIFC(vif[2].rx_port, 0, true),
+	VIFC(vif[1].tx_gref, UINT32_MAX, true),
 	VIFC(ring_order, 255, true), VIFC(abi, 255, true), /* mean nothing to a vif */
 	VIFC(reserved0, 255, true), VIFC(reserved1, 65535, true), VIFC(reserved, UINT64_MAX, true), VIFC(bytes[1983], 1, true),
 	VBDC(queues, 0, false), VBDC(queues, 5, false), VBDC(queues, 17, false), VBDC(queues, 65535, false),
-	VBDC(features, PV_VBD_BARRIER, false), VBDC(features, PV_VBD_FLUSH | PV_VBD_DISCARD, true), VBDC(features, 1u << 31, false),
+	VBDC(features, PV_VBD_BARRIER, false), VBDC(features, PV_VBD_FLUSH | PV_VBD_DISCARD, true),
+	VBDC(features, 1u << 31, false),
 	VBDC(ring_order, 0, true), VBDC(ring_order, 4, false), VBDC(ring_order, 5, false), VBDC(ring_order, 255, false),
 	VBDC(abi, 0, true), VBDC(abi, 1, true), VBDC(abi, 3, false), VBDC(abi, 255, false),
-	VBDC(vbd[0].port, 0, false), VBDC(vbd[1].port, 0, false), VBDC(vbd[1].reserved, UINT64_MAX, true), VBDC(vbd[0].ring_gref, UINT64_MAX, true),
+	VBDC(vbd[0].port, 0, false), VBDC(vbd[1].port, 0, false), VBDC(vbd[1].reserved, UINT64_MAX, true),
+	VBDC(vbd[0].ring_gref, UINT64_MAX, true),
 };
 
 static void choice_check_tells_each_fault(void **state)
@@ -749,8 +761,9 @@ static void pointer_read_never_mixes_two(void **state)
 static void *write_devices(void *arg)
 {
 	for (uint32_t i = 1; i <= ROUNDS; i++) {
-		struct pv_noxs_entry e = { .type = i & 1 ? PV_NOXS_VIF : PV_NOXS_NONE, .devid = i, .control_gref = i, .port = i, .generation = i };
+		struct pv_noxs_entry e = { .type = i & 1 ? PV_NOXS_VIF : PV_NOXS_NONE, .devid = i, .control_gref = i, .port = i };
 
+		e.generation = i;
 		pv_noxs_device_write(&device, 77, &e);
 	}
 	__atomic_store_n(&writing, false, __ATOMIC_SEQ_CST);
