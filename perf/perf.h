@@ -85,6 +85,7 @@ static inline void perf_serve(bool once, void (*measure)(void *), void (*idle)(v
 {
 	struct pollfd p[2] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = idle ? fd : -1, .events = POLLIN } };
 	char line[64];
+	ssize_t n;
 
 	if (once) {
 		measure(arg);
@@ -98,10 +99,14 @@ static inline void perf_serve(bool once, void (*measure)(void *), void (*idle)(v
 			idle(arg);
 		if (!p[0].revents)
 			continue;
-		if (read(STDIN_FILENO, line, sizeof(line)) <= 0)
+		n = read(STDIN_FILENO, line, sizeof(line));
+		if (n <= 0)
 			return;
-		measure(arg);
-		fflush(stdout);
+		for (ssize_t i = 0; i < n; i++)
+			if (line[i] == '\n') {
+				measure(arg);
+				fflush(stdout);
+			}
 	}
 }
 
