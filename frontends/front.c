@@ -470,7 +470,7 @@ enum xenbus_state front_xenbus_state(const struct front *f)
 	case FRONT_CONNECTING:
 		return XenbusStateInitialised;
 	case FRONT_CONNECTED:
-		return XenbusStateConnected;
+		return f->offer.error ? XenbusStateInitialising : XenbusStateConnected; /* an error: its backend is away for now */
 	case FRONT_CLOSING:
 		return XenbusStateClosing;
 	case FRONT_REFUSED:

@@ -266,6 +266,7 @@ static void front_events_backend_away(void **state)
 	follow();
 	assert_int_equal(f.state, FRONT_CONNECTED);
 	assert_int_equal(f.offer.vif.carrier, 0);
+	assert_int_equal(front_xenbus_state(&f), XenbusStateInitialising);
 	assert_int_equal(front_leave(&f, 20000), 0); /* there is nobody to wait for */
 }
 

@@ -1,0 +1,759 @@
+/* pvio-tap.c - a guest's vif as a TAP interface of a network namespace.
+ *
+ *	vif queue i  --recv-->  virtio_net_hdr + frame  --write-->  TAP queue i
+ *	vif queue i  <--send--  virtio_net_hdr + frame  <--read---  TAP queue i
+ *
+ * Theory of operation. One thread, one epoll set: the vif, the TAP's queues, signals. A TAP queue is read while its vif queue
+ * takes packets; what the vif has no room for waits in the queue's batch, and the TAP is not polled until there is room again.
+ * Blank checksums and large TCP packets pass as they are where they were agreed; else the kernel is not offered them, and what
+ * it sends all the same (it has one switch for both IPs' checksums) is completed here. The TAP lives as long as the process: a
+ * backend that goes away takes only the carrier with it.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
+#include <linux/virtio_net.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <netinet/in.h>
+#include <pvio/netfront.h>
+#include <pvio/options.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+#include <xen/io/netif.h>
+
+enum {
+	BATCH = 32, /* packets moved at once */
+	FRAME_MAX = 65536 + 64, /* the kernel's largest, with its header */
+	HEADER = sizeof(struct virtio_net_hdr), /* 10 */
+	HEAD_ROOM = 64, /* in front of a frame in its buffer: the header, and alignment */
+	ADDRESSES_MAX = 16,
+	AWAY_MS = 100, /* how often to look while the vif is not connected */
+	CONNECT_MS = 5000, /* at least, for the handshake */
+	CLOSE_MS = 5000,
+	TURNS = 8, /* bursts of one queue in one direction before the others have their turn */
+};
+
+struct options {
+	const char *hypervisor, *tap, *netns;
+	int domid, wait_ms;
+	unsigned vif, queues, mtu, addresses;
+	const char *address[ADDRESSES_MAX];
+};
+
+/* Packets on their way from the TAP to the vif. Owner: its queue. */
+struct batch {
+	struct pv_netfront_packet packet[BATCH];
+	unsigned from, until; /* [from, until) wait for room in the vif */
+};
+
+struct queue {
+	int fd; /* TAP */
+	bool polled; /* the epoll set has EPOLLIN for it */
+	bool readable; /* and it said so */
+	struct batch out;
+	uint8_t *out_mem; /* BATCH buffers, as in tap.in_mem */
+};
+
+/* Owner: main. */
+struct tap {
+	const struct options *o;
+	struct pv_netfront *f;
+	char name[IFNAMSIZ];
+	int control; /* a socket of the TAP's namespace, for its ioctls */
+	int netlink; /* likewise */
+	int epoll, signals;
+	unsigned queues;
+	struct queue queue[PV_NOXS_QUEUES_MAX];
+	uint8_t *in_mem; /* from the vif to the TAP: BATCH buffers */
+	bool connected, carrier, ready;
+	unsigned mtu;
+	uint64_t out_dropped, in_dropped; /* packets that the vif, or the TAP, would not take */
+	char why[320];
+};
+
+static int __attribute__((format(printf, 3, 4))) fail(struct tap *t, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(t->why, sizeof(t->why), fmt, ap);
+	va_end(ap);
+	return err;
+}
+
+/* ---- options ---- */
+
+static int parse_address(const struct pv_option *row, const char *text, void *field)
+{
+	struct options *o = (struct options *)((char *)field - row->field);
+
+	if (o->addresses == ADDRESSES_MAX || !strchr(text, '/'))
+		return -EINVAL;
+	o->address[o->addresses++] = text;
+	return 0;
+}
+
+static int parse_name(const struct pv_option *row, const char *text, void *field)
+{
+	return strlen(text) < IFNAMSIZ ? pv_option_text(row, text, field) : -EINVAL;
+}
+
+#define AT(member) offsetof(struct options, member)
+
+static const struct pv_option options[] = {
+	{ "domid", "N", "the guest to be (on Xen: who we are)", pv_option_domid, AT(domid) },
+	{ "vif", "N", "the vif (0)", pv_option_number, AT(vif), 0, UINT32_MAX },
+	{ "hypervisor", "SPEC", "loopback, loopback:SOCKET; default: $PVIO_HYPERVISOR, else the host's", pv_option_text, AT(hypervisor) },
+	{ "wait", "SECONDS", "wait for the vif to be announced (0)", pv_option_seconds, AT(wait_ms) },
+	{ "tap", "NAME", "name of the interface (vif0, with the vif's number)", parse_name, AT(tap) },
+	{ "netns", "NAME|PATH", "network namespace to make it in (ours)", pv_option_text, AT(netns) },
+	{ "queues", "N", "queues to use, at most (1)", pv_option_number, AT(queues), 1, PV_NOXS_QUEUES_MAX },
+	{ "mtu", "N", "MTU, at most what the backend offers (that)", pv_option_number, AT(mtu), 68, 65521 },
+	{ "address", "CIDR", "add this IPv4 or IPv6 address; may be repeated", parse_address, AT(address) },
+	{ 0 },
+};
+
+static const struct pv_program program = {
+	.name = "pvio-tap",
+	.usage = "--domid N [--vif N] [--tap NAME] [--netns NAME|PATH] [OPTION...]",
+	.about = "Be the network frontend of a guest, and connect it with a TAP interface that lives as long as this process.",
+	.options = options,
+};
+
+/* ---- the TAP ---- */
+
+/* Enter a network namespace. Returns a descriptor of the one that we were in, or -errno; leave_netns goes back. */
+static int enter_netns(struct tap *t)
+{
+	const char *name = t->o->netns;
+	char path[4096];
+	int ours, theirs;
+
+	snprintf(path, sizeof(path), "%s%s", strchr(name, '/') ? "" : "/run/netns/", name);
+	ours = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	theirs = open(path, O_RDONLY | O_CLOEXEC);
+	if (ours < 0 || theirs < 0 || setns(theirs, CLONE_NEWNET) < 0) {
+		int err = errno;
+
+		if (ours >= 0)
+			close(ours);
+		if (theirs >= 0)
+			close(theirs);
+		return fail(t, -err, "network namespace %s: %s%s", name, strerror(err), err == ENOENT ? "; make it with: ip netns add NAME" : "");
+	}
+	close(theirs);
+	return ours;
+}
+
+static int leave_netns(struct tap *t, int ours)
+{
+	int rc = setns(ours, CLONE_NEWNET) < 0 ? fail(t, -errno, "cannot return to our network namespace: %s", strerror(errno)) : 0;
+
+	close(ours);
+	return rc;
+}
+
+static int open_queue(struct tap *t, struct queue *q)
+{
+	struct ifreq r = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (t->o->queues > 1 ? IFF_MULTI_QUEUE : 0) };
+
+	q->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (q->fd < 0)
+		return fail(t, -errno, "/dev/net/tun: %s%s", strerror(errno), errno == ENOENT ? "; load the tun module (modprobe tun)" : "");
+	snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", t->name);
+	if (ioctl(q->fd, TUNSETIFF, &r) < 0)
+		return fail(t, -errno, "TAP %s: %s%s", t->name, strerror(errno),
+			    errno == EPERM ? "; it needs CAP_NET_ADMIN" : errno == EBUSY ? "; somebody has it already, choose another with --tap" : "");
+	return 0;
+}
+
+/* In the namespace of the TAP: its queues, and sockets to speak about it. */
+static int open_here(struct tap *t)
+{
+	int rc = 0;
+
+	for (; rc == 0 && t->queues < t->o->queues; t->queues++)
+		rc = open_queue(t, &t->queue[t->queues]);
+	if (rc < 0)
+		return rc;
+	t->control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	t->netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	return t->control < 0 || t->netlink < 0 ? fail(t, -errno, "socket: %s", strerror(errno)) : 0;
+}
+
+static int open_tap(struct tap *t)
+{
+	int ours = t->o->netns ? enter_netns(t) : -1, rc, back;
+
+	if (t->o->netns && ours < 0)
+		return ours;
+	rc = open_here(t);
+	back = ours >= 0 ? leave_netns(t, ours) : 0;
+	return rc ? rc : back;
+}
+
+static int tap_ioctl(struct tap *t, unsigned long request, struct ifreq *r, const char *what)
+{
+	snprintf(r->ifr_name, sizeof(r->ifr_name), "%s", t->name);
+	return ioctl(t->control, request, r) < 0 ? fail(t, -errno, "TAP %s: %s: %s", t->name, what, strerror(errno)) : 0;
+}
+
+static int set_mtu(struct tap *t)
+{
+	unsigned offered = pv_netfront_offer(t->f)->mtu, mtu = t->o->mtu && t->o->mtu < offered ? t->o->mtu : offered;
+	struct ifreq r = { 0 };
+
+	if (mtu > ETH_MAX_MTU - 14)
+		mtu = ETH_MAX_MTU - 14;
+	if (mtu == t->mtu)
+		return 0;
+	t->mtu = mtu;
+	r.ifr_mtu = (int)mtu;
+	return tap_ioctl(t, SIOCSIFMTU, &r, "cannot set its MTU");
+}
+
+static int set_mac(struct tap *t)
+{
+	struct ifreq r = { .ifr_hwaddr.sa_family = ARPHRD_ETHER };
+
+	memcpy(r.ifr_hwaddr.sa_data, pv_netfront_offer(t->f)->mac, 6);
+	return tap_ioctl(t, SIOCSIFHWADDR, &r, "cannot set its MAC address");
+}
+
+static int set_up(struct tap *t)
+{
+	struct ifreq r = { 0 };
+	int rc = tap_ioctl(t, SIOCGIFFLAGS, &r, "cannot read its flags");
+
+	r.ifr_flags |= IFF_UP;
+	return rc ? rc : tap_ioctl(t, SIOCSIFFLAGS, &r, "cannot bring it up");
+}
+
+/* What the kernel may leave to us: what was agreed with the backend. */
+static int set_offload(struct tap *t)
+{
+	uint32_t agreed = pv_netfront_features(t->f);
+	unsigned flags = 0;
+
+	if (agreed & (PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6))
+		flags = TUN_F_CSUM;
+	if (flags && (agreed & PV_VIF_GSO_TCPV4) && (agreed & PV_VIF_CSUM_IPV4))
+		flags |= TUN_F_TSO4;
+	if (flags && (agreed & PV_VIF_GSO_TCPV6) && (agreed & PV_VIF_CSUM_IPV6))
+		flags |= TUN_F_TSO6;
+	for (unsigned i = 0; i < t->queues; i++)
+		if (ioctl(t->queue[i].fd, TUNSETOFFLOAD, flags) < 0)
+			return fail(t, -errno, "TAP %s: cannot set its offloads: %s", t->name, strerror(errno));
+	return 0;
+}
+
+static void set_carrier(struct tap *t, bool on)
+{
+	int value = on;
+
+	if (t->carrier != on)
+		ioctl(t->queue[0].fd, TUNSETCARRIER, &value); /* older kernels cannot, and their TAP is just silent */
+	t->carrier = on;
+}
+
+/* One RTM_NEWADDR and its answer. */
+static int add_address(struct tap *t, const char *cidr)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifaddrmsg a;
+		uint8_t attr[2 * (sizeof(struct rtattr) + 16)];
+	} m = { .h = { .nlmsg_type = RTM_NEWADDR, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL } };
+	struct {
+		struct nlmsghdr h;
+		struct nlmsgerr e;
+	} answer;
+	struct ifreq r = { 0 };
+	struct in6_addr ip;
+	char text[INET6_ADDRSTRLEN];
+	const char *slash = strchr(cidr, '/');
+	bool v6 = strchr(cidr, ':') != NULL;
+	unsigned size = v6 ? 16 : 4;
+	char *end;
+	unsigned long bits = strtoul(slash + 1, &end, 10);
+	uint8_t *at = m.attr;
+
+	snprintf(text, sizeof(text), "%.*s", (int)(slash - cidr), cidr);
+	if (inet_pton(v6 ? AF_INET6 : AF_INET, text, &ip) != 1 || bits > size * 8 || *end || !slash[1])
+		return fail(t, -EINVAL, "--address: '%s' is not ADDRESS/BITS", cidr);
+	if (tap_ioctl(t, SIOCGIFINDEX, &r, "cannot find it"))
+		return -ENODEV;
+	m.a = (struct ifaddrmsg){ .ifa_family = v6 ? AF_INET6 : AF_INET, .ifa_prefixlen = (uint8_t)bits, .ifa_flags = v6 ? IFA_F_NODAD : 0, .ifa_index = (unsigned)r.ifr_ifindex };
+	for (unsigned type = IFA_ADDRESS; type <= IFA_LOCAL; type++) {
+		*(struct rtattr *)at = (struct rtattr){ .rta_type = (unsigned short)type, .rta_len = (unsigned short)(sizeof(struct rtattr) + size) };
+		memcpy(at + sizeof(struct rtattr), &ip, size);
+		at += sizeof(struct rtattr) + size;
+	}
+	m.h.nlmsg_len = (uint32_t)(at - (uint8_t *)&m);
+	if (send(t->netlink, &m, m.h.nlmsg_len, 0) < 0 || recv(t->netlink, &answer, sizeof(answer), 0) < (ssize_t)sizeof(answer))
+		return fail(t, -errno, "TAP %s: cannot add %s: %s", t->name, cidr, strerror(errno));
+	if (answer.h.nlmsg_type == NLMSG_ERROR && answer.e.error)
+		return fail(t, answer.e.error, "TAP %s: cannot add %s: %s", t->name, cidr, strerror(-answer.e.error));
+	return 0;
+}
+
+/* ---- checksums: virtio_net_hdr says where, Xen's flags do not ---- */
+
+struct l4 {
+	unsigned start, offset; /* of the segment, and of its checksum in that */
+	unsigned pseudo; /* sum of the pseudo header, not folded */
+	unsigned head; /* bytes up to the payload (TCP) */
+};
+
+static uint32_t sum(const uint8_t *p, size_t len, uint32_t s)
+{
+	for (; len > 1; p += 2, len -= 2)
+		s += (uint32_t)p[0] << 8 | p[1];
+	return len ? s + ((uint32_t)*p << 8) : s;
+}
+
+static uint16_t fold(uint32_t s)
+{
+	while (s >> 16)
+		s = (s & 0xffff) + (s >> 16);
+	return (uint16_t)s;
+}
+
+static unsigned be16(const uint8_t *p)
+{
+	return (unsigned)p[0] << 8 | p[1];
+}
+
+/* The protocol and place of what is behind an IPv6 header, past the extensions that a checksum may hide behind. 0: none. */
+static unsigned ipv6_upper(const uint8_t *frame, unsigned len, unsigned at, unsigned *proto)
+{
+	*proto = frame[at + 6];
+	at += 40;
+	for (unsigned n = 0; n < 8 && at + 8 <= len; n++) {
+		if (*proto != IPPROTO_HOPOPTS && *proto != IPPROTO_ROUTING && *proto != IPPROTO_DSTOPTS)
+			return at;
+		*proto = frame[at];
+		at += 8 + frame[at + 1] * 8u;
+	}
+	return 0;
+}
+
+/* Find TCP or UDP in a frame. */
+static bool find_l4(const uint8_t *frame, unsigned len, struct l4 *out)
+{
+	unsigned at = 12, proto, addresses, size, end;
+
+	while (at + 2 <= len && (be16(frame + at) == 0x8100 || be16(frame + at) == 0x88a8) && at < 20)
+		at += 4;
+	if (at + 2 + 20 > len)
+		return false;
+	if (be16(frame + at) == 0x0800) {
+		unsigned ip = at + 2, ihl = (frame[ip] & 15) * 4u;
+
+		if (frame[ip] >> 4 != 4 || ihl < 20 || be16(frame + ip + 6) & 0x3fff)
+			return false;
+		proto = frame[ip + 9];
+		addresses = ip + 12;
+		size = 8;
+		end = ip + be16(frame + ip + 2);
+		at = ip + ihl;
+	} else if (be16(frame + at) == 0x86dd && at + 2 + 40 <= len) {
+		addresses = at + 2 + 8;
+		size = 32;
+		end = at + 2 + 40 + be16(frame + at + 2 + 4);
+		at = ipv6_upper(frame, len, at + 2, &proto);
+	} else {
+		return false;
+	}
+	if (end > len || end < at || at == 0)
+		end = len; /* a large packet may carry no length */
+	if (!at || (proto != IPPROTO_TCP && proto != IPPROTO_UDP) || at + (proto == IPPROTO_TCP ? 20 : 8) > len)
+		return false;
+	*out = (struct l4){ .start = at, .offset = proto == IPPROTO_TCP ? 16 : 6, .head = at + (proto == IPPROTO_TCP ? (frame[at + 12] >> 4) * 4u : 8) };
+	out->pseudo = sum(frame + addresses, size, proto + (end - at));
+	return true;
+}
+
+/* Complete a checksum of which the kernel left only the pseudo header's sum. */
+static bool complete_checksum(uint8_t *frame, unsigned len, const struct virtio_net_hdr *h)
+{
+	unsigned at = h->csum_start + h->csum_offset;
+	uint16_t c;
+
+	if (h->csum_start > len || at + 2 > len)
+		return false;
+	c = (uint16_t)~fold(sum(frame + h->csum_start, len - h->csum_start, 0));
+	if (c == 0)
+		c = 0xffff; /* for UDP 0 means none */
+	frame[at] = (uint8_t)(c >> 8);
+	frame[at + 1] = (uint8_t)c;
+	return true;
+}
+
+/* ---- TAP -> vif ---- */
+
+/* Header and frame, as the kernel gave them, to a packet. False: it cannot be sent. */
+static bool to_packet(struct tap *t, uint8_t *frame, unsigned len, const struct virtio_net_hdr *h, struct pv_netfront_packet *p)
+{
+	uint32_t agreed = pv_netfront_features(t->f);
+	bool v6 = len >= 14 && be16(frame + 12) == 0x86dd;
+
+	*p = (struct pv_netfront_packet){ .data = frame, .len = len };
+	switch (h->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
+	case VIRTIO_NET_HDR_GSO_NONE:
+		break;
+	case VIRTIO_NET_HDR_GSO_TCPV4:
+		p->gso_type = XEN_NETIF_GSO_TYPE_TCPV4;
+		break;
+	case VIRTIO_NET_HDR_GSO_TCPV6:
+		p->gso_type = XEN_NETIF_GSO_TYPE_TCPV6;
+		break;
+	default:
+		return false;
+	}
+	p->gso_size = p->gso_type ? h->gso_size : 0;
+	p->data_validated = h->flags & VIRTIO_NET_HDR_F_DATA_VALID;
+	if (!(h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
+		return true;
+	if (!(agreed & (v6 ? PV_VIF_CSUM_IPV6 : PV_VIF_CSUM_IPV4)))
+		return complete_checksum(frame, len, h);
+	p->csum_blank = true;
+	return true;
+}
+
+/* Fill the batch from the TAP. Returns false if the TAP had no more. */
+static bool read_tap(struct tap *t, struct queue *q)
+{
+	struct batch *b = &q->out;
+
+	b->from = b->until = 0;
+	while (b->until < BATCH) {
+		uint8_t *frame = q->out_mem + (size_t)b->until * (HEAD_ROOM + FRAME_MAX) + HEAD_ROOM;
+		struct virtio_net_hdr h;
+		ssize_t n = read(q->fd, frame - HEADER, HEADER + FRAME_MAX);
+
+		if (n < 0)
+			return false;
+		if (n < HEADER)
+			continue;
+		memcpy(&h, frame - HEADER, HEADER);
+		if (to_packet(t, frame, (unsigned)(n - HEADER), &h, &b->packet[b->until]))
+			b->until++;
+		else
+			t->out_dropped++;
+	}
+	return true;
+}
+
+/* Send what waits. Returns 0: all gone, 1: the vif has no room, -errno. */
+static int send_batch(struct tap *t, unsigned i)
+{
+	struct batch *b = &t->queue[i].out;
+
+	while (b->from < b->until) {
+		unsigned vif_queue = i % pv_netfront_queues(t->f);
+		int n = pv_netfront_send(t->f, vif_queue, b->packet + b->from, b->until - b->from);
+
+		if (n == -EINVAL) { /* this one cannot be sent: more than was agreed, or than a packet can have */
+			t->out_dropped++;
+			n = 1;
+		}
+		if (n < 0)
+			return n;
+		if (n == 0)
+			return 1;
+		b->from += (unsigned)n;
+	}
+	return 0;
+}
+
+static void poll_tap(struct tap *t, unsigned i, bool on)
+{
+	struct epoll_event e = { .events = on ? EPOLLIN : 0, .data.u32 = i };
+
+	if (t->queue[i].polled != on)
+		epoll_ctl(t->epoll, EPOLL_CTL_MOD, t->queue[i].fd, &e);
+	t->queue[i].polled = on;
+}
+
+/* Move packets from a TAP queue to the vif, a few bursts. Returns 0 or -errno. */
+static int tap_to_vif(struct tap *t, unsigned i)
+{
+	bool more = true;
+	int rc = 0;
+
+	for (unsigned turn = 0; turn < TURNS && more; turn++) {
+		rc = send_batch(t, i);
+		if (rc)
+			break;
+		more = read_tap(t, &t->queue[i]);
+	}
+	if (rc == 0)
+		rc = send_batch(t, i);
+	if (rc >= 0)
+		poll_tap(t, i, rc == 0);
+	return rc < 0 ? rc : 0;
+}
+
+/* ---- vif -> TAP ---- */
+
+/* The header for a received packet. The pseudo header's sum is written where the kernel expects it, whatever was there. */
+static struct virtio_net_hdr to_header(uint8_t *frame, const struct pv_netfront_packet *p)
+{
+	struct virtio_net_hdr h = { .flags = p->data_validated ? VIRTIO_NET_HDR_F_DATA_VALID : 0 };
+	struct l4 l4;
+
+	if ((!p->csum_blank && !p->gso_type) || !find_l4(frame, p->len, &l4))
+		return h;
+	h.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	h.csum_start = (uint16_t)l4.start;
+	h.csum_offset = (uint16_t)l4.offset;
+	frame[l4.start + l4.offset] = (uint8_t)(fold(l4.pseudo) >> 8);
+	frame[l4.start + l4.offset + 1] = (uint8_t)fold(l4.pseudo);
+	if (p->gso_type) {
+		h.gso_type = p->gso_type == XEN_NETIF_GSO_TYPE_TCPV4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+		h.gso_size = p->gso_size;
+		h.hdr_len = (uint16_t)l4.head;
+	}
+	return h;
+}
+
+static void write_tap(struct tap *t, struct queue *q, const struct pv_netfront_packet *p)
+{
+	uint8_t *frame = p->data;
+	struct virtio_net_hdr h = to_header(frame, p);
+
+	memcpy(frame - HEADER, &h, HEADER);
+	if (write(q->fd, frame - HEADER, HEADER + p->len) < 0)
+		t->in_dropped++; /* down, or its queue is full */
+}
+
+/* Returns 0: nothing is left, 1: more waits, -errno. */
+static int vif_to_tap(struct tap *t, unsigned i)
+{
+	struct pv_netfront_packet p[BATCH];
+
+	for (unsigned turn = 0; turn < TURNS; turn++) {
+		int n;
+
+		for (unsigned k = 0; k < BATCH; k++)
+			p[k] = (struct pv_netfront_packet){ .data = t->in_mem + (size_t)k * (HEAD_ROOM + FRAME_MAX) + HEAD_ROOM, .len = FRAME_MAX };
+		n = pv_netfront_recv(t->f, i, p, BATCH);
+		if (n == 0 || (n < 0 && n != -EAGAIN))
+			return n;
+		for (int k = 0; k < n; k++)
+			write_tap(t, &t->queue[i % t->queues], &p[k]);
+	}
+	return 1;
+}
+
+/* ---- life ---- */
+
+static int device_error(struct tap *t, int rc)
+{
+	return fail(t, rc, "%s", *pv_netfront_error(t->f) ? pv_netfront_error(t->f) : strerror(-rc));
+}
+
+/* Follow the vif: carrier, MTU, and after a new connection what was agreed. */
+static int follow_vif(struct tap *t)
+{
+	bool connected = pv_netfront_state(t->f) == XenbusStateConnected;
+	int rc = 0;
+
+	if (connected && !t->connected)
+		rc = set_offload(t);
+	if (rc == 0 && connected)
+		rc = set_mtu(t);
+	t->connected = connected;
+	set_carrier(t, connected && pv_netfront_offer(t->f)->carrier);
+	for (unsigned i = 0; i < t->queues && !connected; i++)
+		poll_tap(t, i, false); /* the kernel keeps the packets, and drops what is too many */
+	if (rc == 0 && connected && !t->ready) {
+		t->ready = true;
+		fputs("pvio-tap: ready\n", stderr);
+	}
+	return rc;
+}
+
+/* One turn after a wake-up. Returns 0, 1: more work waits already, -errno. */
+static int turn(struct tap *t)
+{
+	int again = 0, rc = pv_netfront_work(t->f);
+
+	if (rc < 0)
+		return device_error(t, rc);
+	rc = follow_vif(t);
+	if (rc < 0 || !t->connected)
+		return rc;
+	for (unsigned i = 0; i < pv_netfront_queues(t->f); i++) {
+		rc = vif_to_tap(t, i);
+		if (rc < 0)
+			return device_error(t, rc);
+		again |= rc;
+	}
+	for (unsigned i = 0; i < t->queues; i++) {
+		struct queue *q = &t->queue[i];
+
+		if (q->polled && !q->readable)
+			continue;
+		q->readable = false;
+		rc = tap_to_vif(t, i);
+		if (rc < 0)
+			return device_error(t, rc);
+	}
+	return again;
+}
+
+static int run(struct tap *t)
+{
+	int rc = 1;
+
+	for (;;) {
+		struct epoll_event e[PV_NOXS_QUEUES_MAX + 2];
+		int n = epoll_wait(t->epoll, e, PV_NOXS_QUEUES_MAX + 2, rc == 1 ? 0 : t->connected ? -1 : AWAY_MS);
+
+		for (int i = 0; i < n; i++) {
+			if (e[i].data.u32 == UINT32_MAX)
+				return 0; /* a signal to end */
+			if (e[i].data.u32 < t->queues && e[i].events & (EPOLLERR | EPOLLHUP))
+				return fail(t, -ENODEV, "TAP %s was removed", t->name);
+			if (e[i].data.u32 < t->queues)
+				t->queue[e[i].data.u32].readable = true;
+		}
+		rc = turn(t);
+		if (rc == -ESHUTDOWN)
+			return 0; /* dom0 detached it */
+		if (rc < 0)
+			return rc;
+	}
+}
+
+static int open_events(struct tap *t)
+{
+	struct epoll_event e = { .events = EPOLLIN, .data.u32 = UINT32_MAX };
+	sigset_t set;
+	int rc = 0;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	t->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	t->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (t->signals < 0 || t->epoll < 0 || epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->signals, &e) < 0)
+		return fail(t, -errno, "events: %s", strerror(errno));
+	e.data.u32 = PV_NOXS_QUEUES_MAX;
+	rc = epoll_ctl(t->epoll, EPOLL_CTL_ADD, pv_netfront_fd(t->f), &e);
+	for (unsigned i = 0; i < t->queues && rc == 0; i++) {
+		e = (struct epoll_event){ .events = 0, .data.u32 = i };
+		rc = epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->queue[i].fd, &e);
+	}
+	return rc ? fail(t, -errno, "events: %s", strerror(errno)) : 0;
+}
+
+static int make_buffers(struct tap *t)
+{
+	size_t size = (size_t)BATCH * (HEAD_ROOM + FRAME_MAX);
+
+	t->in_mem = malloc(size);
+	for (unsigned i = 0; i < t->queues; i++)
+		if (!(t->queue[i].out_mem = malloc(size)))
+			return fail(t, -ENOMEM, "no memory for packets");
+	return t->in_mem ? 0 : fail(t, -ENOMEM, "no memory for packets");
+}
+
+/* The first connection, so that a vif that cannot be connected ends us at once. */
+static int wait_connected(struct tap *t)
+{
+	int rc = 0;
+
+	for (int waited = 0; pv_netfront_state(t->f) != XenbusStateConnected; waited += AWAY_MS) {
+		struct epoll_event e;
+
+		if (waited > (t->o->wait_ms > CONNECT_MS ? t->o->wait_ms : CONNECT_MS))
+			return fail(t, -ETIMEDOUT, "vif %u did not connect in time; pvio list in dom0 shows its state", t->o->vif);
+		if (epoll_wait(t->epoll, &e, 1, AWAY_MS) == 1 && e.data.u32 == UINT32_MAX)
+			return -EINTR;
+		rc = pv_netfront_work(t->f);
+		if (rc < 0)
+			return device_error(t, rc);
+	}
+	return 0;
+}
+
+static int start(struct tap *t)
+{
+	struct pv_netfront_config c = { .devid = t->o->vif, .wait_ms = t->o->wait_ms, .queues = (uint16_t)t->o->queues };
+	int rc = pv_netfront_open(t->o->hypervisor, t->o->domid, &c, &t->f, t->why, sizeof(t->why));
+
+	if (rc == 0)
+		rc = open_tap(t);
+	if (rc == 0)
+		rc = make_buffers(t);
+	if (rc == 0)
+		rc = open_events(t);
+	if (rc == 0)
+		rc = wait_connected(t);
+	if (rc == 0)
+		rc = set_mac(t);
+	t->carrier = true; /* as a new TAP has it */
+	if (rc == 0)
+		rc = set_up(t);
+	for (unsigned i = 0; rc == 0 && i < t->o->addresses; i++)
+		rc = add_address(t, t->o->address[i]);
+	return rc;
+}
+
+static void stop(struct tap *t)
+{
+	struct pv_netfront_stats s = { 0 };
+
+	if (t->f)
+		pv_netfront_stats(t->f, &s);
+	if (t->ready)
+		fprintf(stderr, "pvio-tap: sent %llu packets, received %llu; dropped on the way out %llu, on the way in %llu\n",
+			(unsigned long long)s.tx_packets, (unsigned long long)s.rx_packets, (unsigned long long)(s.tx_errors + t->out_dropped),
+			(unsigned long long)(s.rx_errors + t->in_dropped));
+	for (unsigned i = 0; i < t->queues; i++) {
+		close(t->queue[i].fd);
+		free(t->queue[i].out_mem);
+	}
+	free(t->in_mem);
+	pv_netfront_close(t->f, CLOSE_MS);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .domid = -1, .queues = 1 };
+	struct tap t = { .o = &o };
+	int rc = pv_options_parse(&program, argc, argv, &o);
+
+	if (rc >= 0)
+		return rc;
+	if (o.tap)
+		snprintf(t.name, sizeof(t.name), "%s", o.tap);
+	else
+		snprintf(t.name, sizeof(t.name), "vif%u", o.vif);
+	rc = start(&t);
+	if (rc == 0)
+		rc = run(&t);
+	if (rc == -EINTR || rc == -ESHUTDOWN)
+		rc = 0;
+	if (rc < 0)
+		fprintf(stderr, "pvio-tap: %s\n", *t.why ? t.why : strerror(-rc));
+	stop(&t);
+	return rc < 0 ? 1 : 0;
+}
