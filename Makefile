@@ -97,10 +97,11 @@ check-long: deps ; @$(MAKE) --no-print-directory all tests perf && tests/check -
 run: deps ; @$(MAKE) --no-print-directory all perf && tests/integration/main_job.sh
 bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf && perf/bench
 
-install: all
-	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include/pvio,share/man/man1,share/man/man8}
+install: all perf
+	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,lib/pvio/perf,include/pvio,share/man/man1,share/man/man8}
 	install -m755 $(PROGS) $(DESTDIR)$(PREFIX)/bin/
 	install -m755 perf/bench $(DESTDIR)$(PREFIX)/bin/pvio-bench
+	install -m755 $(PERF) $(DESTDIR)$(PREFIX)/lib/pvio/perf/
 	install -m755 $(B)/libpvio.so $(DESTDIR)$(PREFIX)/lib/libpvio.so.$(VERSION)
 	ln -sf libpvio.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libpvio.so.$(SOVERSION)
 	ln -sf libpvio.so.$(SOVERSION) $(DESTDIR)$(PREFIX)/lib/libpvio.so
