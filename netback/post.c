@@ -2,6 +2,7 @@
  *
  * An entry names its queue by switch port and generation, not by pointer: the device may be gone when it is taken out. */
 #include "netback.h"
+#include <rte_atomic.h>
 #include <rte_cycles.h>
 #include <rte_ring_elem.h>
 #include <sys/eventfd.h>
@@ -44,7 +45,7 @@ void post_send(struct nb_worker *from, struct nb_worker *to, const struct post *
 		return;
 	}
 	/* Enqueue, then look whether it sleeps; post_may_sleep says that it sleeps, then looks into the ring: one sees the other. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	rte_smp_mb();
 	if (__atomic_load_n(&to->asleep, __ATOMIC_RELAXED) && __atomic_exchange_n(&to->asleep, false, __ATOMIC_RELAXED) &&
 	    write(to->kick_fd, &one, sizeof(one)) < 0)
 		from->post_full++; /* impossible but for a full counter, and then it is awake */
@@ -53,7 +54,7 @@ void post_send(struct nb_worker *from, struct nb_worker *to, const struct post *
 bool post_may_sleep(struct nb_worker *w)
 {
 	__atomic_store_n(&w->asleep, true, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* pairs with post_send */
+	rte_smp_mb(); /* pairs with post_send */
 	if (rte_ring_empty(w->posts))
 		return true;
 	post_woke(w, false);

@@ -11,7 +11,7 @@
  *	n = pv_ring_rearm(r, 1)			before sleeping; n > 0: something came meanwhile, do not sleep
  *
  * One ring belongs to one thread at each end. Nothing here sleeps, allocates or makes a system call.
- * This header is the only place in pvio that uses atomics on shared pages.
+ * Atomics on shared pages are here and, for the slow pages of the handshake, in noxs.c; nowhere else.
  */
 #ifndef PV_RING_H
 #define PV_RING_H
