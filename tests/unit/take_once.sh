@@ -1,5 +1,5 @@
 #!/bin/bash
-# take_once.sh - test_ring_take_once under each compiler that is here and each level of optimization; and, so that it is known
+# take_once.sh - test_take_once under each compiler that is here and each level of optimization; and, so that it is known
 # to prove something, with `volatile` struck out of a copy of the headers, where gcc's code reads the peer's memory twice.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -10,7 +10,7 @@ failed=0
 build_and_run() { # SOURCES COMPILER FLAGS... : with the ring's sources and headers in $dir/SOURCES/pvio
 	local src=$dir/$1
 	shift
-	"$@" -std=gnu11 -D_GNU_SOURCE -w -fno-strict-aliasing -I"$src" tests/unit/test_ring_take_once.c "$src"/pvio/{net,blk}.c -lcmocka \
+	"$@" -std=gnu11 -D_GNU_SOURCE -w -fno-strict-aliasing -I"$src" tests/unit/test_take_once.c "$src"/pvio/{net,blk}.c -lcmocka \
 		-o "$dir/test" >"$dir/log" 2>&1 || return 1
 	"$dir/test" >"$dir/log" 2>&1
 }

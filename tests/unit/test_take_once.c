@@ -1,4 +1,4 @@
-/* test_ring_take_once.c - XSA-155: what the peer can rewrite is read once, by the code that the compiler made of it.
+/* test_take_once.c - XSA-155: what the peer can rewrite is read once, by the code that the compiler made of it.
  *
  * How often is byte B of a slot read? The slot is put across two pages so that B is the first byte of the second one, which is
  * closed (PROT_NONE). Each instruction that reads B faults at exactly that address; the handler counts it, opens the page and
@@ -16,7 +16,7 @@
 #include <ucontext.h>
 #include <cmocka.h>
 
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
 enum { TRAP_FLAG = 0x100 };
 
@@ -256,7 +256,7 @@ int main(void)
 
 int main(void)
 {
-	puts("SKIP need=x86-64: it steps over single x86-64 instructions, and not over those of a sanitizer");
+	puts("SKIP need=x86-64: it counts the reads of shipped x86-64 code, and instrumented code is not that");
 	return 77;
 }
 
