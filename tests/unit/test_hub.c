@@ -829,14 +829,37 @@ static void client_unsealed_share_is_not_usable(void **state)
 	int fd = raw_open(gid), file = -1;
 
 	(void)state;
-	g = GNTTAB_RESERVED_XENSTORE;
 	assert_int_equal(raw_ask(fd, &ro, sizeof(ro), &rsp, &file), 0);
 	for (g = HUB_GREF_FIRST; g < 4 * HUB_GREF_FIRST; g++) {
 		assert_int_equal(pv_gnt_map(dom0, gid, &g, 1, false, NULL, &m), -EACCES);
+		assert_true(says(dom0, "is not granted"));
 		assert_int_equal(copy_byte(dom0, gid, g, &byte), GNTST_bad_gntref);
 	}
 	close(file);
 	close(fd);
+}
+
+/* Two handles of one domain: what one made is not the other's. */
+static void client_uses_what_is_anothers(void **state)
+{
+	struct hub_req unbind = { .op = HUB_UNBIND }, notice = { .op = HUB_SHARE, .n = 1, .flags = HUB_WRITABLE | HUB_NOTICE };
+	struct hub_req end = { .op = HUB_UNSHARE, .id = 1 };
+	struct hub_rsp rsp;
+	uint32_t g;
+	uint8_t *p = share(guest, 0, 1, true, &g), byte;
+	int fd = raw_open(gid), none, port = pv_evt_alloc(guest, 0);
+
+	(void)state;
+	unbind.port = notice.notice.port = port;
+	assert_int_equal(raw_ask(fd, &unbind, sizeof(unbind), &rsp, &none), -EINVAL);
+	assert_int_equal(raw_ask(fd, &notice, sizeof(notice), &rsp, &none), -EINVAL);
+	assert_int_equal(raw_ask(fd, &end, sizeof(end), &rsp, &none), -EINVAL);
+	end.op = HUB_UNMAP;
+	assert_int_equal(raw_ask(fd, &end, sizeof(end), &rsp, &none), -EINVAL);
+	close(fd);
+	assert_true(pv_evt_bind(dom0, gid, port) > 0);
+	assert_int_equal(copy_byte(dom0, gid, g, &byte), GNTST_okay);
+	assert_int_equal(pv_gnt_unshare(guest, p, 1), 0);
 }
 
 /* ---- processes that die ---- */
@@ -996,7 +1019,7 @@ static void hub_out_of_descriptors(void **state)
 	uint8_t *p[64];
 	uint32_t g;
 	void *addr;
-	int n = 0, m = 0, err;
+	int n = 0, m = 0, i, err;
 
 	(void)state;
 	lb_up(NULL, few_in_hub);
@@ -1009,9 +1032,11 @@ static void hub_out_of_descriptors(void **state)
 	assert_true(says(b, "RLIMIT_NOFILE"));
 	assert_int_equal(pv_evt_alloc(b, 0), -ENOSPC);
 	assert_int_equal(pv_hub_domain_create(a, 4, &g), -ENOSPC);
-	while (m < 80 && !pv_hyper_open(lb_spec, 0, &many[m], NULL, 0)) /* the hub hangs up, and does not spin or stop */
+	while (m < 80 && !pv_hyper_open(lb_spec, 0, &many[m], NULL, 0))
 		m++;
 	assert_true(m < 80);
+	for (i = 0; i < 5; i++) /* it hangs up on each */
+		assert_true(pv_hyper_open(lb_spec, 0, &many[m], NULL, 0) < 0);
 	while (m)
 		pv_hyper_close(many[--m]);
 	while (n)
@@ -1110,6 +1135,7 @@ int main(void)
 		TEST(client_never_reads),
 		TEST(client_cannot_truncate),
 		TEST(client_unsealed_share_is_not_usable),
+		TEST(client_uses_what_is_anothers),
 		TEST(process_death_releases_all),
 		TEST(descriptors_used_up),
 		TEST(mappings_used_up),

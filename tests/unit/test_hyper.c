@@ -5,6 +5,7 @@
  * its own; PVIO_TEST_WORLD="SPEC FRONT BACK" names others.
  */
 #include "loopback.h"
+#include <dirent.h>
 #include <errno.h>
 #include <pvio/noxs.h>
 #include <poll.h>
@@ -59,9 +60,23 @@ static struct pv_hyper *be(int domid)
 	return h;
 }
 
+static int count_fds(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+static int fds_before;
+
 static int up(void **state)
 {
 	(void)state;
+	fds_before = count_fds();
 	front = be(world.front);
 	back = be(world.back);
 	return 0;
@@ -72,6 +87,7 @@ static int down(void **state)
 	(void)state;
 	pv_hyper_close(front);
 	pv_hyper_close(back);
+	assert_int_equal(count_fds(), fds_before);
 	return 0;
 }
 
@@ -811,12 +827,19 @@ static void evt_alloc_and_bind(void **state)
 {
 	int p = pv_evt_alloc(front, world.back), q;
 
+	uint32_t got;
+
 	(void)state;
 	assert_true(p > 0);
 	expect_nothing(front);
 	q = pv_evt_bind(back, world.front, p);
 	assert_true(q > 0);
-	expect_event(back, q); /* pending at once */
+	assert_int_equal(pv_evt_pending(back, &got, 1), 1); /* at once */
+	assert_int_equal(got, q);
+	assert_int_equal(pv_evt_notify(front, p), 0);
+	expect_nothing(back); /* masked, from the first time on */
+	assert_int_equal(pv_evt_unmask(back, &got, 1), 0);
+	expect_event(back, q);
 	expect_nothing(back);
 	assert_int_equal(pv_evt_notify(front, p), 0);
 	expect_event(back, q);
