@@ -235,6 +235,15 @@ static int map_all(struct blkq *q, struct blkr *r)
 	return ret;
 }
 
+/* With nothing else in flight: pages of an earlier map call are kept and pinned with all its others, so that a request which shares
+ * some of them may not fit. Without what is kept it does. */
+static int map_alone(struct blkq *q, struct blkr *r)
+{
+	for (int i = 0; i < 2; i++)
+		pv_gnt_cache_trim(q->cache); /* the second unmaps what was used since the first: everything */
+	return map_all(q, r);
+}
+
 static void hold(struct blkq *q, struct blkr *r)
 {
 	r->state = BLKR_HELD;
@@ -252,10 +261,14 @@ static void start(struct blkq *q, struct blkr *r)
 		return;
 	}
 	ret = map_all(q, r);
+	q->stats.cache_full += ret == -ENOSPC;
 	if (ret == -ENOSPC && others) {
-		q->stats.cache_full++;
 		hold(q, r);
-	} else if (ret < 0) {
+		return;
+	}
+	if (ret == -ENOSPC)
+		ret = map_alone(q, r);
+	if (ret < 0) {
 		q->stats.bad_grefs += ret != -EINVAL;
 		answer(q, r, BLKIF_RSP_ERROR);
 	} else {

@@ -1,0 +1,215 @@
+/* A device's life under bad luck: disconnected with I/O in flight, a pviod that comes and goes, images that are taken. */
+#include "tests/hostile/blk_rig.h"
+#include <sys/file.h>
+
+/* Fill the rings with all kinds of requests. */
+static void fill(struct guest *g, unsigned seed)
+{
+	for (unsigned queue = 0; queue < g->nq; queue++) {
+		for (unsigned i = 0; pv_ring_room(&g->q[queue].ring); i++) {
+			static const uint8_t ops[] = { BLKIF_OP_READ, BLKIF_OP_WRITE, BLKIF_OP_WRITE, BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_WRITE_BARRIER,
+						       BLKIF_OP_READ, BLKIF_OP_WRITE };
+			struct pv_blk_req r = guest_rw(g, ops[(i * 5 + seed) % sizeof(ops)], i * 24 % (DISK_SECTORS - 88), i % 400, 1 + (i + seed) % 11);
+
+			guest_put(g, queue, &r);
+		}
+		guest_notify(g, queue);
+	}
+}
+
+static void disconnect_waits_for_io_in_flight(void **state)
+{
+	struct guest g;
+
+	(void)state;
+	guest_open(&g);
+	for (unsigned round = 0; round < 40; round++) {
+		guest_up_with(&g, round % 4 ? NULL : "{\"indirect\":\"0\",\"cache\":\"11\"}", 1 + round % 4, round % 5, PV_VBD_ABI_NATIVE,
+			      round % 2 ? PV_VBD_PERSISTENT : 0);
+		fill(&g, round);
+		if (round % 3)
+			usleep(round * 30);
+		guest_down(&g);
+	}
+	guest_up(&g, NULL);
+	guest_io(&g);
+	guest_down(&g);
+	guest_close(&g);
+	rig_check();
+}
+
+static void every_request_of_a_mixed_load_is_answered_once(void **state)
+{
+	struct guest g;
+
+	(void)state;
+	guest_open(&g);
+	guest_up_with(&g, "{\"indirect\":\"0\",\"cache\":\"16\"}", 4, 1, PV_VBD_ABI_NATIVE, PV_VBD_PERSISTENT);
+	for (unsigned round = 0; round < 20; round++) {
+		fill(&g, round);
+		for (unsigned queue = 0; queue < 4; queue++)
+			for (unsigned i = 0; i < g.q[queue].ring.nr; i++)
+				assert_int_equal(guest_wait(&g, queue).status, BLKIF_RSP_OKAY);
+	}
+	assert_int_equal(guest_stat(&g, "errors"), 0);
+	guest_down(&g);
+	guest_close(&g);
+	rig_check();
+}
+
+static void broken_with_io_in_flight_disconnects(void **state)
+{
+	struct guest g;
+
+	(void)state;
+	guest_open(&g);
+	for (unsigned round = 0; round < 10; round++) {
+		unsigned before = rig.broken;
+
+		guest_up_with(&g, NULL, 1, 4, PV_VBD_ABI_NATIVE, PV_VBD_PERSISTENT);
+		fill(&g, round);
+		g.q[0].ring.prod += 5000;
+		guest_notify(&g, 0);
+		wait_broken(&g, before + 1);
+		guest_down(&g);
+	}
+	guest_close(&g);
+	rig_check();
+}
+
+static void prepare_wrong_configurations_say_why(void **state)
+{
+	static const struct { const char *config, *word; } rows[] = {
+		{ "{\"path\":\"/nonexistent/disk\"}", "/nonexistent/disk" },
+		{ "{\"bogus\":\"1\"}", "direct=" },
+		{ "{\"queues\":\"99\"}", "1..16" },
+		{ "{\"path\":\"\"}", "path" },
+	};
+	struct guest g;
+
+	(void)state;
+	guest_open(&g);
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		assert_int_not_equal(guest_prepare(&g, rows[i].config), 0);
+		assert_non_null(strstr(rig_last.message, "vbd xvda of guest"));
+		if (!strstr(rig_last.message, rows[i].word))
+			fail_msg("'%s' does not say '%s'", rig_last.message, rows[i].word);
+	}
+	guest_close(&g);
+	rig_check();
+}
+
+static void image_of_another_is_refused_by_name(void **state)
+{
+	struct guest g, thief;
+	char config[128];
+	int fd;
+
+	(void)state;
+	guest_open(&g);
+	guest_open(&thief);
+	guest_up(&g, NULL);
+	snprintf(config, sizeof(config), "{\"path\":\"%s\"}", g.image);
+	assert_int_equal(guest_prepare(&thief, config), -EBUSY);
+	assert_non_null(strstr(rig_last.message, g.image));
+	snprintf(config, sizeof(config), "{\"path\":\"%s\",\"mode\":\"r\"}", g.image);
+	assert_int_equal(guest_prepare(&thief, config), -EBUSY);
+	guest_io(&g);
+	guest_down(&g);
+	fd = open(g.image, O_RDWR);
+	for (int i = 0; i < 5000 && flock(fd, LOCK_EX | LOCK_NB); i++)
+		usleep(1000); /* the worker's ring lets the file go in the background */
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	close(fd);
+	assert_int_equal(guest_prepare(&thief, config), 0);
+	assert_int_equal(guest_call(&thief, "remove"), 0);
+	guest_close(&thief);
+	guest_close(&g);
+	rig_check();
+}
+
+static void configuration_changes_only_while_disconnected(void **state)
+{
+	struct guest g;
+
+	(void)state;
+	guest_open(&g);
+	guest_up(&g, NULL);
+	assert_int_equal(guest_prepare(&g, NULL), 0); /* the same again */
+	assert_int_equal(guest_prepare(&g, "{\"mode\":\"r\"}"), -EBUSY);
+	guest_io(&g);
+	assert_int_equal(guest_call(&g, "disconnect"), 0);
+	guest_rings_end(&g);
+	assert_int_equal(guest_prepare(&g, "{\"mode\":\"r\"}"), 0);
+	assert_true(g.offer.info & VDISK_READONLY);
+	assert_int_not_equal(guest_prepare(&g, "{\"path\":\"/nonexistent\"}"), 0);
+	assert_int_equal(guest_prepare(&g, NULL), 0);
+	assert_false(g.offer.info & VDISK_READONLY);
+	assert_int_equal(guest_call(&g, "remove"), 0);
+	guest_close(&g);
+	rig_check();
+}
+
+static void pviod_that_comes_back_finds_everything_connected(void **state)
+{
+	struct guest *g = &rig.bystander;
+	struct pv_noxs_choice c = guest_choice(g, PV_VBD_PERSISTENT);
+	int64_t end = rig_ms() + PATIENCE, reads;
+	int fd = -1;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		reads = guest_stat(g, "reads");
+		pv_rpc_free(rig.rpc);
+		rig.registered = false;
+		guest_io(g); /* nobody is there, and it is served */
+		while ((fd = accept4(rig.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) < 0 && rig_ms() < end)
+			usleep(1000);
+		assert_true(fd >= 0);
+		assert_int_equal(pv_rpc_new(fd, &rig_rpc_ops, NULL, &rig.rpc), 0);
+		while (!rig.registered && rig_ms() < end)
+			rig_pump(10);
+		assert_true(rig.registered);
+		assert_int_equal(guest_prepare(g, NULL), 0);
+		assert_int_equal(guest_connect_choice(g, NULL, &c), 0); /* nothing changes */
+		assert_true(guest_stat(g, "reads") > reads);
+	}
+	rig_check();
+}
+
+static void many_devices_come_and_go(void **state)
+{
+	enum { MANY = 24 };
+	static struct guest g[MANY];
+
+	(void)state;
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < MANY; i++) {
+			guest_open(&g[i]);
+			guest_up_with(&g[i], NULL, 1 + i % 4, i % 3, PV_VBD_ABI_NATIVE, i % 2 ? PV_VBD_PERSISTENT : 0);
+		}
+		for (unsigned i = 0; i < MANY; i++)
+			guest_io(&g[i * 7 % MANY]);
+		for (unsigned i = 0; i < MANY; i++) {
+			guest_down(&g[i]);
+			guest_close(&g[i]);
+		}
+		rig_check();
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(disconnect_waits_for_io_in_flight),
+		cmocka_unit_test(every_request_of_a_mixed_load_is_answered_once),
+		cmocka_unit_test(broken_with_io_in_flight_disconnects),
+		cmocka_unit_test(prepare_wrong_configurations_say_why),
+		cmocka_unit_test(image_of_another_is_refused_by_name),
+		cmocka_unit_test(configuration_changes_only_while_disconnected),
+		cmocka_unit_test(pviod_that_comes_back_finds_everything_connected),
+		cmocka_unit_test(many_devices_come_and_go),
+	};
+
+	return cmocka_run_group_tests(tests, rig_up, rig_down);
+}
