@@ -164,26 +164,27 @@ int csum_complete(struct rte_mbuf *m)
 uint32_t csum_flow_hash(const struct rte_mbuf *m)
 {
 	const uint8_t *p = rte_pktmbuf_mtod(m, const uint8_t *);
-	uint32_t off, hash, proto = 0, l4 = 0;
+	uint32_t key[9] = { 0 }; /* addresses and ports, aligned */
+	uint32_t off, proto = 0, l4 = 0;
 	uint16_t type = ether_type(m, &off);
 
 	if (type == RTE_ETHER_TYPE_IPV4 && off + sizeof(struct rte_ipv4_hdr) <= m->data_len) {
 		const struct rte_ipv4_hdr *ip = (const void *)(p + off);
 
-		hash = rte_jhash(&ip->src_addr, 8, 0);
+		memcpy(key, &ip->src_addr, 8);
 		if (!(ip->fragment_offset & rte_cpu_to_be_16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)))
 			proto = ip->next_proto_id;
 		l4 = off + rte_ipv4_hdr_len(ip);
 	} else if (type == RTE_ETHER_TYPE_IPV6 && off + sizeof(struct rte_ipv6_hdr) <= m->data_len) {
 		const struct rte_ipv6_hdr *ip = (const void *)(p + off);
 
-		hash = rte_jhash(ip->src_addr, 32, 0);
+		memcpy(key, ip->src_addr, 32);
 		proto = ip->proto;
 		l4 = off + sizeof(*ip);
 	} else {
-		return rte_jhash(p, RTE_MIN(m->data_len, 12), 0);
+		memcpy(key, p, 12); /* Ethernet's */
 	}
 	if ((proto == IPPROTO_TCP || proto == IPPROTO_UDP) && l4 + 4 <= m->data_len)
-		hash = rte_jhash(p + l4, 4, hash); /* the ports */
-	return hash;
+		memcpy(&key[8], p + l4, 4);
+	return rte_jhash_32b(key, RTE_DIM(key), 0);
 }
