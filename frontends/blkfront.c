@@ -108,7 +108,7 @@ static int share_pool(struct pv_blkfront *f)
 		pages = all < POOL_PAGES_MAX ? all : POOL_PAGES_MAX;
 	while ((rc = share(f, &f->data, pages, true)) == -ENOSPC && !f->config.pool_pages && pages / 2 >= POOL_PAGES_MIN)
 		pages /= 2;
-	return rc ? rc : pool_new(&f->pool, pages);
+	return rc ? rc : front_pool_new(&f->pool, pages);
 }
 
 /* ---- a connection: rings and ports ---- */
@@ -259,7 +259,7 @@ void pv_blkfront_close(struct pv_blkfront *f, int timeout_ms)
 	disconnect(f);
 	unshare(f, &f->segs);
 	unshare(f, &f->data);
-	pool_free(&f->pool);
+	front_pool_free(&f->pool);
 	for (unsigned i = 0; f->queue && i < f->queues; i++)
 		free(f->queue[i].shadow);
 	free(f->queue);
@@ -271,7 +271,7 @@ void pv_blkfront_close(struct pv_blkfront *f, int timeout_ms)
 
 void *pv_blkfront_buf(struct pv_blkfront *f, size_t len)
 {
-	int page = len > (size_t)POOL_PAGES_MAX * PV_PAGE_SIZE ? -ENOSPC : pool_take(&f->pool, (unsigned)((len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE));
+	int page = len > (size_t)POOL_PAGES_MAX * PV_PAGE_SIZE ? -ENOSPC : front_pool_take(&f->pool, (unsigned)((len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE));
 
 	return page < 0 ? NULL : (uint8_t *)f->data.addr + (size_t)page * PV_PAGE_SIZE;
 }
@@ -279,7 +279,7 @@ void *pv_blkfront_buf(struct pv_blkfront *f, size_t len)
 void pv_blkfront_buf_free(struct pv_blkfront *f, void *buf, size_t len)
 {
 	if (buf)
-		pool_give(&f->pool, (unsigned)(((uint8_t *)buf - (uint8_t *)f->data.addr) / PV_PAGE_SIZE),
+		front_pool_give(&f->pool, (unsigned)(((uint8_t *)buf - (uint8_t *)f->data.addr) / PV_PAGE_SIZE),
 			  (unsigned)((len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE));
 }
 

@@ -43,7 +43,7 @@ static void give_block(struct pool *p, int page, int order)
 	push(p, page, order);
 }
 
-void pool_give(struct pool *p, unsigned first, unsigned n)
+void front_pool_give(struct pool *p, unsigned first, unsigned n)
 {
 	p->free += n;
 	while (n) {
@@ -57,7 +57,7 @@ void pool_give(struct pool *p, unsigned first, unsigned n)
 	}
 }
 
-int pool_take(struct pool *p, unsigned n)
+int front_pool_take(struct pool *p, unsigned n)
 {
 	int want, order, page;
 
@@ -71,11 +71,11 @@ int pool_take(struct pool *p, unsigned n)
 	page = p->head[order];
 	pull(p, page);
 	p->free -= 1u << order;
-	pool_give(p, (unsigned)page + n, (1u << order) - n);
+	front_pool_give(p, (unsigned)page + n, (1u << order) - n);
 	return page;
 }
 
-int pool_new(struct pool *p, unsigned pages)
+int front_pool_new(struct pool *p, unsigned pages)
 {
 	*p = (struct pool){ .pages = pages };
 	if (pages == 0 || pages > POOL_PAGES_MAX)
@@ -87,11 +87,11 @@ int pool_new(struct pool *p, unsigned pages)
 		p->page[i].order = -1;
 	for (int i = 0; i < POOL_ORDERS; i++)
 		p->head[i] = -1;
-	pool_give(p, 0, pages);
+	front_pool_give(p, 0, pages);
 	return 0;
 }
 
-void pool_free(struct pool *p)
+void front_pool_free(struct pool *p)
 {
 	free(p->page);
 	p->page = NULL;

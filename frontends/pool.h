@@ -10,7 +10,7 @@
 
 enum { POOL_ORDERS = 13, POOL_PAGES_MAX = 1 << (POOL_ORDERS - 1) };
 
-/* Owner: a blkfront; its thread. Lifetime: pool_new to pool_free. A page is free (the first of a free block of its order, or
+/* Owner: a blkfront; its thread. Lifetime: front_pool_new to front_pool_free. A page is free (the first of a free block of its order, or
  * inside one) or taken. */
 struct pool {
 	struct pool_page {
@@ -21,10 +21,10 @@ struct pool {
 	unsigned pages, free;
 };
 
-int pool_new(struct pool *p, unsigned pages); /* 1..POOL_PAGES_MAX; 0, -EINVAL or -ENOMEM */
-void pool_free(struct pool *p);
+int front_pool_new(struct pool *p, unsigned pages); /* 1..POOL_PAGES_MAX; 0, -EINVAL or -ENOMEM */
+void front_pool_free(struct pool *p);
 
-int pool_take(struct pool *p, unsigned n); /* n contiguous pages: the first one's number, or -ENOSPC */
-void pool_give(struct pool *p, unsigned first, unsigned n);
+int front_pool_take(struct pool *p, unsigned n); /* n contiguous pages: the first one's number, or -ENOSPC */
+void front_pool_give(struct pool *p, unsigned first, unsigned n);
 
 #endif
