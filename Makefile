@@ -26,7 +26,7 @@ DPDK_L = $(call pc,--libs,libdpdk)
 
 # ---- what is built from what
 # what pvio's own programs share and nobody else sees
-INTERNAL := rpc backend worker options log
+INTERNAL := rpc rpc_socket message devid backend worker options log
 INTERNAL_SRC := $(INTERNAL:%=rings/%.c)
 LIBPVIO_SRC := $(filter-out $(INTERNAL_SRC) rings/pvio-hub.c,$(wildcard rings/*.c))
 LIBFRONT_SRC := $(filter-out frontends/pvio-%.c,$(wildcard frontends/*.c))

@@ -8,22 +8,8 @@
 #ifndef PV_BACKEND_H
 #define PV_BACKEND_H
 
-#include "noxs.h"
+#include "message.h"
 #include "rpc.h"
-
-/* A device as pviod names it. */
-struct pv_device_id {
-	uint16_t guest; /* domid */
-	uint16_t type; /* PV_NOXS_VIF or PV_NOXS_VBD */
-	uint32_t devid;
-};
-
-/* What `connect` carries beside the configuration: the checked choice of the guest. */
-struct pv_connect {
-	struct pv_device_id id;
-	struct json_object *config; /* borrowed: the key=value pairs of `pvio attach`, strings; e.g. {"path":"disk.img"} */
-	struct pv_noxs_choice choice; /* queues, ring grefs, ports, features, ring order, ABI */
-};
 
 /* A backend program fills this in; all run on its control thread. Each returns 0 or -errno and, on failure, a line in `why`
  * that names the device, the resource and what to do. */
@@ -62,21 +48,5 @@ void pv_backend_free(struct pv_backend *b);
 /* Tell pviod that a device broke: the guest misbehaved (-EPROTO) or its resource failed. Once a device and connection;
  * pviod tears down that device alone. */
 void pv_backend_broken(struct pv_backend *b, const struct pv_device_id *id, int error, const char *why);
-
-/* ---- encoders and decoders, used by both sides. to_json: new object. from_json: 0, or -EINVAL with `why`. ---- */
-struct json_object *pv_device_id_to_json(const struct pv_device_id *id);
-int pv_device_id_from_json(struct json_object *o, struct pv_device_id *id, char *why, size_t len);
-struct json_object *pv_connect_to_json(const struct pv_connect *c);
-int pv_connect_from_json(struct json_object *o, struct pv_connect *c, char *why, size_t len);
-struct json_object *pv_offer_to_json(const struct pv_noxs_offer *offer, enum pv_noxs_type type); /* the vif or vbd part */
-int pv_offer_from_json(struct json_object *o, enum pv_noxs_type type, struct pv_noxs_offer *offer, char *why, size_t len);
-
-/* "vif" <-> PV_NOXS_VIF and so on; unknown: NULL, PV_NOXS_NONE. */
-const char *pv_type_name(enum pv_noxs_type type);
-enum pv_noxs_type pv_type_of(const char *name);
-
-/* "xvda" <-> 51712, "sda", "hda" as in Xen's vbd-interface; a number is itself. -EINVAL. vif: a number. */
-int pv_devid_of(enum pv_noxs_type type, const char *name, uint32_t *devid);
-void pv_devid_name(enum pv_noxs_type type, uint32_t devid, char *buf, size_t len);
 
 #endif
