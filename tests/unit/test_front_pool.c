@@ -14,10 +14,10 @@ static void pool_new_bad_size(void **state)
 	struct pool p;
 
 	(void)state;
-	assert_int_equal(pool_new(&p, 0), -EINVAL);
-	pool_free(&p);
-	assert_int_equal(pool_new(&p, POOL_PAGES_MAX + 1), -EINVAL);
-	pool_free(&p);
+	assert_int_equal(front_pool_new(&p, 0), -EINVAL);
+	front_pool_free(&p);
+	assert_int_equal(front_pool_new(&p, POOL_PAGES_MAX + 1), -EINVAL);
+	front_pool_free(&p);
 }
 
 static void pool_take_everything(void **state)
@@ -27,14 +27,14 @@ static void pool_take_everything(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 5; i++) {
-		assert_int_equal(pool_new(&p, sizes[i]), 0);
+		assert_int_equal(front_pool_new(&p, sizes[i]), 0);
 		for (unsigned n = 0; n < sizes[i]; n++)
-			assert_true(pool_take(&p, 1) >= 0);
-		assert_int_equal(pool_take(&p, 1), -ENOSPC);
+			assert_true(front_pool_take(&p, 1) >= 0);
+		assert_int_equal(front_pool_take(&p, 1), -ENOSPC);
 		assert_int_equal(p.free, 0);
-		pool_give(&p, 0, sizes[i]);
+		front_pool_give(&p, 0, sizes[i]);
 		assert_int_equal(p.free, sizes[i]);
-		pool_free(&p);
+		front_pool_free(&p);
 	}
 }
 
@@ -44,13 +44,13 @@ static void pool_take_odd_run_leaves_the_rest(void **state)
 	int first, second;
 
 	(void)state;
-	assert_int_equal(pool_new(&p, 16), 0);
-	first = pool_take(&p, 11); /* of a block of 16: 5 pages stay */
-	second = pool_take(&p, 4);
+	assert_int_equal(front_pool_new(&p, 16), 0);
+	first = front_pool_take(&p, 11); /* of a block of 16: 5 pages stay */
+	second = front_pool_take(&p, 4);
 	assert_true(first >= 0 && second >= 0);
 	assert_int_equal(p.free, 1);
-	assert_true(pool_take(&p, 1) >= 0);
-	pool_free(&p);
+	assert_true(front_pool_take(&p, 1) >= 0);
+	front_pool_free(&p);
 }
 
 static void pool_take_zero_or_too_much(void **state)
@@ -58,11 +58,11 @@ static void pool_take_zero_or_too_much(void **state)
 	struct pool p;
 
 	(void)state;
-	assert_int_equal(pool_new(&p, 32), 0);
-	assert_int_equal(pool_take(&p, 0), -ENOSPC);
-	assert_int_equal(pool_take(&p, 33), -ENOSPC);
+	assert_int_equal(front_pool_new(&p, 32), 0);
+	assert_int_equal(front_pool_take(&p, 0), -ENOSPC);
+	assert_int_equal(front_pool_take(&p, 33), -ENOSPC);
 	assert_int_equal(p.free, 32);
-	pool_free(&p);
+	front_pool_free(&p);
 }
 
 /* Random takes and gives against a map of who has which page: nothing is given twice, and at the end all of it is one block. */
@@ -76,18 +76,18 @@ static void pool_random_runs_never_overlap(void **state)
 
 	(void)state;
 	srandom(1);
-	assert_int_equal(pool_new(&p, PAGES), 0);
+	assert_int_equal(front_pool_new(&p, PAGES), 0);
 	for (unsigned step = 0; step < 20000; step++) {
 		unsigned r = (unsigned)random() % RUNS;
 
 		if (len[r]) {
 			memset(taken + first[r], 0, len[r]);
-			pool_give(&p, (unsigned)first[r], len[r]);
+			front_pool_give(&p, (unsigned)first[r], len[r]);
 			len[r] = 0;
 			continue;
 		}
 		len[r] = 1 + (unsigned)random() % 40;
-		first[r] = pool_take(&p, len[r]);
+		first[r] = front_pool_take(&p, len[r]);
 		if (first[r] < 0) {
 			len[r] = 0;
 			continue;
@@ -98,10 +98,10 @@ static void pool_random_runs_never_overlap(void **state)
 	}
 	for (unsigned r = 0; r < RUNS; r++)
 		if (len[r])
-			pool_give(&p, (unsigned)first[r], len[r]);
+			front_pool_give(&p, (unsigned)first[r], len[r]);
 	assert_int_equal(p.free, PAGES);
-	assert_int_equal(pool_take(&p, 512), 0);
-	pool_free(&p);
+	assert_int_equal(front_pool_take(&p, 512), 0);
+	front_pool_free(&p);
 }
 
 int main(void)
