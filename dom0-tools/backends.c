@@ -51,6 +51,15 @@ static int take_offer(struct device *dev, struct json_object *result)
 	return rc;
 }
 
+/* Backends begin with which device they speak of; who reads it here knows that. */
+static const char *without_name(const struct device *dev, const char *message)
+{
+	char prefix[64];
+	int n = snprintf(prefix, sizeof(prefix), "%s %s of guest %u: ", pv_type_name(dev->id.type), dev->name, dev->id.guest);
+
+	return strncmp(message, prefix, n) ? message : message + n;
+}
+
 static void answered_device(struct call *c, struct device *dev, int code, const char *message, struct json_object *result)
 {
 	enum dev_event ev = code ? c->failed : c->ok;
@@ -59,7 +68,7 @@ static void answered_device(struct call *c, struct device *dev, int code, const 
 	if (code && c->ok == c->failed)
 		pv_log_about(&c->backend->log, PV_LOG_WARN, "%s: backend %s: %s", device_label(dev), dev->backend_name, message);
 	else if (code)
-		device_fail(dev, code < -4095 ? -EINVAL : code, "%s", message);
+		device_fail(dev, code < -4095 ? -EINVAL : code, "%s", without_name(dev, message));
 	else if (ev == EV_PREPARED && take_offer(dev, result) < 0)
 		ev = c->failed;
 	device_post(dev, ev);
@@ -276,7 +285,7 @@ static void broken(struct backend *b, uint64_t id, struct json_object *params)
 	error = number(params, "error");
 	if (device_rule(dev->state, EV_BROKEN, &then)) {
 		device_fail(dev, error < 0 && error >= -4095 ? error : -EIO, "%s%s; detach and attach it to serve it again",
-			    error == -EPROTO ? "the guest misbehaved: " : "", text(params, "why"));
+			    error == -EPROTO ? "the guest misbehaved: " : "", without_name(dev, text(params, "why")));
 		device_post(dev, EV_BROKEN);
 	}
 	pv_rpc_reply(b->conn->rpc, id, NULL);

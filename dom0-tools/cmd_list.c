@@ -41,6 +41,17 @@ int cmd_list(struct pvio *p)
 	return EXIT_DONE;
 }
 
+static bool show_part(struct json_object *d, const char *key, const char *heading)
+{
+	struct json_object *part = NULL;
+
+	if (!json_object_object_get_ex(d, key, &part) || !part)
+		return false;
+	printf("  %s:\n", heading);
+	print_tree(part, 4);
+	return true;
+}
+
 /* stats, inspect: a heading a device, then what is known. */
 static int show_each(struct pvio *p, const char *method)
 {
@@ -55,14 +66,11 @@ static int show_each(struct pvio *p, const char *method)
 	if (json_object_array_length(devices) == 0)
 		puts("no devices");
 	for (size_t i = 0; i < json_object_array_length(devices); i++) {
-		struct json_object *d = json_object_array_get_idx(devices, i), *part = NULL;
+		struct json_object *d = json_object_array_get_idx(devices, i);
 
 		printf("%s %s %s (%s)\n", text_of(d, "guest"), text_of(d, "type"), text_of(d, "name"), text_of(d, "state"));
-		if (json_object_object_get_ex(d, "pviod", &part) && part)
-			print_tree(part, 2);
-		if (json_object_object_get_ex(d, method, &part) && part)
-			print_tree(part, 2);
-		else
+		show_part(d, "pviod", "negotiation");
+		if (!show_part(d, method, "backend"))
 			puts("  its backend says nothing about it");
 	}
 	json_object_put(devices);
