@@ -72,7 +72,7 @@ void forward(struct nb_worker *w, struct vif_queue *from, struct rte_mbuf *m)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	int in = from ? from->vif->port : SWITCH_UPLINK, port = SWITCH_UNKNOWN;
-	uint64_t src = switch_mac(eth->src_addr.addr_bytes);
+	uint64_t src = switch_mac_in_frame(&eth->src_addr);
 
 	if (unlikely(!src || rte_is_multicast_ether_addr(&eth->src_addr) || ((m->ol_flags & (NB_BLANK | NB_GSO)) && check_flags(m) < 0))) {
 		if (from)
@@ -80,10 +80,10 @@ void forward(struct nb_worker *w, struct vif_queue *from, struct rte_mbuf *m)
 		rte_pktmbuf_free(m);
 		return;
 	}
-	if (unlikely(!switch_learn(w->nb->sw, &w->cache, in, src, w->now)) && from)
+	if (!(from && src == from->vif->mac) && !switch_learn(w->nb->sw, &w->cache, in, src, w->now) && from)
 		from->n.tx_not_learned++;
 	if (likely(!rte_is_multicast_ether_addr(&eth->dst_addr)))
-		port = switch_lookup(w->nb->sw, &w->cache, switch_mac(eth->dst_addr.addr_bytes));
+		port = switch_lookup(w->nb->sw, &w->cache, switch_mac_in_frame(&eth->dst_addr));
 	if (likely(port != SWITCH_UNKNOWN && port != in))
 		send_to(w, port, m);
 	else if (port == in)

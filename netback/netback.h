@@ -15,6 +15,7 @@
 #include <pvio/net.h>
 #include <pvio/options.h>
 #include <pvio/worker.h>
+#include <rte_byteorder.h>
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 #include <stdarg.h>
@@ -70,6 +71,14 @@ struct rte_mempool *pool_new(unsigned memory, char *why, size_t len);
 unsigned pool_seg_cost(const struct rte_mempool *pool); /* bytes of memory a segment */
 /* A chain of segments with room for exactly len bytes, its lengths set. NULL: no memory. */
 struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len);
+/* Segments at hand, taken out of the pool many at once. Zeroed: none. Owner: one worker. */
+enum { POOL_SPARE = 64 };
+struct pool_spare {
+	unsigned n;
+	struct rte_mbuf *m[POOL_SPARE];
+};
+struct rte_mbuf *pool_packet(struct rte_mempool *pool, struct pool_spare *spare, uint32_t len); /* as pool_chain */
+void pool_spare_free(struct pool_spare *spare);
 
 /* ---- csum.c ---- */
 enum nb_l4 { NB_L4_OTHER, NB_L4_TCP4, NB_L4_UDP4, NB_L4_TCP6, NB_L4_UDP6 };
@@ -142,6 +151,16 @@ static inline uint64_t switch_mac(const uint8_t *p)
 
 	memcpy(&mac, p, 6);
 	return mac;
+}
+
+/* The same of an address in an Ethernet header, behind which two more bytes may be read: one load instead of two that meet in
+ * memory (which took 12 ns a packet). */
+static inline uint64_t switch_mac_in_frame(const void *p)
+{
+	uint64_t mac;
+
+	memcpy(&mac, p, 8);
+	return rte_le_to_cpu_64(mac) & 0xffffffffffffull;
 }
 
 /* ---- uplink.c ---- */
@@ -224,6 +243,7 @@ struct vif {
 	struct pv_noxs_choice choice;
 	uint32_t features; /* agreed */
 	uint32_t frame_max;
+	uint64_t mac; /* its own, pinned in the switch while it is connected */
 	unsigned nr_queues;
 	struct vif_queue *queues;
 	const char *broken; /* atomic, set once by a worker: why, a static string */
@@ -302,6 +322,7 @@ struct nb_worker {
 	uint32_t nr_ports;
 	unsigned nr_queues;
 	struct switch_cache cache;
+	struct pool_spare spare;
 	struct uplink_queue up;
 	uint64_t tsc, events_at, share_at;
 	uint32_t now; /* seconds */

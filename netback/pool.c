@@ -41,17 +41,12 @@ unsigned pool_seg_cost(const struct rte_mempool *pool)
 	return pool->header_size + pool->elt_size + pool->trailer_size;
 }
 
-/* The first segment keeps its headroom for drivers; the others are used whole. */
-struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len)
+/* Append what does not fit in the first segment, which keeps its headroom for drivers; the others are used whole. */
+static struct rte_mbuf *grow(struct rte_mempool *pool, struct rte_mbuf *m)
 {
-	struct rte_mbuf *m = rte_pktmbuf_alloc(pool), *last = m;
-	uint32_t left;
+	struct rte_mbuf *last = m;
 
-	if (unlikely(!m))
-		return NULL;
-	m->data_len = RTE_MIN(len, (uint32_t)NB_SEG_ROOM);
-	m->pkt_len = len;
-	for (left = len - m->data_len; unlikely(left); left -= last->data_len) {
+	for (uint32_t left = m->pkt_len - m->data_len; left; left -= last->data_len) {
 		struct rte_mbuf *seg = rte_pktmbuf_alloc(pool);
 
 		if (!seg) {
@@ -65,4 +60,34 @@ struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len)
 		m->nb_segs++;
 	}
 	return m;
+}
+
+static struct rte_mbuf *begin(struct rte_mempool *pool, struct rte_mbuf *m, uint32_t len)
+{
+	m->data_len = RTE_MIN(len, (uint32_t)NB_SEG_ROOM);
+	m->pkt_len = len;
+	return likely(m->data_len == len) ? m : grow(pool, m);
+}
+
+struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
+
+	return m ? begin(pool, m, len) : NULL;
+}
+
+struct rte_mbuf *pool_packet(struct rte_mempool *pool, struct pool_spare *spare, uint32_t len)
+{
+	if (unlikely(!spare->n)) {
+		if (rte_pktmbuf_alloc_bulk(pool, spare->m, POOL_SPARE) < 0)
+			return pool_chain(pool, len); /* the last ones */
+		spare->n = POOL_SPARE;
+	}
+	return begin(pool, spare->m[--spare->n], len);
+}
+
+void pool_spare_free(struct pool_spare *spare)
+{
+	rte_pktmbuf_free_bulk(spare->m, spare->n);
+	spare->n = 0;
 }

@@ -11,6 +11,7 @@ struct queue_view {
 
 struct worker_view {
 	uint64_t turns, sleeps, post_full, no_memory;
+	unsigned spare;
 	struct uplink_queue up;
 };
 
@@ -31,6 +32,7 @@ static int fill_view(void *arg)
 	out->sleeps = w->sleeps;
 	out->post_full = w->post_full;
 	out->no_memory = w->no_memory;
+	out->spare = w->spare.n;
 	out->up = w->up;
 	for (unsigned i = 0; i < v->vif->nr_queues; i++) {
 		const struct vif_queue *q = &v->vif->queues[i];
@@ -127,7 +129,7 @@ static struct json_object *uplink_object(const struct netback *nb, const struct 
 static struct json_object *backend_object(const struct netback *nb, const struct view *v)
 {
 	struct json_object *o = json_object_new_object();
-	uint64_t turns = 0, sleeps = 0, full = 0, none = 0;
+	uint64_t turns = 0, sleeps = 0, full = 0, none = 0, spare = 0;
 	bool timeout = false;
 
 	for (unsigned i = 0; i < nb->nr_workers; i++) {
@@ -135,6 +137,7 @@ static struct json_object *backend_object(const struct netback *nb, const struct
 		sleeps += v->w[i].sleeps;
 		full += v->w[i].post_full;
 		none += v->w[i].no_memory;
+		spare += v->w[i].spare;
 		timeout |= v->w[i].up.ours && v->w[i].up.intr_fd < 0;
 	}
 	put(o, "workers", nb->nr_workers);
@@ -143,7 +146,7 @@ static struct json_object *backend_object(const struct netback *nb, const struct
 	put(o, "post_full", full);
 	put(o, "no_memory", none);
 	put(o, "mbufs", nb->pool->size);
-	put(o, "mbufs_in_use", rte_mempool_in_use_count(nb->pool));
+	put(o, "mbufs_in_use", rte_mempool_in_use_count(nb->pool) - spare);
 	json_object_object_add(o, "idle", json_object_new_string(timeout ? "timeout" : "interrupt"));
 	return o;
 }

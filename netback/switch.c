@@ -363,9 +363,7 @@ int switch_lookup(struct l2switch *sw, struct switch_cache *c, uint64_t mac)
 	if (likely(c->slot[i].mac == mac && c->slot[i].version == version))
 		return c->slot[i].port;
 	pos = rte_hash_lookup(sw->table, &mac);
-	if (pos < 0)
-		return SWITCH_UNKNOWN;
-	port = entry_port(entry_get(sw, pos));
+	port = pos >= 0 ? entry_port(entry_get(sw, pos)) : SWITCH_UNKNOWN; /* until the table changes, that is an answer too */
 	cache_put(c, version, mac, port, 0);
 	return port;
 }

@@ -240,6 +240,7 @@ void turn_body(void *arg, struct pv_worker *pw)
 	}
 	if (w->epoll_fd >= 0)
 		close(w->epoll_fd);
+	pool_spare_free(&w->spare);
 	pv_hyper_close(w->h);
 	free(w->by_port);
 	rte_thread_unregister();

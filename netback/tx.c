@@ -64,7 +64,7 @@ static void plan(struct vif_queue *q, const struct pv_net_packet *p, unsigned sl
 		q->n.tx_bad++;
 		return;
 	}
-	t->m = pool_chain(w->nb->pool, p->len);
+	t->m = pool_packet(w->nb->pool, &w->spare, p->len);
 	if (unlikely(!t->m)) {
 		t->status = NETIF_RSP_DROPPED;
 		q->n.tx_no_memory++;

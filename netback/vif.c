@@ -290,7 +290,8 @@ static int start(struct vif *vif, char *why, size_t len)
 	vif->rx_too_big = vif->rx_no_memory = 0;
 	vif->broken = NULL;
 	agree(vif);
-	ret = switch_pin(nb->sw, vif->port, switch_mac(vif->config.mac)); /* before its first packet */
+	vif->mac = switch_mac(vif->config.mac);
+	ret = switch_pin(nb->sw, vif->port, vif->mac); /* before its first packet */
 	if (ret < 0)
 		return pv_why(why, len, ret, "%s: the switch's address table is full: start another pvio-netback", vif->name);
 	ret = attach_queues(vif, why, len);
