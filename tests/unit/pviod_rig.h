@@ -313,7 +313,8 @@ static void be_start(struct be *b, const char *kind, const char *name)
 	memset(b->calls, 0, sizeof(b->calls));
 	b->kind = kind;
 	b->name = name;
-	b->h = lb_open(0);
+	if (!b->h)
+		b->h = lb_open(0);
 	b->refused = 0;
 	assert_int_equal(pv_rpc_new(fd, &be_ops, b, &b->rpc), 0);
 	json_object_object_add(o, "kind", json_object_new_string(kind));
@@ -398,7 +399,7 @@ static void __attribute__((format(printf, 4, 5))) ask_on(struct client *c, struc
 
 #define good(method, ...) json_object_put(get(method, __VA_ARGS__))
 
-static char refused_why[512]; /* of the last `refused` */
+static UNUSED char refused_why[512]; /* of the last `refused` */
 
 /* Ask and wait for a refusal: its code. */
 #define refused(method, ...)                                                          \
@@ -527,7 +528,7 @@ static bool same_counts(const struct pv_hub_domain *a, const struct pv_hub_domai
 }
 
 /* Is everything given back that was taken since rig_mark? `pages` more control pages may be kept for reuse. */
-static bool rig_as_before(unsigned pages)
+static UNUSED bool rig_as_before(unsigned pages)
 {
 	struct pv_hub_domain dom0 = count(0), guest = count(rig->domid);
 
