@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pvio/blkfront.h>
+#include <pvio/message.h>
 #include <pvio/options.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -104,27 +105,12 @@ static int __attribute__((format(printf, 3, 4))) fail(struct dd *d, int err, con
 
 /* ---- options ---- */
 
-/* xvda .. xvdz and beyond, or the number. */
 static int parse_vbd(const struct pv_option *row, const char *text, void *field)
 {
 	struct options *o = (struct options *)((char *)field - row->field);
-	char *end;
-	uint64_t n;
 
 	o->vbd = text;
-	n = strtoul(text, &end, 10);
-	if (end > text && !*end && n <= UINT32_MAX) {
-		o->devid = (uint32_t)n;
-		return 0;
-	}
-	if (strncmp(text, "xvd", 3) || !text[3])
-		return -EINVAL;
-	for (n = 0, text += 3; *text >= 'a' && *text <= 'z' && n < 1 << 14; text++)
-		n = n * 26 + (uint64_t)(*text - 'a') + 1;
-	if (*text)
-		return -EINVAL;
-	o->devid = (uint32_t)(n <= 16 ? 202 << 8 | (n - 1) << 4 : 1 << 28 | (n - 1) << 8); /* vbd-interface(7) */
-	return 0;
+	return pv_devid_of(PV_NOXS_VBD, text, &o->devid);
 }
 
 /* OFFSET,LEN */

@@ -340,11 +340,13 @@ static void blkfront_work_follows_a_resize(void **state)
 static void blkfront_work_asks_again_after_a_new_offer(void **state)
 {
 	static struct fake_req req;
+	uint32_t grants;
 	uint8_t *buf;
 	int n, total = 0;
 
 	(void)state;
 	connected((struct pv_blkfront_config){ .queues = 2 });
+	grants = fake_guest(&k).grants;
 	buf = pv_blkfront_buf(f, 24 * 65536);
 	for (unsigned i = 0; i < 24; i++)
 		assert_int_equal(ask(i % 2, i < 20 ? PV_BLKFRONT_READ : PV_BLKFRONT_WRITE, i * 65536, i % 3 ? 65536 : 512, buf + i * 65536), 0);
@@ -358,6 +360,7 @@ static void blkfront_work_asks_again_after_a_new_offer(void **state)
 	fake_until(pv_blkfront_work(f) == 0 && pv_blkfront_state(f) == XenbusStateInitialised);
 	assert_int_equal(ask(0, PV_BLKFRONT_READ, 0, 512, buf), -EAGAIN);
 	fake_connect(&k);
+	assert_int_equal(fake_guest(&k).grants, grants);
 	assert_int_equal(fake_work(&k), 24);
 	fake_until(pv_blkfront_work(f) == 1);
 	for (unsigned q = 0; q < 2; q++)

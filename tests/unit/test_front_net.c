@@ -212,16 +212,18 @@ static void netfront_send_full_then_room(void **state)
 	for (unsigned i = 0; i < 300; i++)
 		p[i] = (struct pv_netfront_packet){ .data = frame, .len = 60 };
 	assert_int_equal(pv_netfront_send(f, 0, p, 300), 256);
-	assert_int_equal(pv_netfront_send(f, 0, p, 1), 0);
-	for (unsigned i = 0; i < 100; i++) {
-		assert_true(fake_take(&k, &k.queue[0], &got));
-		fake_answer(&k.queue[0], &got, i % 2 ? NETIF_RSP_OKAY : NETIF_RSP_ERROR);
+	for (unsigned round = 1; round <= 3; round++) {
+		assert_int_equal(pv_netfront_send(f, 0, p, 1), 0);
+		for (unsigned i = 0; i < 100; i++) {
+			assert_true(fake_take(&k, &k.queue[0], &got));
+			fake_answer(&k.queue[0], &got, i % 2 ? NETIF_RSP_OKAY : NETIF_RSP_ERROR);
+		}
+		assert_true(pv_ring_publish(&k.queue[0].tx)); /* it asked to be told, each time */
+		pv_evt_notify(k.h, k.queue[0].port);
+		fake_until(pv_netfront_work(f) == 1);
+		assert_int_equal(pv_netfront_send(f, 0, p, 300), 100);
+		assert_int_equal(stats().tx_errors, round * 50);
 	}
-	assert_true(pv_ring_publish(&k.queue[0].tx)); /* it asked to be told */
-	pv_evt_notify(k.h, k.queue[0].port);
-	fake_until(pv_netfront_work(f) == 1);
-	assert_int_equal(pv_netfront_send(f, 0, p, 300), 100);
-	assert_int_equal(stats().tx_errors, 50);
 }
 
 /* Answers in another order than the requests: ids are what counts. */
@@ -401,11 +403,20 @@ static void netfront_fd_wakes_again_after_rest(void **state)
 
 static void netfront_work_comes_back_after_a_new_offer(void **state)
 {
+	uint32_t grants;
+
 	(void)state;
 	connected(2);
+	grants = fake_guest(&k).grants;
 	assert_int_equal(send_one(0, 60), 1); /* lost with the backend */
 	for (unsigned i = 0; i < 3; i++) {
 		fake_disconnect(&k);
+		if (i == 2) { /* the backend says that it stopped, and offers when we said that we let go */
+			fake_state(&k, XenbusStateClosed, 0);
+			fake_until(pv_netfront_work(f) == 0 && pv_netfront_state(f) == XenbusStateInitialising);
+			pv_noxs_choice_read(k.control, &k.choice);
+			assert_int_equal(k.choice.state, XenbusStateClosed);
+		}
 		k.offer.vif.queues_max = i == 1 ? 1 : 2;
 		fake_offer(&k);
 		fake_until(pv_netfront_work(f) == 0 && pv_netfront_state(f) == XenbusStateInitialised);
@@ -418,6 +429,7 @@ static void netfront_work_comes_back_after_a_new_offer(void **state)
 		assert_memory_equal(got.data, frame, 100);
 		assert_int_equal(fake_guest(&k).pinned, 0);
 	}
+	assert_int_equal(fake_guest(&k).grants, grants);
 	assert_int_equal(stats().tx_errors, 3); /* the first, and the two that were not answered in time */
 }
 
