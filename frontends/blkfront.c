@@ -227,7 +227,8 @@ static int setup(struct pv_blkfront *f)
 	return rc ? no_resources(f, rc) : connect_device(f);
 }
 
-int pv_blkfront_open(const char *spec, int domid, const struct pv_blkfront_config *c, struct pv_blkfront **out, char *why, size_t len)
+int pv_blkfront_open(const char *spec, int domid, const struct pv_blkfront_config *c, struct pv_blkfront **out,
+		     char *why, size_t len)
 {
 	struct pv_blkfront *f = calloc(1, sizeof(*f));
 	int rc = f ? 0 : -ENOMEM;
@@ -269,18 +270,25 @@ void pv_blkfront_close(struct pv_blkfront *f, int timeout_ms)
 
 /* ---- buffers ---- */
 
+static unsigned pages_of(size_t len)
+{
+	return (unsigned)((len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE);
+}
+
 void *pv_blkfront_buf(struct pv_blkfront *f, size_t len)
 {
-	int page = len > (size_t)POOL_PAGES_MAX * PV_PAGE_SIZE ? -ENOSPC : front_pool_take(&f->pool, (unsigned)((len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE));
+	int page;
 
+	if (len > (size_t)POOL_PAGES_MAX * PV_PAGE_SIZE)
+		return NULL;
+	page = front_pool_take(&f->pool, pages_of(len));
 	return page < 0 ? NULL : (uint8_t *)f->data.addr + (size_t)page * PV_PAGE_SIZE;
 }
 
 void pv_blkfront_buf_free(struct pv_blkfront *f, void *buf, size_t len)
 {
 	if (buf)
-		front_pool_give(&f->pool, (unsigned)(((uint8_t *)buf - (uint8_t *)f->data.addr) / PV_PAGE_SIZE),
-			  (unsigned)((len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE));
+		front_pool_give(&f->pool, (unsigned)(((uint8_t *)buf - (uint8_t *)f->data.addr) / PV_PAGE_SIZE), pages_of(len));
 }
 
 /* ---- asking ---- */

@@ -167,7 +167,8 @@ static int setup(struct pv_netfront *f)
 	return front_choose(&f->front, &choice);
 }
 
-int pv_netfront_open(const char *spec, int domid, const struct pv_netfront_config *c, struct pv_netfront **out, char *why, size_t len)
+int pv_netfront_open(const char *spec, int domid, const struct pv_netfront_config *c, struct pv_netfront **out,
+		     char *why, size_t len)
 {
 	struct pv_netfront *f = calloc(1, sizeof(*f));
 	int rc = f ? 0 : -ENOMEM;
@@ -287,8 +288,8 @@ static void tx_fill_gso(struct net_queue *q, const struct pv_netfront_packet *p)
 /* One packet into its slots and pages. The room was checked. */
 static void tx_packet(struct net_queue *q, const struct pv_netfront_packet *p)
 {
-	uint16_t flags = (p->csum_blank ? NETTXF_csum_blank | NETTXF_data_validated : 0) | (p->data_validated ? NETTXF_data_validated : 0) |
-			 (p->gso_type ? NETTXF_extra_info : 0);
+	uint16_t flags = (p->csum_blank ? NETTXF_csum_blank : 0) | (p->gso_type ? NETTXF_extra_info : 0) |
+			 (p->csum_blank || p->data_validated ? NETTXF_data_validated : 0);
 
 	for (uint32_t at = 0; at < p->len;) {
 		uint32_t part = p->len - at < PV_PAGE_SIZE ? p->len - at : PV_PAGE_SIZE;
@@ -313,7 +314,7 @@ static bool tx_room(const struct net_queue *q, const struct pv_netfront_packet *
 }
 
 /* Make room for p, from answers that came; else ask to be told when a quarter of what is in flight was answered. Returns 1: there
- * is room, 0: none, -EPROTO. */
+ * is room, 0: none, or -EPROTO. */
 static int tx_make_room(struct pv_netfront *f, struct net_queue *q, const struct pv_netfront_packet *p)
 {
 	for (;;) {

@@ -74,7 +74,8 @@ static bool find_l4(const uint8_t *frame, unsigned len, struct l4 *out)
 		end = len; /* a large packet may carry no length */
 	if (!at || (proto != IPPROTO_TCP && proto != IPPROTO_UDP) || at + (proto == IPPROTO_TCP ? 20 : 8) > len)
 		return false;
-	*out = (struct l4){ .start = at, .offset = proto == IPPROTO_TCP ? 16 : 6, .head = at + (proto == IPPROTO_TCP ? (frame[at + 12] >> 4) * 4u : 8) };
+	*out = proto == IPPROTO_TCP ? (struct l4){ .start = at, .offset = 16, .head = at + (frame[at + 12] >> 4) * 4u } :
+				      (struct l4){ .start = at, .offset = 6, .head = at + 8 };
 	out->pseudo = sum(frame + addresses, size, proto + (end - at));
 	return true;
 }

@@ -1,6 +1,6 @@
-/* offload.h - checksums left to others, and large TCP packets: as the kernel's TAP says it (virtio_net_hdr), and as Xen's rings do.
+/* offload.h - checksums left to others, and large TCP packets: between the kernel's TAP (virtio_net_hdr) and Xen's rings.
  *
- * virtio_net_hdr tells where a checksum is, Xen's flags only that there is one. Pure. Internal to pvio-tap.
+ * The kernel's header tells where a checksum is, Xen's flags only that there is one. Pure. Internal to pvio-tap.
  */
 #ifndef PV_FRONT_OFFLOAD_H
 #define PV_FRONT_OFFLOAD_H

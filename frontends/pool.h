@@ -10,8 +10,8 @@
 
 enum { POOL_ORDERS = 13, POOL_PAGES_MAX = 1 << (POOL_ORDERS - 1) };
 
-/* Owner: a blkfront; its thread. Lifetime: front_pool_new to front_pool_free. A page is free (the first of a free block of its order, or
- * inside one) or taken. */
+/* Owner: a blkfront; its thread. Lifetime: front_pool_new to front_pool_free. A page is free (the first of a free block of its
+ * order, or inside one) or taken. */
 struct pool {
 	struct pool_page {
 		int16_t next, prev; /* in the list of its order, -1: none; valid in the first page of a free block */

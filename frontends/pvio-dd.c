@@ -74,7 +74,7 @@ struct dd {
 	unsigned next_queue;
 	int file; /* input or output, -1: none */
 	bool pipe, eof, starved /* the input has nothing now */, full /* the device, and more came */;
-	uint64_t ios, latency_ns; /* bench */
+	uint64_t ios, latency_ns, seed; /* bench */
 	char why[320];
 };
 
@@ -124,7 +124,9 @@ static int parse_discard(const struct pv_option *row, const char *text, void *fi
 		return -EINVAL;
 	memcpy(first, text, (size_t)(comma - text));
 	first[comma - text] = 0;
-	return pv_option_size(row, first, &o->discard.offset) || pv_option_size(row, comma + 1, &o->discard.len) || !o->discard.len ? -EINVAL : 0;
+	if (pv_option_size(row, first, &o->discard.offset) || pv_option_size(row, comma + 1, &o->discard.len))
+		return -EINVAL;
+	return o->discard.len ? 0 : -EINVAL;
 }
 
 #define AT(member) offsetof(struct options, member)
@@ -151,7 +153,7 @@ static const struct pv_option options[] = {
 	{ "queues", "N", "queues to use, at most (1)", pv_option_number, AT(queues), 1, PV_NOXS_QUEUES_MAX },
 	{ "flush", NULL, "at the end, have the backend flush to stable storage", NULL, AT(flush) },
 	{ "discard", "OFFSET,LEN", "discard these bytes of the device, before anything else", parse_discard, AT(discard) },
-	{ "bench", "KIND", "measure: randread, randwrite, read, write (writing destroys the contents)", pv_option_name, AT(bench), .names = kinds },
+	{ "bench", "KIND", "measure: randread, read; randwrite, write destroy the contents", pv_option_name, AT(bench), .names = kinds },
 	{ "seconds", "SECONDS", "how long to measure (2)", pv_option_seconds, AT(seconds_ms) },
 	{ "json", NULL, "print the result as JSON on standard output (with of=-: standard error)", NULL, AT(json) },
 	{ 0 },
@@ -203,7 +205,8 @@ static void tell_progress(struct dd *d)
 	if (!d->o->status || ms - d->told_ms < TICK_MS)
 		return;
 	d->told_ms = ms;
-	fprintf(stderr, "\r%llu bytes (%.0f MB), %.0f s, %.1f MB/s  ", (unsigned long long)d->bytes, (double)d->bytes / 1e6, s, (double)d->bytes / 1e6 / s);
+	fprintf(stderr, "\r%llu bytes (%.0f MB), %.0f s, %.1f MB/s  ", (unsigned long long)d->bytes, (double)d->bytes / 1e6, s,
+		(double)d->bytes / 1e6 / s);
 	fflush(stderr);
 }
 
@@ -558,42 +561,51 @@ static uint64_t random_next(uint64_t *state)
 	return *state;
 }
 
+/* Take the completion of one chunk. */
+static int bench_done(struct dd *d, struct chunk *c, uint64_t now)
+{
+	if (c->result < 0)
+		return fail(d, c->result, "%s: I/O at byte %llu: %s", d->o->vbd, (unsigned long long)c->offset, strerror(-c->result));
+	d->latency_ns += now - c->asked_ns;
+	d->ios++;
+	c->state = CHUNK_FREE;
+	return 0;
+}
+
+/* Ask for whatever is free, until the time is over. Returns how many are in flight, or -errno. */
+static int bench_fill(struct dd *d, uint64_t until)
+{
+	bool random = d->o->bench == BENCH_RANDREAD || d->o->bench == BENCH_RANDWRITE;
+	enum pv_blkfront_op op = d->o->bench == BENCH_READ || d->o->bench == BENCH_RANDREAD ? PV_BLKFRONT_READ : PV_BLKFRONT_WRITE;
+	uint64_t blocks = d->end / d->chunk_len, now = now_ns();
+	int inflight = 0, rc = 0;
+
+	for (unsigned i = 0; i < d->depth && (rc == 0 || rc == -EAGAIN); i++) {
+		struct chunk *c = &d->chunk[i];
+
+		rc = c->state == CHUNK_DONE ? bench_done(d, c, now) : 0;
+		if (rc == 0 && c->state == CHUNK_FREE && now < until && !interrupted) {
+			c->offset = (random ? random_next(&d->seed) : d->pos++) % blocks * d->chunk_len;
+			c->len = d->chunk_len;
+			c->asked_ns = now;
+			rc = ask(d, c, op);
+		}
+		inflight += c->state == CHUNK_ASKED;
+	}
+	return rc < 0 && rc != -EAGAIN ? rc : inflight;
+}
+
 static int bench(struct dd *d)
 {
-	unsigned kind = d->o->bench;
-	enum pv_blkfront_op op = kind == BENCH_READ || kind == BENCH_RANDREAD ? PV_BLKFRONT_READ : PV_BLKFRONT_WRITE;
-	uint64_t blocks = pv_blkfront_offer(d->f)->sectors * 512 / d->chunk_len, next = 0, seed = now_ns() | 1, until, inflight = 0;
-	int rc = 0, n;
+	uint64_t until = d->start_ns + (uint64_t)d->o->seconds_ms * 1000000;
+	int rc, n;
 
-	if (!blocks)
+	d->pos = 0;
+	d->seed = d->start_ns | 1;
+	d->end = pv_blkfront_offer(d->f)->sectors * 512;
+	if (d->end < d->chunk_len)
 		return fail(d, -EINVAL, "%s is smaller than bs", d->o->vbd);
-	until = d->start_ns + (uint64_t)d->o->seconds_ms * 1000000;
-	for (;;) {
-		uint64_t now = now_ns();
-
-		for (unsigned i = 0; i < d->depth; i++) {
-			struct chunk *c = &d->chunk[i];
-
-			if (c->state == CHUNK_DONE) {
-				if (c->result < 0)
-					return fail(d, c->result, "%s: I/O at byte %llu: %s", d->o->vbd, (unsigned long long)c->offset, strerror(-c->result));
-				d->latency_ns += now - c->asked_ns;
-				d->ios++;
-				inflight--;
-				c->state = CHUNK_FREE;
-			}
-			if (c->state == CHUNK_FREE && now < until && !interrupted) {
-				c->offset = (kind == BENCH_READ || kind == BENCH_WRITE ? next++ : random_next(&seed)) % blocks * d->chunk_len;
-				c->len = d->chunk_len;
-				c->asked_ns = now;
-				rc = ask(d, c, op);
-				inflight += rc == 0;
-				if (rc < 0 && rc != -EAGAIN)
-					return rc;
-			}
-		}
-		if (!inflight && (now >= until || interrupted))
-			break;
+	while ((rc = bench_fill(d, until)) > 0 || (rc == 0 && now_ns() < until && !interrupted)) {
 		rc = pv_blkfront_submit(d->f);
 		if (rc < 0)
 			return device_error(d, rc);
@@ -602,7 +614,7 @@ static int bench(struct dd *d)
 			return n;
 	}
 	d->bytes = d->ios * d->chunk_len;
-	return 0;
+	return rc;
 }
 
 /* ---- results ---- */

@@ -295,11 +295,17 @@ static int add_address(struct tap *t, const char *cidr)
 		return fail(t, -EINVAL, "--address: '%s' is not ADDRESS/BITS", cidr);
 	if (tap_ioctl(t, SIOCGIFINDEX, &r, "cannot find it"))
 		return -ENODEV;
-	m.a = (struct ifaddrmsg){ .ifa_family = v6 ? AF_INET6 : AF_INET, .ifa_prefixlen = (uint8_t)bits, .ifa_flags = v6 ? IFA_F_NODAD : 0, .ifa_index = (unsigned)r.ifr_ifindex };
+	m.a = (struct ifaddrmsg){
+		.ifa_family = v6 ? AF_INET6 : AF_INET, .ifa_prefixlen = (uint8_t)bits, .ifa_flags = v6 ? IFA_F_NODAD : 0,
+		.ifa_index = (unsigned)r.ifr_ifindex,
+	};
 	for (unsigned type = IFA_ADDRESS; type <= IFA_LOCAL; type++) {
-		*(struct rtattr *)at = (struct rtattr){ .rta_type = (unsigned short)type, .rta_len = (unsigned short)(sizeof(struct rtattr) + size) };
-		memcpy(at + sizeof(struct rtattr), &ip, size);
-		at += sizeof(struct rtattr) + size;
+		struct rtattr *attr = (struct rtattr *)at;
+
+		attr->rta_type = (unsigned short)type;
+		attr->rta_len = (unsigned short)RTA_LENGTH(size);
+		memcpy(RTA_DATA(attr), &ip, size);
+		at += RTA_LENGTH(size);
 	}
 	m.h.nlmsg_len = (uint32_t)(at - (uint8_t *)&m);
 	if (send(t->netlink, &m, m.h.nlmsg_len, 0) < 0 || recv(t->netlink, &answer, sizeof(answer), 0) < (ssize_t)sizeof(answer))
