@@ -74,7 +74,8 @@ void forward(struct nb_worker *w, struct vif_queue *from, struct rte_mbuf *m)
 	int in = from ? from->vif->port : SWITCH_UPLINK, port = SWITCH_UNKNOWN;
 	uint64_t src = switch_mac_in_frame(&eth->src_addr);
 
-	if (unlikely(!src || rte_is_multicast_ether_addr(&eth->src_addr) || ((m->ol_flags & (NB_BLANK | NB_GSO)) && check_flags(m) < 0))) {
+	if (unlikely(!src || rte_is_multicast_ether_addr(&eth->src_addr) || (from && !from->vif->config.carrier) ||
+		     ((m->ol_flags & (NB_BLANK | NB_GSO)) && check_flags(m) < 0))) {
 		if (from)
 			from->n.tx_bad++;
 		rte_pktmbuf_free(m);

@@ -192,6 +192,11 @@ static void broadcast_reaches_all_but_the_sender(void **state)
 	assert_int_equal(rx_packet(&rig.a, 0, got, NULL, 20), 0);
 	assert_int_equal(rx_packet(&d, 0, got, NULL, 20), 0);
 	assert_true(tx_answers(&rig.a, 0, 1, NULL, PATIENCE));
+	frame(sent, rig.a.mac, d.mac, 100, 4); /* and it cannot send */
+	tx_packet(&d, 0, 0, sent, 100);
+	tx_publish(&d, 0);
+	assert_true(tx_answers(&d, 0, 1, NULL, PATIENCE));
+	assert_int_equal(rx_packet(&rig.a, 0, got, NULL, 20), 0);
 	/* with a blank checksum: each gets what it agreed to */
 	tcp4(&rig.b, &rig.a, 200);
 	memset(sent, 255, 6);
