@@ -2,7 +2,7 @@
  *
  * This process is the toolstack: it talks to pviod through libpvtool and measures. A second one is the guest under measurement: it waits
  * for its devices to be announced and connects them with netfront and blkfront. A third is the N guests that are there already: each
- * has a vif and a vbd connected, with rings but without traffic.
+ * has a vif and a vbd connected (or only announced, beyond --connected), with rings but without traffic.
  *
  * Needs a pviod with both backends, and a directory for the guests' disks (--images; 1 MiB sparse files, removed at the end).
  * Prints "ready" when the N guests are there; then each line of stdin is one measurement, answered by one line of JSON.
@@ -21,7 +21,7 @@ enum { TIMEOUT_MS = 30000, SETTLE_US = 2000, IMAGE_BYTES = 1 << 20, XVDA = 51712
 
 struct options {
 	const char *hypervisor, *images;
-	unsigned guests;
+	unsigned guests, connected;
 	bool once;
 };
 
@@ -260,8 +260,10 @@ static void present_guests(struct bench *b)
 
 		attach(b->t, name, "vif", domid, 0);
 		attach(b->t, name, "vbd", domid, 0);
-		command(&b->idle, domid);
-		await(&b->idle, 'c');
+		if (b->made < o.connected) {
+			command(&b->idle, domid);
+			await(&b->idle, 'c');
+		}
 		drop_image(domid); /* the backend has it open */
 	}
 }
@@ -283,7 +285,8 @@ static void measure(void *arg)
 	attach(b->t, name, "vbd", domid, TIMEOUT_MS);
 	await(&b->measured, 'c');
 	t2 = perf_now();
-	printf("{\"us\":%.1f,\"vif_us\":%.1f,\"vbd_us\":%.1f}\n", (t2 - t0) * 1e6, (t1 - t0) * 1e6, (t2 - t1) * 1e6);
+	printf("{\"us\":%.1f,\"vif_us\":%.1f,\"vbd_us\":%.1f,\"guests_connected\":%u}\n", (t2 - t0) * 1e6, (t1 - t0) * 1e6, (t2 - t1) * 1e6,
+	       o.connected < o.guests ? o.connected : o.guests);
 	command(&b->measured, domid);
 	await(&b->measured, 'x');
 	if (pv_tool_guest_destroy(b->t, name, false, TIMEOUT_MS) < 0)
@@ -302,6 +305,7 @@ static const struct pv_option table[] = {
 	{ "hypervisor", "SPEC", "loopback, loopback:PATH ($PVIO_HYPERVISOR, else the host's)", pv_option_text, FIELD(hypervisor) },
 	{ "images", "DIR", "where to make the disks (/dev/shm)", pv_option_text, FIELD(images) },
 	{ "guests", "N", "guests that are there already (0)", pv_option_number, FIELD(guests), .max = 16000 },
+	{ "connected", "N", "how many of those have connected their devices (all)", pv_option_number, FIELD(connected), .max = 16000 },
 	{ "once", NULL, "measure once, now; else once for each line of stdin", NULL, FIELD(once) },
 	{ 0 },
 };
@@ -320,6 +324,7 @@ int main(int argc, char **argv)
 	int ret;
 
 	o.images = "/dev/shm";
+	o.connected = UINT32_MAX;
 	ret = pv_options_parse(&program, argc, argv, &o);
 	if (ret >= 0)
 		return ret;
