@@ -3,21 +3,22 @@
 
 bin=${PVIO_BIN:-$PWD/build}
 
-skip() { # NEED REASON
+# What to do without something that this machine must have: a test is skipped.
+missing() { # NEED REASON
 	echo "SKIP need=$1: $2"
 	exit 77
 }
 
-# What this machine must have, each missing thing in one line.
+# need THING... : the first that is missing, in one line.
 need() {
 	local n
 	for n; do
 		case $n in
-		root) [ "$(id -u)" = 0 ] || skip root "this test makes network namespaces and TAPs, which only root can" ;;
-		tun) [ -c /dev/net/tun ] || skip tun "there is no /dev/net/tun; load the tun module (modprobe tun)" ;;
+		root) [ "$(id -u)" = 0 ] || missing root "only root can make network namespaces and TAPs; run this as root" ;;
+		tun) [ -c /dev/net/tun ] || missing tun "there is no /dev/net/tun; load the tun module (modprobe tun)" ;;
 		uring) [ "$(cat /proc/sys/kernel/io_uring_disabled 2>/dev/null || echo 0)" = 0 ] ||
-			skip uring "io_uring is disabled; set sysctl kernel.io_uring_disabled=0" ;;
-		*) command -v "$n" >/dev/null || skip "$n" "the command $n is not installed" ;;
+			missing uring "io_uring is disabled; set sysctl kernel.io_uring_disabled=0" ;;
+		*) command -v "$n" >/dev/null || missing "$n" "the command $n is not installed" ;;
 		esac
 	done
 }
@@ -30,7 +31,7 @@ die() {
 # A snapshot of what a run could leave behind: processes, namespaces and links, mounts, shared memory, run directories.
 snapshot() {
 	echo "# processes"; ps -e -o stat=,args= | sed -n 's/^[^Z][^ ]* *//p' | grep -E "^[^ ]*(pvio|pviod|iperf3|netns-holder)" | grep -v -e "make run" -e main_job -e "tests/" | sort
-	echo "# network namespaces"; lsns -t net -n -o COMMAND 2>/dev/null | sort; ls /run/netns 2>/dev/null
+	echo "# network namespaces"; lsns -t net -n -o NS 2>/dev/null | sort; ls /run/netns 2>/dev/null
 	echo "# links"; ip -o link | cut -d: -f2 | sort
 	echo "# mounts"; cut -d' ' -f2,3 /proc/self/mounts | sort
 	echo "# /dev/shm"; ls -A /dev/shm

@@ -7,6 +7,10 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/lib.sh
+missing() { # a person asked for this: say what to do
+	echo "make run: $2" >&2
+	exit 1
+}
 need root tun uring jq mke2fs e2fsck iperf3 ping
 [ "$(stat -f -c %T /run)" = tmpfs ] && export TMPDIR=/run
 
@@ -17,11 +21,12 @@ pvio() { "$bin/pvio" "$@"; }
 disk() { # GUEST IMAGE NEW : the guest reads IMAGE whole, then writes NEW over it and detaches
 	local guest=$1 image=$2 new=$3 domid want got
 	domid=$(domid_of "$guest")
-	pvio attach "$guest" vbd xvda "path=$image" || die "attach $guest vbd"
+	pvio attach "$guest" vbd xvda "path=$image" >/dev/null || die "attach $guest vbd"
 	want=$(sha256sum <"$image")
-	got=$("$bin/pvio-dd" --domid "$domid" --vbd xvda --wait 5 of=- | sha256sum)
+	got=$("$bin/pvio-dd" --domid "$domid" --vbd xvda --wait 5 of=- 2>/dev/null | sha256sum)
 	[ "$want" = "$got" ] || die "$guest read something else than its image: $got, not $want"
 	say "$guest read $(($(stat -c %s "$image") >> 20)) MiB through its vbd, SHA-256 ${got%% *} equal"
+	attach_time "$guest" vbd xvda
 	bench_disk "$guest" "$domid"
 	"$bin/pvio-dd" --domid "$domid" --vbd xvda --wait 5 "if=$new" --flush 2>/dev/null || die "$guest cannot write its vbd"
 	pvio detach "$guest" xvda || die "detach $guest xvda"
@@ -43,10 +48,10 @@ domid_of() { pvio guest list --json | jq -r --arg g "$1" '.[] | select(.name == 
 rows=()
 row() { rows+=("$(printf '%-52s %12s %s' "$1" "$2" "$3")"); }
 
-attach_times() {
-	local line
-	while read -r line; do row "${line%=*}" "${line#*=}" us; done < <(pvio list --json |
-		jq -r '.[] | select(.connect_us != null) | "attach of \(.guest) \(.name): announce + connect=\(.offer_us + .connect_us)"')
+attach_time() { # GUEST TYPE NAME : from the request to Connected, less the time until a frontend looked
+	local us
+	us=$(pvio list --json | jq -r --arg g "$1" --arg t "$2" --arg n "$3" '.[] | select(.guest == $g and .type == $t and .name == $n) | .offer_us + .connect_us')
+	row "attach of $1 $2 $3, announced and connected" "$us" us
 }
 
 network() {
@@ -90,18 +95,20 @@ begin
 mv /tmp/pvio-before.$$ "$work/before"
 SECONDS=0
 step "starting the hub, pviod, pvio-netback and pvio-blkback, and two guests"
-pvio sandbox up --guests 2 || die "pvio sandbox up"
+pvio sandbox up --guests 2 >"$work/up" || die "pvio sandbox up: $(cat "$work/up")"
+say "$(pgrep -c -f "^$bin/pvio") processes; vifs announced: $(grep -c announced "$work/up")"
 
 step "disk: real ext4 images, made from /usr/include and from pvio itself"
 for i in 1 2; do
-	mke2fs -q -t ext4 -d /usr/include "$PVIO_RUNDIR/disk$i.img" 256M || die "mke2fs"
-	mke2fs -q -t ext4 -d "$PWD/rings" "$work/new$i.img" 256M || die "mke2fs"
+	mke2fs -q -t ext4 -d /usr/include "$PVIO_RUNDIR/disk$i.img" 256M >/dev/null || die "mke2fs"
+	mke2fs -q -t ext4 -d "$PWD/rings" "$work/new$i.img" 256M >/dev/null || die "mke2fs"
 	disk g$i "$PVIO_RUNDIR/disk$i.img" "$work/new$i.img"
 done
 
 step "network: TAPs in two network namespaces, through netback's switch"
 network
-attach_times
+attach_time g1 vif 0
+attach_time g2 vif 0
 for p in "${pids[@]}"; do kill "$p" 2>/dev/null; done
 wait "${pids[@]}" 2>/dev/null
 pids=()
@@ -121,7 +128,7 @@ rm -f "/tmp/pvio-before.$$" "/tmp/pvio-left.$$"
 printf '\nThese are results on the loopback hypervisor, where a grant costs no hypercall.\n'
 printf '%s\n' "${rows[@]}"
 [ "$(grep -c . <<<"$(grep -E 'HugePages_Free: +0$' /proc/meminfo)")" = 1 ] &&
-	printf '\nNo huge pages are free: netback ran on ordinary ones. With 64 of 2 MiB (sysctl vm.nr_hugepages=64) its packet\nbuffers need fewer TLB entries; make bench shows the difference.\n'
+	printf '\nNo huge pages are free: netback ran on ordinary ones. With 64 of 2 MiB (sysctl vm.nr_hugepages=64) its packet\nbuffers need fewer TLB entries.\n'
 cat <<'T'
 
 Next:  build/pvio sandbox up              the same bring-up, to stay (build/pvio sandbox down ends it)

@@ -11,7 +11,7 @@ tests/integration/main_job.sh >"$out" 2>&1
 rc=$?
 cat "$out"
 [ $rc = 0 ] || exit $rc
-for want in "SHA-256 .* equal" "e2fsck -fn clean" "20 received" "are as before" "attach of g2" "Mpps" "Gbit/s" "IOPS"; do
+for want in "SHA-256 .* equal" "e2fsck -fn clean" "20 received" "are as before" "attach of g2 vbd xvda" "attach of g2 vif 0" "Mpps" "Gbit/s" "IOPS"; do
 	grep -q -- "$want" "$out" || die "the report lacks '$want'"
 done
 
