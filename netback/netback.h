@@ -312,7 +312,8 @@ void post_woke(struct nb_worker *w, bool kicked);
 /* Owner: its own thread, from the start of the body to its end. */
 struct nb_worker {
 	struct netback *nb;
-	struct pv_worker *pw;
+	struct pv_worker *pw; /* the control thread's, to call it */
+	struct pv_worker *self; /* the same, as the body got it */
 	struct pv_hyper *h;
 	unsigned index;
 	int error; /* of the start, with `why` */

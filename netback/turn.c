@@ -216,7 +216,7 @@ static int begin(struct nb_worker *w)
 	if (w->epoll_fd < 0)
 		return pv_why(w->why, sizeof(w->why), -errno, "worker %u: out of descriptors: raise ulimit -n", w->index);
 	ret = watch(w, pv_evt_fd(w->h), WAKE_EVENTS);
-	ret = ret ? ret : watch(w, pv_worker_fd(w->pw), WAKE_MAILBOX);
+	ret = ret ? ret : watch(w, pv_worker_fd(w->self), WAKE_MAILBOX);
 	ret = ret ? ret : watch(w, w->kick_fd, WAKE_KICK);
 	uplink_worker_init(w);
 	if (!ret && w->up.intr_fd >= 0)
@@ -228,7 +228,7 @@ void turn_body(void *arg, struct pv_worker *pw)
 {
 	struct nb_worker *w = arg;
 
-	w->pw = pw;
+	w->self = pw;
 	w->epoll_fd = -1;
 	w->error = begin(w);
 	while (!w->error && !pv_worker_poll(pw)) {

@@ -220,11 +220,11 @@ static void copies_failing_at_random(void **state)
 static void disconnect_under_traffic(void **state)
 {
 	(void)state;
+	frame(rig.a.q[0].tx_data, c.mac, rig.a.mac, 60, 1);
+	frame(c.q[0].tx_data, c.mac, c.mac, 60, 2);
 	for (unsigned round = 0; round < 100; round++) {
 		rx_post(&c, 0, round % 3 ? 30 : 0);
 		for (unsigned i = 0; i < 40; i++) {
-			frame(rig.a.q[0].tx_data, c.mac, rig.a.mac, 60, i);
-			frame(c.q[0].tx_data, c.mac, c.mac, 60, i);
 			tx_slot(&rig.a, 0, 0, 0, 60, 0);
 			tx_slot(&c, 0, 0, 0, 60, 0);
 			if (i == round % 40) {
