@@ -309,6 +309,22 @@ static uint32_t nth_devid(enum pv_noxs_type type, unsigned n)
 	return n < 16 ? 202u << 8 | n << 4 : 1u << 28 | n << 8;
 }
 
+static uint32_t first_free_devid(const struct guest *g, enum pv_noxs_type type)
+{
+	bool used[DEVICES_MAX] = { false };
+	struct device *dev;
+	unsigned n;
+
+	DL_FOREACH(g->devices, dev) {
+		n = type == PV_NOXS_VIF ? dev->id.devid : dev->id.devid < 1u << 28 ? dev->id.devid >> 4 & 15 : dev->id.devid >> 8 & 0xfffff;
+		if (dev->id.type == type && n < DEVICES_MAX && nth_devid(type, n) == dev->id.devid)
+			used[n] = true;
+	}
+	for (n = 0; n < DEVICES_MAX && used[n]; n++)
+		; /* all used: then the limit of devices is reached too, and device_create says so */
+	return nth_devid(type, n);
+}
+
 /* Which device is to be attached: by name, or the first free one. Returns 0 or it was refused. */
 static int param_devid(struct request *r, struct guest *g, enum pv_noxs_type type, uint32_t *devid)
 {
@@ -317,9 +333,7 @@ static int param_devid(struct request *r, struct guest *g, enum pv_noxs_type typ
 	if (r->answered)
 		return -EINVAL;
 	if (!name) {
-		for (unsigned n = 0; n <= DEVICES_MAX; n++)
-			if (!device_at(g, type, *devid = nth_devid(type, n)))
-				break;
+		*devid = first_free_devid(g, type);
 		return 0;
 	}
 	if (pv_devid_of(type, name, devid) == 0)

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-const struct command commands[] = {
+static const struct command commands[] = {
 	{ "sandbox up", "", 0, 0, false, "start the loopback hypervisor, pviod, both backends and some guests, each with a vif",
 	  cmd_sandbox_up, {
 		{ "--guests", "N", "how many guests, g1 .. gN (2)", false },

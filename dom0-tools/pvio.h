@@ -41,8 +41,6 @@ struct command {
 	struct opt opts[OPTIONS_MAX]; /* ends with a NULL name */
 };
 
-extern const struct command commands[];
-
 /* ---- pvio.c ---- */
 
 const char *opt_value(const struct pvio *p, const char *name); /* NULL: not given */

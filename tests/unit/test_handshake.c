@@ -128,6 +128,30 @@ static void frontend_leaves_while_the_backend_still_connects(void **state)
 	connect_leave_detach();
 }
 
+static void late_answer_is_not_taken_for_that_of_the_present_call(void **state)
+{
+	uint64_t first;
+
+	(void)state;
+	attach();
+	rig->be[0].silent = 1 << BE_CONNECT;
+	fe1_open(0);
+	fe1.again = true;
+	WAIT(rig->be[0].held[BE_CONNECT] && fe1.state == FE_CONNECTING);
+	first = rig->be[0].held[BE_CONNECT];
+	fe_leave(&fe1);
+	WAIT(rig->be[0].held[BE_CONNECT] != first && fe1.state == FE_CONNECTING);
+	pv_rpc_reply(rig->be[0].rpc, first, NULL);
+	for (int i = 0; i < 20; i++)
+		rig_turn();
+	assert_string_equal(inner_state(0), "connecting");
+	be_answer(&rig->be[0], BE_CONNECT, 0, NULL);
+	WAIT(is(0, "Connected"));
+	rig->be[0].silent = 0;
+	fe1_close();
+	connect_leave_detach();
+}
+
 static void frontend_reconnects_many_times_without_a_loss(void **state)
 {
 	(void)state;
@@ -481,6 +505,7 @@ static void attach_that_fails_leaves_nothing(void **state)
 	rig->be[0].fail[BE_PREPARE] = 0;
 	attach();
 	detach(false);
+	rig_check(1); /* of the same slot */
 	rig_mark();
 	attach();
 	connect_leave_detach();
@@ -515,6 +540,7 @@ int main(void)
 		paged(frontend_comes_while_the_backend_still_prepares),
 		paged(two_devices_of_a_guest_connect_at_once),
 		paged(frontend_leaves_while_the_backend_still_connects),
+		paged(late_answer_is_not_taken_for_that_of_the_present_call),
 		paged(frontend_reconnects_many_times_without_a_loss),
 		paged(connect_that_fails_is_shown_and_can_be_tried_again),
 		paged(attach_wait_ends_when_connected_or_failed),
