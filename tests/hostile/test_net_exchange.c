@@ -337,6 +337,24 @@ static void mac_of_another_is_refused(void **state)
 	rig_no_leaks();
 }
 
+static void address_is_free_when_its_vif_is_gone(void **state)
+{
+	static const char mac[] = "{\"mac\":\"02:00:00:00:00:77\"}";
+	struct net_guest c = { 0 }, d = { 0 };
+
+	(void)state;
+	guest_up(&c, 1, ALL_FEATURES, mac);
+	exchange(&rig.a, &c, 100, 1);
+	guest_down(&c);
+	guest_up(&d, 1, ALL_FEATURES, NULL); /* this one gets its port of the switch */
+	guest_up(&c, 1, ALL_FEATURES, mac);
+	exchange(&rig.a, &c, 100, 2);
+	exchange(&c, &d, 100, 3);
+	guest_down(&c);
+	guest_down(&d);
+	rig_check();
+}
+
 static const char *workers;
 
 static int up(void **state)
@@ -368,6 +386,7 @@ int main(void)
 		cmocka_unit_test(several_queues),
 		cmocka_unit_test(connect_again_is_the_same),
 		cmocka_unit_test(mac_of_another_is_refused),
+		cmocka_unit_test(address_is_free_when_its_vif_is_gone),
 	};
 	int ret;
 

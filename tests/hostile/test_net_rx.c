@@ -336,8 +336,9 @@ static void *storm(void *arg)
 static void xsa331_event_storm(void **state)
 {
 	struct storm s = { .g = &c };
+	int64_t events, end = rig_ms() + PATIENCE;
+	bool penance = false;
 	pthread_t thread;
-	int64_t events;
 
 	(void)state;
 	assert_int_equal(pthread_create(&thread, NULL, storm, &s), 0); /* the handle is this thread's until it is joined */
@@ -346,6 +347,14 @@ static void xsa331_event_storm(void **state)
 		exchange(&rig.b, &rig.a, 1000, i);
 	}
 	guest_stat_reaches(&c, NULL, "spurious", 20);
+	while (!penance && rig_ms() < end) {
+		struct json_object *q;
+
+		assert_int_equal(guest_call(&c, "inspect"), 0);
+		q = json_object_array_get_idx(json_object_object_get(rig_last.result, "queues"), 0);
+		penance = !strcmp(json_object_get_string(json_object_object_get(q, "state")), "penance");
+	}
+	assert_true(penance);
 	__atomic_store_n(&s.stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	events = guest_stat(&c, NULL, "events");
