@@ -249,7 +249,8 @@ void backend_lost(struct backend *b)
 		device_post(dev, EV_LOST);
 	}
 	if (!d->ending)
-		pv_log(PV_LOG_WARN, "backend %s (pid %d) is gone; %u devices have none until it is started again", b->name, b->pid, (unsigned)b->ndevices);
+		pv_log(PV_LOG_WARN, "backend %s (pid %d) is gone; %u devices have none until it is started again", b->name, b->pid,
+		       (unsigned)b->ndevices);
 	DL_FOREACH_SAFE(b->pending, c, after) {
 		if (c->query)
 			c->query(c->arg, NULL);

@@ -112,7 +112,8 @@ static void check_files(struct finding *f)
 	getrlimit(RLIMIT_NOFILE, &l);
 	f->verdict = l.rlim_max >= 4096 ? OK : NOTE;
 	snprintf(f->text, sizeof(f->text), l.rlim_max >= 4096 ? "open files: up to %llu a process" :
-		 "only %llu open files a process: enough for a few guests on loopback; raise it with ulimit -Hn 65536", (unsigned long long)l.rlim_max);
+		 "only %llu open files a process: enough for a few guests on loopback; raise it with ulimit -Hn 65536",
+		 (unsigned long long)l.rlim_max);
 }
 
 static void check_maps(struct finding *f)

@@ -381,7 +381,9 @@ static int wait_backends(struct pvio *p)
 			return 0;
 		pause_ms(STEP_MS);
 	}
-	return interrupted ? EXIT_FAILED : say_failed(p, "the backends did not register with pviod in %d s; see their logs in %s", READY_MS / 1000, p->dir);
+	if (interrupted)
+		return EXIT_FAILED;
+	return say_failed(p, "the backends did not register with pviod in %d s; see their logs in %s", READY_MS / 1000, p->dir);
 }
 
 static int attach(struct pvio *p, const char *guest, const char *type, const char *disk)

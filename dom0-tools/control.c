@@ -258,7 +258,8 @@ static void default_mac(struct json_object *config, const struct guest *g, uint3
 	snprintf(text, sizeof(text), "%s %s %u", host, g->name, devid);
 	for (const char *c = text; *c; c++)
 		hash = (hash ^ (unsigned char)*c) * 1099511628211u; /* FNV-1a */
-	snprintf(text, sizeof(text), "00:16:3e:%02x:%02x:%02x", (unsigned)(hash >> 40 & 0x7f), (unsigned)(hash >> 24 & 0xff), (unsigned)(hash >> 8 & 0xff));
+	snprintf(text, sizeof(text), "00:16:3e:%02x:%02x:%02x", (unsigned)(hash >> 40 & 0x7f), (unsigned)(hash >> 24 & 0xff),
+		 (unsigned)(hash >> 8 & 0xff));
 	json_object_object_add(config, "mac", json_object_new_string(text));
 }
 

@@ -90,7 +90,8 @@ int pv_tool_open(const char *socket, struct pv_tool **out, char *why, size_t len
 	if (t) {
 		n = socket ? snprintf(t->path, sizeof(t->path), "%s", socket) :
 			     snprintf(t->path, sizeof(t->path), "%s/pviod.sock", pv_rundir());
-		rc = n < (int)sizeof(t->path) ? ensure(t) : fail(t, -ENAMETOOLONG, "the path of pviod's socket is too long; use a shorter PVIO_RUNDIR");
+		rc = n < (int)sizeof(t->path) ? ensure(t) :
+						fail(t, -ENAMETOOLONG, "the path of pviod's socket is too long; use a shorter PVIO_RUNDIR");
 	}
 	if (rc < 0) {
 		if (why && len)

@@ -19,7 +19,8 @@ static const struct pv_option options[] = {
 	  .parse = pv_option_text, FIELD(hypervisor) },
 	{ "socket", "PATH", "where pvio and the backends connect (pviod.sock in $PVIO_RUNDIR or /run/pvio)", .parse = pv_option_text, FIELD(socket) },
 	{ "devices", "N", "how many devices a guest may have (1008)", .parse = pv_option_number, .min = 1, .max = DEVICES_MAX, FIELD(devices) },
-	{ "backend-timeout", "MS", "how long a backend may take for an answer (5000)", .parse = pv_option_number, .min = 1, .max = 600000, FIELD(timeout) },
+	{ "backend-timeout", "MS", "how long a backend may take for an answer (5000)",
+	  .parse = pv_option_number, .min = 1, .max = 600000, FIELD(timeout) },
 	{ "log", "LEVEL", "err, warn, info or debug (info)", .parse = pv_option_name, .names = pv_log_names, FIELD(log) },
 	{ 0 },
 };
