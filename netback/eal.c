@@ -82,7 +82,8 @@ int eal_start(unsigned memory, char *why, size_t len)
 	snprintf(cores, sizeof(cores), "--lcores=0@%d", first_cpu(&cpus));
 	snprintf(mib, sizeof(mib), "%u", memory);
 
-	char *argv[] = { (char *)"pvio-netback", cores, (char *)"-m", mib, (char *)"--no-pci", (char *)"--no-telemetry", (char *)"--iova-mode=va",
+	char *argv[] = { (char *)"pvio-netback", cores, (char *)"-m", mib, (char *)"--no-pci", (char *)"--no-telemetry",
+			 (char *)"--iova-mode=va",
 			 (char *)(pv_log_shown() >= PV_LOG_DEBUG ? "--log-level=lib.eal:debug" : "--log-level=lib.eal:notice"),
 			 (char *)(huge ? "--in-memory" : "--no-huge"), huge ? NULL : (char *)"--no-shconf", NULL };
 	int argc = (int)RTE_DIM(argv) - 1 - huge;
@@ -96,11 +97,13 @@ int eal_start(unsigned memory, char *why, size_t len)
 	free(saved);
 	sched_setaffinity(0, sizeof(cpus), &cpus); /* EAL pinned us */
 	if (ret < 0)
-		return pv_why(why, len, rte_errno ? -rte_errno : -EINVAL, "DPDK does not start with %u MiB%s: %s; try --memory or --log debug",
-			      memory, huge ? " of hugepages" : "", eal_error());
+		return pv_why(why, len, rte_errno ? -rte_errno : -EINVAL,
+			      "DPDK does not start with %u MiB%s: %s; try --memory or --log debug", memory,
+			      huge ? " of hugepages" : "", eal_error());
 	eal_error(); /* that it made no runtime directory */
 	if (!huge)
-		pv_log(PV_LOG_INFO, "works without hugepages; with them packets cost fewer TLB misses: sysctl vm.nr_hugepages=%u", memory / 2);
+		pv_log(PV_LOG_INFO, "works without hugepages; with them packets cost fewer TLB misses: sysctl vm.nr_hugepages=%u",
+		       memory / 2);
 	return 0;
 }
 

@@ -9,16 +9,26 @@
 #define FIELD(member) offsetof(struct nb_options, member)
 
 static const struct pv_option options[] = {
-	{ "hypervisor", "SPEC", "loopback, loopback:PATH; default $PVIO_HYPERVISOR, else the host's", .parse = pv_option_text, .field = FIELD(hypervisor) },
-	{ "domid", "N", "the domain that this backend is; default 0", .parse = pv_option_domid, .field = FIELD(domid) },
-	{ "workers", "N", "threads that move packets, 1..16; default 1", .parse = pv_option_number, .field = FIELD(workers), .min = 1, .max = NB_WORKERS_MAX },
-	{ "cpus", "LIST", "pin the workers to these CPUs in turn, such as 2-3,6", .parse = pv_option_cpus, .field = FIELD(cpus) },
-	{ "uplink", "DEVICE", "the way out, a DPDK device: net_tap0,iface=NAME, net_af_packet0,iface=NAME ...", .parse = pv_option_text, .field = FIELD(uplink) },
-	{ "bridge", "NAME", "what vifs call this switch in bridge=; default xenbr0", .parse = pv_option_text, .field = FIELD(bridge) },
-	{ "memory", "MIB", "packet memory, of hugepages if so much is free; default 128", .parse = pv_option_number, .field = FIELD(memory), .min = 32, .max = 65536 },
-	{ "poll-us", "N", "keep looking for this long after the last packet before sleeping; default 20", .parse = pv_option_number, .field = FIELD(poll_us), .max = 1000000 },
-	{ "name", "NAME", "this backend's name at pviod; default netback", .parse = pv_option_text, .field = FIELD(name) },
-	{ "log", "LEVEL", "err, warn, info or debug (with DPDK's own words); default info", .parse = pv_option_name, .field = FIELD(log), .names = pv_log_names },
+	{ "hypervisor", "SPEC", "loopback, loopback:PATH; default $PVIO_HYPERVISOR, else the host's",
+	  .parse = pv_option_text, .field = FIELD(hypervisor) },
+	{ "domid", "N", "the domain that this backend is; default 0",
+	  .parse = pv_option_domid, .field = FIELD(domid) },
+	{ "workers", "N", "threads that move packets, 1..16; default 1",
+	  .parse = pv_option_number, .field = FIELD(workers), .min = 1, .max = NB_WORKERS_MAX },
+	{ "cpus", "LIST", "pin the workers to these CPUs in turn, such as 2-3,6",
+	  .parse = pv_option_cpus, .field = FIELD(cpus) },
+	{ "uplink", "DEVICE", "the way out, a DPDK device: net_tap0,iface=NAME, net_af_packet0,iface=NAME ...",
+	  .parse = pv_option_text, .field = FIELD(uplink) },
+	{ "bridge", "NAME", "what vifs call this switch in bridge=; default xenbr0",
+	  .parse = pv_option_text, .field = FIELD(bridge) },
+	{ "memory", "MIB", "packet memory, of hugepages if so much is free; default 128",
+	  .parse = pv_option_number, .field = FIELD(memory), .min = 32, .max = 65536 },
+	{ "poll-us", "N", "keep looking for this long after the last packet before sleeping; default 20",
+	  .parse = pv_option_number, .field = FIELD(poll_us), .max = 1000000 },
+	{ "name", "NAME", "this backend's name at pviod; default netback",
+	  .parse = pv_option_text, .field = FIELD(name) },
+	{ "log", "LEVEL", "err, warn, info or debug (with DPDK's own words); default info",
+	  .parse = pv_option_name, .field = FIELD(log), .names = pv_log_names },
 	{ 0 },
 };
 
@@ -95,7 +105,8 @@ static int run(struct nb_options *opt, int sigfd)
 
 int main(int argc, char **argv)
 {
-	struct nb_options opt = { .workers = 1, .memory = 128, .poll_us = 20, .name = "netback", .bridge = "xenbr0", .log = PV_LOG_INFO };
+	struct nb_options opt = { .workers = 1, .memory = 128, .poll_us = 20, .name = "netback", .bridge = "xenbr0",
+				  .log = PV_LOG_INFO };
 	struct rlimit files;
 	int ret = pv_options_parse(&program, argc, argv, &opt), sigfd;
 	char why[300];

@@ -8,8 +8,8 @@
  * do none, so segments may lie across pages, and the memory holds nearly twice as many. */
 static struct rte_mempool *pool_make(unsigned n, unsigned elt)
 {
-	struct rte_mempool *pool = rte_mempool_create_empty("pvio", n, elt, NB_POOL_CACHE, sizeof(struct rte_pktmbuf_pool_private), SOCKET_ID_ANY,
-							    RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+	struct rte_mempool *pool = rte_mempool_create_empty("pvio", n, elt, NB_POOL_CACHE, sizeof(struct rte_pktmbuf_pool_private),
+							    SOCKET_ID_ANY, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
 
 	if (!pool)
 		return NULL;

@@ -68,6 +68,7 @@ static bool armed(struct vif_queue *q)
 void queue_rest(struct vif_queue *q)
 {
 	struct nb_worker *w = q->worker;
+	uint32_t doublings;
 
 	if (!q->broken && !armed(q) && !q->broken)
 		return;
@@ -81,7 +82,8 @@ void queue_rest(struct vif_queue *q)
 		queue_unmask(q);
 		return;
 	}
-	q->unmask_at = w->tsc + w->nb->tsc_second / 1000000 * (PENANCE_US << RTE_MIN(q->spurious - SPURIOUS_FREE, (uint32_t)PENANCE_DOUBLINGS));
+	doublings = RTE_MIN(q->spurious - SPURIOUS_FREE, (uint32_t)PENANCE_DOUBLINGS);
+	q->unmask_at = w->tsc + w->nb->tsc_second / 1000000 * (PENANCE_US << doublings);
 	TAILQ_INSERT_TAIL(&w->penance, q, link);
 	q->state = VIF_PENANCE;
 }
@@ -108,8 +110,8 @@ static int bind_port(struct vif_queue *q, const char *what, uint32_t remote, uin
 	int port = pv_evt_bind(w->h, q->vif->id.guest, remote), ret;
 
 	if (port < 0)
-		return pv_why(why, len, port, "%s: queue %u: cannot bind the guest's %s port %u: %s", q->vif->name, q->index, what, remote,
-			      pv_hyper_error(w->h));
+		return pv_why(why, len, port, "%s: queue %u: cannot bind the guest's %s port %u: %s", q->vif->name, q->index, what,
+			      remote, pv_hyper_error(w->h));
 	*local = (uint32_t)port;
 	ret = know_port(w, *local, q);
 	return ret < 0 ? pv_why(why, len, ret, "%s: queue %u: out of memory", q->vif->name, q->index) : 0;
@@ -136,8 +138,8 @@ int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, char *w
 	w->nr_queues++;
 	if (ret < 0) {
 		q->pages = NULL;
-		pv_why(why, len, ret, "%s: queue %u: cannot map its rings, grefs %u and %u: %s", q->vif->name, q->index, grefs[0], grefs[1],
-		       pv_hyper_error(w->h));
+		pv_why(why, len, ret, "%s: queue %u: cannot map its rings, grefs %u and %u: %s", q->vif->name, q->index, grefs[0],
+		       grefs[1], pv_hyper_error(w->h));
 	} else {
 		pv_ring_init_back(&q->tx, q->pages, PV_PAGE_SIZE, PV_NET_TX_SLOT);
 		pv_ring_init_back(&q->rx, (uint8_t *)q->pages + PV_PAGE_SIZE, PV_PAGE_SIZE, PV_NET_RX_SLOT);

@@ -39,7 +39,8 @@ static int fill_view(void *arg)
 
 		if (q->worker != w)
 			continue;
-		v->queue[i] = (struct queue_view){ w->index, q->n, q->tx, q->rx, q->tail - q->head, q->backlog_bytes, q->need, q->state };
+		v->queue[i] = (struct queue_view){ w->index, q->n, q->tx, q->rx, q->tail - q->head,
+						   q->backlog_bytes, q->need, q->state };
 	}
 	return 0;
 }
@@ -70,7 +71,8 @@ static const struct {
 	size_t offset;
 } counters[] = {
 #define COUNTER(name) { #name, offsetof(struct vif_counts, name) }
-	COUNTER(tx_packets), COUNTER(tx_bytes), COUNTER(tx_bad), COUNTER(tx_copy_failed), COUNTER(tx_no_memory), COUNTER(tx_not_learned),
+	COUNTER(tx_packets), COUNTER(tx_bytes), COUNTER(tx_bad), COUNTER(tx_copy_failed), COUNTER(tx_no_memory),
+	COUNTER(tx_not_learned),
 	COUNTER(rx_packets), COUNTER(rx_bytes), COUNTER(rx_full), COUNTER(rx_copy_failed), COUNTER(rx_stalls),
 	COUNTER(notifies), COUNTER(events), COUNTER(spurious),
 };

@@ -15,7 +15,8 @@
 #include <rte_random.h>
 #include <rte_spinlock.h>
 
-_Static_assert((SWITCH_PORTS - 1) * (SWITCH_LEARN_VIF + 1) + SWITCH_LEARN_UPLINK < SWITCH_ENTRIES * 9 / 10, "room for everyone's share");
+_Static_assert((SWITCH_PORTS - 1) * (SWITCH_LEARN_VIF + 1) + SWITCH_LEARN_UPLINK < SWITCH_ENTRIES * 9 / 10,
+	       "room for everyone's share");
 
 /* Owner: control thread made it and frees it. Fields: who writes them is said above. */
 struct l2switch {
@@ -335,14 +336,16 @@ bool switch_learn(struct l2switch *sw, struct switch_cache *c, int port, uint64_
 	int32_t pos;
 	uint64_t e;
 
-	if (likely(c->slot[i].mac == mac && c->slot[i].version == version && c->slot[i].port == port && c->slot[i].seen == now))
+	if (likely(c->slot[i].mac == mac && c->slot[i].version == version && c->slot[i].port == port &&
+		   c->slot[i].seen == now))
 		return true;
 	pos = rte_hash_lookup(sw->table, &mac);
 	e = pos >= 0 ? entry_get(sw, pos) : 0;
 	if (pos >= 0 && entry_port(e) == port) {
 		/* Only the time is new. Whoever moved or pinned the address meanwhile has precedence. */
 		if (!entry_pinned(e) && (uint32_t)e != now)
-			__atomic_compare_exchange_n(&sw->entry[pos], &e, entry_make(port, false, now), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+			__atomic_compare_exchange_n(&sw->entry[pos], &e, entry_make(port, false, now), false, __ATOMIC_RELAXED,
+						    __ATOMIC_RELAXED);
 		cache_put(c, version, mac, port, now);
 		return true;
 	}

@@ -208,7 +208,8 @@ static int begin(struct nb_worker *w)
 	TAILQ_INIT(&w->penance);
 	accept_driver_signals();
 	if (rte_thread_register() < 0)
-		return pv_why(w->why, sizeof(w->why), -rte_errno, "worker %u: DPDK takes no more threads: give fewer --workers", w->index);
+		return pv_why(w->why, sizeof(w->why), -rte_errno, "worker %u: DPDK takes no more threads: give fewer --workers",
+			      w->index);
 	ret = pv_hyper_open(w->nb->opt.hypervisor, w->nb->opt.domid, &w->h, w->why, sizeof(w->why));
 	if (ret < 0)
 		return ret;

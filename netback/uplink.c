@@ -77,14 +77,16 @@ int uplink_open(struct netback *nb, const char *device, char *why, size_t len)
 	int ret;
 
 	if (split(device, name, sizeof(name), args, sizeof(args)) < 0)
-		return pv_why(why, len, -EINVAL, "uplink '%s': give a DPDK device such as net_tap0,iface=NAME or net_af_packet0,iface=NAME", device);
+		return pv_why(why, len, -EINVAL,
+			      "uplink '%s': give a DPDK device such as net_tap0,iface=NAME or net_af_packet0,iface=NAME", device);
 	ret = rte_eal_hotplug_add("vdev", name, args);
 	if (!ret)
 		ret = rte_eth_dev_get_port_by_name(name, &nb->uplink.port_id);
 	if (!ret)
 		ret = start(nb, nb->uplink.port_id);
 	if (ret)
-		return pv_why(why, len, ret, "uplink '%s': %s; see its arguments in DPDK's guide, or --log debug", device, eal_error());
+		return pv_why(why, len, ret, "uplink '%s': %s; see its arguments in DPDK's guide, or --log debug", device,
+			      eal_error());
 	rte_eth_promiscuous_enable(nb->uplink.port_id); /* a switch takes what is not its own; drivers that cannot need not */
 	rte_eth_dev_get_mtu(nb->uplink.port_id, &mtu);
 	nb->uplink.frame_max = mtu + NB_L2_ROOM;

@@ -58,7 +58,8 @@ static const struct {
 	size_t field;
 	const char *help;
 } keys[] = {
-	{ "mac", parse_mac, offsetof(struct vif_config, mac), "a unicast address such as 02:00:00:00:00:01; else one made of guest and number" },
+	{ "mac", parse_mac, offsetof(struct vif_config, mac),
+	  "a unicast address such as 02:00:00:00:00:01; else one made of guest and number" },
 	{ "mtu", parse_mtu, offsetof(struct vif_config, mtu), "68..65521, 1500 if not given" },
 	{ "queues", parse_queues, offsetof(struct vif_config, queues), "1..16, the most that the guest may use" },
 	{ "carrier", parse_carrier, offsetof(struct vif_config, carrier), "0: begin with the link down" },
@@ -72,17 +73,19 @@ void vif_config_help(void)
 		printf("  %-24s %s\n", keys[i].key, keys[i].help);
 }
 
-static int parse_key(const struct pv_device_id *id, const char *key, const char *value, const char *bridge, struct vif_config *out, char *why, size_t len)
+static int parse_key(const struct pv_device_id *id, const char *key, const char *value, const char *bridge, struct vif_config *out,
+		     char *why, size_t len)
 {
 	for (size_t i = 0; i < RTE_DIM(keys); i++) {
 		if (strcmp(keys[i].key, key))
 			continue;
 		if (keys[i].parse ? keys[i].parse(value, (char *)out + keys[i].field) : strcmp(value, bridge) ? -EINVAL : 0)
-			return pv_why(why, len, -EINVAL, "vif %u of guest %u: %s=%s: give %s%s%s", id->devid, id->guest, key, value, keys[i].help,
-				      keys[i].parse ? "" : ", which is ", keys[i].parse ? "" : bridge);
+			return pv_why(why, len, -EINVAL, "vif %u of guest %u: %s=%s: give %s%s%s", id->devid, id->guest, key, value,
+				      keys[i].help, keys[i].parse ? "" : ", which is ", keys[i].parse ? "" : bridge);
 		return 0;
 	}
-	return pv_why(why, len, -EINVAL, "vif %u of guest %u: no such key: %s; there are mac, mtu, queues, carrier, bridge", id->devid, id->guest, key);
+	return pv_why(why, len, -EINVAL, "vif %u of guest %u: no such key: %s; there are mac, mtu, queues, carrier, bridge", id->devid,
+		      id->guest, key);
 }
 
 int vif_config_parse(const struct pv_device_id *id, struct json_object *config, unsigned queues_default, const char *bridge,
@@ -139,8 +142,8 @@ static int vif_new(struct netback *nb, const struct pv_device_id *id, struct vif
 	vif->port = switch_port_add(nb->sw);
 	if (vif->port < 0) {
 		free(vif);
-		return pv_why(why, len, -ENOSPC, "vif %u of guest %u: the switch has no port left of %d: start another pvio-netback", id->devid, id->guest,
-			      SWITCH_PORTS - 1);
+		return pv_why(why, len, -ENOSPC, "vif %u of guest %u: the switch has no port left of %d: start another pvio-netback",
+			      id->devid, id->guest, SWITCH_PORTS - 1);
 	}
 	TAILQ_INSERT_TAIL(&nb->vifs, vif, link);
 	*out = vif;
@@ -190,7 +193,8 @@ static void vif_free(struct vif *vif)
 	free(vif);
 }
 
-static int prepare(struct netback *nb, const struct pv_device_id *id, struct json_object *config, struct vif **out, char *why, size_t len)
+static int prepare(struct netback *nb, const struct pv_device_id *id, struct json_object *config, struct vif **out, char *why,
+		   size_t len)
 {
 	unsigned queues = RTE_MAX(4u, nb->nr_workers);
 	struct vif_config c;
@@ -201,7 +205,8 @@ static int prepare(struct netback *nb, const struct pv_device_id *id, struct jso
 		return ret;
 	other = mac_owner(nb, c.mac, vif);
 	if (other)
-		return pv_why(why, len, -EEXIST, "vif %u of guest %u: its mac is that of %s already: give another mac=", id->devid, id->guest, other->name);
+		return pv_why(why, len, -EEXIST, "vif %u of guest %u: its mac is that of %s already: give another mac=", id->devid,
+			      id->guest, other->name);
 	if (vif && vif->connected && memcmp(&vif->config, &c, sizeof(c)))
 		return pv_why(why, len, -EBUSY, "%s: is connected with another configuration: detach it first", vif->name);
 	if (!vif) {
@@ -214,7 +219,8 @@ static int prepare(struct netback *nb, const struct pv_device_id *id, struct jso
 	return 0;
 }
 
-static int vif_prepare(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer, char *why, size_t len)
+static int vif_prepare(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer, char *why,
+		       size_t len)
 {
 	struct vif *vif;
 	int ret = prepare(ctx, id, config, &vif, why, len);
@@ -316,8 +322,8 @@ static int vif_connect(void *ctx, const struct pv_connect *c, char *why, size_t 
 	if (ret < 0)
 		return ret;
 	if (!c->choice.queues || c->choice.queues > vif->config.queues || (c->choice.features & ~features_offered))
-		return pv_why(why, len, -EINVAL, "%s: asks for %u queues of %u and features %#x of %#x", vif->name, c->choice.queues, vif->config.queues,
-			      c->choice.features, features_offered);
+		return pv_why(why, len, -EINVAL, "%s: asks for %u queues of %u and features %#x of %#x", vif->name, c->choice.queues,
+			      vif->config.queues, c->choice.features, features_offered);
 	vif->choice = c->choice;
 	ret = start(vif, why, len);
 	if (ret < 0)
