@@ -7,36 +7,14 @@
 #ifndef BLK_RIG_H
 #define BLK_RIG_H
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <json-c/json.h>
-#include <poll.h>
-#include <pvio/backend.h>
+#include "rig.h"
 #include <pvio/blk.h>
-#include <pvio/hub.h>
-#include <pvio/hyper.h>
-#include <pvio/rpc.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 enum {
 	XVDA = 51712,
 	DATA_PAGES = 512, /* a guest */
 	DISK_SECTORS = 8192, /* 4 MiB */
-	PATIENCE = 20000, /* ms: something is wrong */
 };
 
 /* ---- guests ---- */
@@ -61,89 +39,8 @@ struct guest {
 	struct pv_noxs_vbd_offer offer;
 };
 
-struct rig {
-	char dir[32];
-	pid_t hub, backend;
-	int log; /* the backend's stderr */
-	struct pv_hyper *dom0;
-	struct pv_rpc *rpc;
-	int listener;
-	bool registered, closed;
-	unsigned broken; /* devices that were told to be broken */
-	struct pv_device_id broken_id;
-	char broken_why[256];
-	struct guest bystander;
-	uint64_t lcg;
-	unsigned fds, maps; /* of the backend, with the bystander alone */
-};
-
-static struct rig rig;
-
-/* ---- pviod's side ---- */
-
-static void rig_on_call(void *ctx, struct pv_rpc *rpc, uint64_t id, const char *method, struct json_object *params)
-{
-	struct json_object *why = NULL;
-
-	(void)ctx;
-	if (!strcmp(method, "register"))
-		rig.registered = true;
-	if (!strcmp(method, "broken")) {
-		rig.broken++;
-		pv_device_id_from_json(params, &rig.broken_id, rig.broken_why, sizeof(rig.broken_why));
-		json_object_object_get_ex(params, "why", &why);
-		snprintf(rig.broken_why, sizeof(rig.broken_why), "%s", why ? json_object_get_string(why) : "");
-	}
-	pv_rpc_reply(rpc, id, NULL);
-}
-
-static void rig_on_closed(void *ctx, struct pv_rpc *rpc, int err)
-{
-	(void)ctx, (void)rpc, (void)err;
-	rig.closed = true;
-}
-
-static const struct pv_rpc_ops rig_rpc_ops = { .call = rig_on_call, .closed = rig_on_closed };
-
-/* Run the connection once, for at most ms. */
-static inline void rig_pump(int ms)
-{
-	struct pollfd p = { .fd = pv_rpc_fd(rig.rpc), .events = pv_rpc_events(rig.rpc) };
-
-	poll(&p, 1, ms);
-	pv_rpc_work(rig.rpc);
-}
-
-struct rig_answer {
-	bool done;
-	int code;
-	char message[256];
-	struct json_object *result;
-};
-
-static void rig_on_done(void *arg, int code, const char *message, struct json_object *result)
-{
-	struct rig_answer *a = arg;
-
-	a->done = true;
-	a->code = code;
-	snprintf(a->message, sizeof(a->message), "%s", message ? message : "");
-	a->result = result ? json_object_get(result) : NULL;
-}
-
-static struct rig_answer rig_last; /* the last answer; its result is dropped by the next call */
-
-/* One call to the backend. Returns its code. */
-static inline int rig_call(const char *method, struct json_object *params)
-{
-	json_object_put(rig_last.result);
-	rig_last = (struct rig_answer){ .done = false };
-	assert_int_equal(pv_rpc_call(rig.rpc, method, params, PATIENCE, rig_on_done, &rig_last), 0);
-	while (!rig_last.done && !rig.closed)
-		rig_pump(10);
-	assert_true(rig_last.done);
-	return rig_last.code;
-}
+static struct guest bystander;
+static uint64_t lcg = 42;
 
 static inline struct pv_device_id guest_device(const struct guest *g)
 {
@@ -152,9 +49,7 @@ static inline struct pv_device_id guest_device(const struct guest *g)
 
 static inline int guest_call(const struct guest *g, const char *method)
 {
-	struct pv_device_id id = guest_device(g);
-
-	return rig_call(method, pv_device_id_to_json(&id));
+	return rig_device_call(guest_device(g), method);
 }
 
 static inline struct json_object *config_json(const struct guest *g, const char *more)
@@ -170,18 +65,11 @@ static inline struct json_object *config_json(const struct guest *g, const char 
 /* prepare; the offer goes to g->offer. more: further keys, as JSON, or NULL. */
 static inline int guest_prepare(struct guest *g, const char *more)
 {
-	struct pv_device_id id = guest_device(g);
-	struct json_object *params = pv_device_id_to_json(&id);
-	struct pv_noxs_offer offer = { .type = PV_NOXS_VBD };
-	char why[256];
-	int ret;
+	struct pv_noxs_offer offer;
+	int ret = rig_prepare(guest_device(g), config_json(g, more), &offer);
 
-	json_object_object_add(params, "config", config_json(g, more));
-	ret = rig_call("prepare", params);
-	if (ret == 0) {
-		assert_int_equal(pv_offer_from_json(rig_last.result, PV_NOXS_VBD, &offer, why, sizeof(why)), 0);
+	if (ret == 0)
 		g->offer = offer.vbd;
-	}
 	return ret;
 }
 
@@ -200,11 +88,7 @@ static inline struct pv_noxs_choice guest_choice(const struct guest *g, uint32_t
 
 static inline int guest_connect_choice(struct guest *g, const char *more, const struct pv_noxs_choice *choice)
 {
-	struct pv_connect c = { .id = guest_device(g), .config = config_json(g, more), .choice = *choice };
-	struct json_object *params = pv_connect_to_json(&c);
-
-	json_object_put(c.config);
-	return rig_call("connect", params);
+	return rig_connect(guest_device(g), config_json(g, more), choice);
 }
 
 /* ---- the guest's side ---- */
@@ -238,23 +122,19 @@ static inline void guest_rings_end(struct guest *g)
 /* A domain with data pages and a disk image of its own, of random content. */
 static inline void guest_open(struct guest *g)
 {
-	char why[160];
-	uint32_t port;
-	int domid = pv_hub_domain_create(rig.dom0, 0, &port), fd;
 	static uint8_t block[1 << 16];
+	int fd;
 
-	assert_true(domid > 0);
-	*g = (struct guest){ .domid = domid, .devid = XVDA };
-	if (pv_hyper_open("loopback", domid, &g->h, why, sizeof(why)) < 0)
-		fail_msg("%s", why);
+	*g = (struct guest){ .devid = XVDA };
+	g->domid = rig_domain(&g->h);
 	assert_int_equal(pv_gnt_share(g->h, 0, DATA_PAGES, true, NULL, g->gref, (void **)&g->data), 0);
-	snprintf(g->image, sizeof(g->image), "%s/disk%d.img", rig.dir, domid);
+	snprintf(g->image, sizeof(g->image), "%s/disk%d.img", rig.dir, g->domid);
 	fd = open(g->image, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	assert_true(fd >= 0);
 	for (unsigned done = 0; done < DISK_SECTORS * 512; done += sizeof(block)) {
 		for (unsigned i = 0; i < sizeof(block); i++) {
-			rig.lcg = rig.lcg * 6364136223846793005u + 1442695040888963407u;
-			block[i] = rig.lcg >> 56;
+			lcg = lcg * 6364136223846793005u + 1442695040888963407u;
+			block[i] = lcg >> 56;
 		}
 		assert_int_equal(write(fd, block, sizeof(block)), sizeof(block));
 	}
@@ -264,8 +144,7 @@ static inline void guest_open(struct guest *g)
 /* The domain ends, with all that it shared. */
 static inline void guest_close(struct guest *g)
 {
-	pv_hyper_close(g->h);
-	assert_int_equal(pv_hub_domain_destroy(rig.dom0, g->domid), 0);
+	rig_domain_end(g->h, g->domid);
 	unlink(g->image);
 	*g = (struct guest){ .h = NULL };
 }
@@ -333,14 +212,6 @@ static inline void guest_notify(struct guest *g, unsigned queue)
 {
 	pv_ring_publish(&g->q[queue].ring);
 	pv_evt_notify(g->h, g->q[queue].port);
-}
-
-static inline int64_t rig_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
 }
 
 /* The next answer: its id, operation and status, and that it left nothing else in its slot (XSA-216). */
@@ -420,14 +291,14 @@ static inline void image_equals(const struct guest *g, uint64_t sector, const vo
 static inline void guest_io(struct guest *g)
 {
 	for (unsigned queue = 0; queue < g->nq; queue++) {
-		uint64_t sector = (rig.lcg = rig.lcg * 6364136223846793005u + 1442695040888963407u) % (DISK_SECTORS - 64) & ~7ull;
+		uint64_t sector = (lcg = lcg * 6364136223846793005u + 1442695040888963407u) % (DISK_SECTORS - 64) & ~7ull;
 		struct pv_blk_req rd = guest_rw(g, BLKIF_OP_READ, sector, 1, 3), wr = guest_rw(g, BLKIF_OP_WRITE, sector, 8, 2);
 
 		memset(g->data, 0, 4 * PV_PAGE_SIZE);
 		assert_int_equal(guest_do(g, queue, &rd), BLKIF_RSP_OKAY);
 		image_equals(g, sector, g->data + PV_PAGE_SIZE, 3 * PV_PAGE_SIZE);
 		for (unsigned i = 0; i < 2 * PV_PAGE_SIZE; i++)
-			g->data[8 * PV_PAGE_SIZE + i] = rig.lcg >> (i % 57);
+			g->data[8 * PV_PAGE_SIZE + i] = lcg >> (i % 57);
 		assert_int_equal(guest_do(g, queue, &wr), BLKIF_RSP_OKAY);
 		image_equals(g, sector, g->data + 8 * PV_PAGE_SIZE, 2 * PV_PAGE_SIZE);
 	}
@@ -444,56 +315,13 @@ static inline int64_t guest_stat(const struct guest *g, const char *name)
 	return json_object_get_int64(v);
 }
 
-/* Wait until pviod was told that a device broke. */
+/* Wait until pviod was told `times` times that a device broke, the last time this one. */
 static inline void wait_broken(const struct guest *g, unsigned times)
 {
-	int64_t end = rig_ms() + PATIENCE;
-
-	while (rig.broken < times && rig_ms() < end)
-		rig_pump(10);
-	assert_int_equal(rig.broken, times);
-	assert_int_equal(rig.broken_id.guest, g->domid);
-	assert_int_equal(rig.broken_id.devid, g->devid);
+	rig_wait_broken(guest_device(g), times);
 }
 
-/* ---- what the backend process holds ---- */
-
-/* Descriptors but those of memory files: the loopback port keeps some of these, bounded, for pages that it may map again. */
-static inline unsigned backend_fds(void)
-{
-	char path[64], to[64];
-	unsigned n = 0;
-	struct dirent *e;
-	DIR *d;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", rig.backend);
-	d = opendir(path);
-	assert_non_null(d);
-	while ((e = readdir(d))) {
-		ssize_t len = readlinkat(dirfd(d), e->d_name, to, sizeof(to) - 1);
-
-		to[len > 0 ? len : 0] = 0;
-		n += len > 0 && !strstr(to, "memfd:");
-	}
-	closedir(d);
-	return n;
-}
-
-/* Mappings of memory files: grants. */
-static inline unsigned backend_maps(void)
-{
-	char path[64], line[512];
-	unsigned n = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/maps", rig.backend);
-	f = fopen(path, "r");
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f))
-		n += strstr(line, "memfd:") != NULL;
-	fclose(f);
-	return n;
-}
+/* ---- the rig ---- */
 
 /* After a test: the bystander is served as ever, and the backend holds what it held. Registered files go in the background. */
 static inline void rig_check(void)
@@ -501,140 +329,40 @@ static inline void rig_check(void)
 	int64_t end = rig_ms() + PATIENCE;
 
 	assert_int_equal(waitpid(rig.backend, NULL, WNOHANG), 0);
-	guest_io(&rig.bystander);
-	while ((backend_fds() != rig.fds || backend_maps() != rig.maps) && rig_ms() < end)
+	guest_io(&bystander);
+	while ((rig_fds() != rig.fds || rig_maps(-1ul / 4096) != rig.maps) && rig_ms() < end)
 		usleep(1000);
-	assert_int_equal(backend_fds(), rig.fds);
-	assert_int_equal(backend_maps(), rig.maps);
-}
-
-/* How often a text is in the backend's log. */
-static inline unsigned log_count(const char *text)
-{
-	static char log[1 << 20];
-	unsigned n = 0;
-	ssize_t len = pread(rig.log, log, sizeof(log) - 1, 0);
-
-	log[len > 0 ? len : 0] = 0;
-	for (const char *at = log; (at = strstr(at, text)); at++)
-		n++;
-	return n;
-}
-
-/* ---- up and down ---- */
-
-static void rig_hub(void)
-{
-	char path[64];
-	struct pv_hub *hub;
-
-	snprintf(path, sizeof(path), "%s/hub.sock", rig.dir);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (pv_hub_open(path, NULL, &hub) < 0)
-		_exit(1);
-	pv_hub_run(hub);
-	_exit(0);
-}
-
-/* The program beside this one's folder: build/tests/hostile/.. -> build/pvio-blkback. */
-static void rig_backend(void)
-{
-	char path[512];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
-
-	for (int i = 0; i < 3 && n > 0; i++)
-		while (n > 0 && path[--n] != '/')
-			;
-	strcpy(path + (n > 0 ? n : 0), "/pvio-blkback");
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	dup2(rig.log, 2);
-	execl(path, path, "--workers", "2", "--poll-us", "20", NULL);
-	perror(path);
-	_exit(1);
+	assert_int_equal(rig_fds(), rig.fds);
+	assert_int_equal(rig_maps(-1ul / 4096), rig.maps);
 }
 
 static inline int rig_up(void **state)
 {
-	char path[64], why[160];
-	int64_t end = rig_ms() + PATIENCE;
-	int fd;
-
 	(void)state;
-	rig = (struct rig){ .dir = "/tmp/pvio-blk.XXXXXX", .lcg = 42 };
-	if (!mkdtemp(rig.dir) || setenv("PVIO_RUNDIR", rig.dir, 1) || setenv("PVIO_HYPERVISOR", "loopback", 1))
-		return -1;
-	rig.hub = fork();
-	if (rig.hub == 0)
-		rig_hub();
-	while (pv_hyper_open("loopback", 0, &rig.dom0, why, sizeof(why)) < 0 && rig_ms() < end)
-		usleep(1000);
-	snprintf(path, sizeof(path), "%s/pviod.sock", rig.dir);
-	rig.listener = pv_rpc_listen(path);
-	snprintf(path, sizeof(path), "%s/log", rig.dir);
-	rig.log = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (!rig.dom0 || rig.listener < 0 || rig.log < 0)
-		return -1;
-	rig.backend = fork();
-	if (rig.backend == 0)
-		rig_backend();
-	do {
-		fd = accept4(rig.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (waitpid(rig.backend, NULL, WNOHANG) == rig.backend) {
-			rig.backend = 0;
-			if (log_count("io_uring is not usable")) {
-				printf("SKIP need=uring: io_uring is not usable here\n");
-				exit(77);
-			}
-			return -1;
+	if (rig_start("pvio-blkback", (const char *const[]){ "--workers", "2", "--poll-us", "20", NULL })) {
+		bool no_uring = rig_log_count("io_uring is not usable");
+
+		rig_remove(!no_uring);
+		if (no_uring) {
+			printf("SKIP need=uring: io_uring is not usable here\n");
+			exit(77);
 		}
-		usleep(1000);
-	} while (fd < 0 && rig_ms() < end);
-	if (fd < 0 || pv_rpc_new(fd, &rig_rpc_ops, NULL, &rig.rpc))
 		return -1;
-	while (!rig.registered && rig_ms() < end)
-		rig_pump(10);
-	guest_open(&rig.bystander);
-	guest_up_with(&rig.bystander, NULL, 2, 0, PV_VBD_ABI_NATIVE, PV_VBD_PERSISTENT); /* one queue on each worker */
-	guest_io(&rig.bystander);
-	rig.fds = backend_fds();
-	rig.maps = backend_maps();
+	}
+	guest_open(&bystander);
+	guest_up_with(&bystander, NULL, 2, 0, PV_VBD_ABI_NATIVE, PV_VBD_PERSISTENT); /* one queue on each worker */
+	guest_io(&bystander);
+	rig.fds = rig_fds();
+	rig.maps = rig_maps(-1ul / 4096);
 	return 0;
 }
 
-static inline void rig_kill(pid_t *pid, int sig)
-{
-	if (*pid <= 0)
-		return;
-	kill(*pid, sig);
-	waitpid(*pid, NULL, 0);
-	*pid = 0;
-}
-
-/* The backend ends in order, whatever was done to it. */
 static inline int rig_down(void **state)
 {
-	int status = -1;
-	char command[64];
-
 	(void)state;
-	if (rig.backend > 0) {
-		kill(rig.backend, SIGTERM);
-		waitpid(rig.backend, &status, 0);
-		rig.backend = 0;
-	}
-	if (status)
-		log_count(""), fprintf(stderr, "the backend ended with status %#x; its log is in %s\n", status, rig.dir);
-	json_object_put(rig_last.result);
-	pv_rpc_free(rig.rpc);
-	close(rig.listener);
-	pv_hyper_close(rig.bystander.h);
-	pv_hyper_close(rig.dom0);
-	rig_kill(&rig.hub, SIGTERM);
-	close(rig.log);
-	if (status)
-		return -1;
-	snprintf(command, sizeof(command), "rm -rf %s", rig.dir);
-	return system(command);
+	guest_down(&bystander);
+	guest_close(&bystander);
+	return rig_stop();
 }
 
 #endif

@@ -7,31 +7,10 @@
 #ifndef NET_RIG_H
 #define NET_RIG_H
 
-#include <dirent.h>
-#include <errno.h>
-#include <json-c/json.h>
-#include <poll.h>
-#include <pvio/backend.h>
-#include <pvio/hub.h>
-#include <pvio/hyper.h>
+#include "rig.h"
 #include <pvio/net.h>
-#include <pvio/rpc.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 enum {
-	PATIENCE = 20000, /* ms: something is wrong */
 	TX_PAGES = 64,
 	RX_PAGES = 256,
 	ALL_FEATURES = PV_VIF_SG | PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6 | PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6,
@@ -57,94 +36,11 @@ struct net_guest {
 	struct net_queue q[4];
 };
 
-struct rig {
-	char dir[32];
-	pid_t hub, backend;
-	struct pv_hyper *dom0;
-	struct pv_rpc *rpc;
-	int listener;
-	bool registered, closed;
-	unsigned broken; /* devices that were told to be broken */
-	struct pv_device_id broken_id;
-	char broken_why[256];
-	struct net_guest a, b; /* the well-behaved */
-	unsigned fds, maps; /* of the backend when only these two were there */
+/* The well-behaved, and the mbufs in use when only they were there. */
+static struct {
+	struct net_guest a, b;
 	int64_t mbufs;
-};
-
-static struct rig rig;
-
-static inline int64_t rig_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
-
-/* ---- pviod's side ---- */
-
-static void rig_on_call(void *ctx, struct pv_rpc *rpc, uint64_t id, const char *method, struct json_object *params)
-{
-	struct json_object *why = NULL;
-
-	(void)ctx;
-	if (!strcmp(method, "register"))
-		rig.registered = true;
-	if (!strcmp(method, "broken")) {
-		rig.broken++;
-		pv_device_id_from_json(params, &rig.broken_id, rig.broken_why, sizeof(rig.broken_why));
-		json_object_object_get_ex(params, "why", &why);
-		snprintf(rig.broken_why, sizeof(rig.broken_why), "%s", why ? json_object_get_string(why) : "");
-	}
-	pv_rpc_reply(rpc, id, NULL);
-}
-
-static void rig_on_closed(void *ctx, struct pv_rpc *rpc, int err)
-{
-	(void)ctx, (void)rpc, (void)err;
-	rig.closed = true;
-}
-
-static const struct pv_rpc_ops rig_rpc_ops = { .call = rig_on_call, .closed = rig_on_closed };
-
-static inline void rig_pump(int ms)
-{
-	struct pollfd p = { .fd = pv_rpc_fd(rig.rpc), .events = pv_rpc_events(rig.rpc) };
-
-	poll(&p, 1, ms);
-	pv_rpc_work(rig.rpc);
-}
-
-struct rig_answer {
-	bool done;
-	int code;
-	char message[256];
-	struct json_object *result;
-};
-
-static void rig_on_done(void *arg, int code, const char *message, struct json_object *result)
-{
-	struct rig_answer *a = arg;
-
-	a->done = true;
-	a->code = code;
-	snprintf(a->message, sizeof(a->message), "%s", message ? message : "");
-	a->result = result ? json_object_get(result) : NULL;
-}
-
-static struct rig_answer rig_last; /* the last answer; its result is dropped by the next call */
-
-static inline int rig_call(const char *method, struct json_object *params)
-{
-	json_object_put(rig_last.result);
-	rig_last = (struct rig_answer){ .done = false };
-	assert_int_equal(pv_rpc_call(rig.rpc, method, params, PATIENCE, rig_on_done, &rig_last), 0);
-	while (!rig_last.done && !rig.closed)
-		rig_pump(10);
-	assert_true(rig_last.done);
-	return rig_last.code;
-}
+} peers;
 
 static inline struct pv_device_id guest_device(const struct net_guest *g)
 {
@@ -153,9 +49,7 @@ static inline struct pv_device_id guest_device(const struct net_guest *g)
 
 static inline int guest_call(const struct net_guest *g, const char *method)
 {
-	struct pv_device_id id = guest_device(g);
-
-	return rig_call(method, pv_device_id_to_json(&id));
+	return rig_device_call(guest_device(g), method);
 }
 
 /* A number of the guest's statistics; path such as "backend" may be NULL. */
@@ -217,33 +111,21 @@ static inline void guest_queue_new(struct net_guest *g, unsigned i)
 /* A domain, unconnected. */
 static inline void guest_open(struct net_guest *g, unsigned nq, uint32_t features)
 {
-	char why[160];
-	uint32_t port;
-	int domid = pv_hub_domain_create(rig.dom0, 0, &port);
 	bool one_port = g->one_port;
 
-	assert_true(domid > 0);
-	*g = (struct net_guest){ .domid = (uint16_t)domid, .nq = nq, .features = features, .one_port = one_port };
-	if (pv_hyper_open("loopback", domid, &g->h, why, sizeof(why)) < 0)
-		fail_msg("%s", why);
+	*g = (struct net_guest){ .nq = nq, .features = features, .one_port = one_port };
+	g->domid = rig_domain(&g->h);
 	for (unsigned i = 0; i < nq; i++)
 		guest_queue_new(g, i);
 }
 
 static inline int guest_prepare(struct net_guest *g, const char *config)
 {
-	struct pv_device_id id = guest_device(g);
-	struct json_object *params = pv_device_id_to_json(&id);
-	struct pv_noxs_offer offer = { .type = PV_NOXS_VIF };
-	char why[256];
-	int ret;
+	struct pv_noxs_offer offer;
+	int ret = rig_prepare(guest_device(g), json_tokener_parse(config ? config : "{}"), &offer);
 
-	json_object_object_add(params, "config", json_tokener_parse(config ? config : "{}"));
-	ret = rig_call("prepare", params);
-	if (ret == 0) {
-		assert_int_equal(pv_offer_from_json(rig_last.result, PV_NOXS_VIF, &offer, why, sizeof(why)), 0);
+	if (ret == 0)
 		memcpy(g->mac, offer.vif.mac, 6);
-	}
 	return ret;
 }
 
@@ -259,11 +141,9 @@ static inline struct pv_noxs_choice guest_choice(const struct net_guest *g)
 
 static inline int guest_connect(struct net_guest *g, const char *config)
 {
-	struct pv_connect c = { .id = guest_device(g), .config = json_tokener_parse(config ? config : "{}"), .choice = guest_choice(g) };
-	struct json_object *params = pv_connect_to_json(&c);
+	struct pv_noxs_choice choice = guest_choice(g);
 
-	json_object_put(c.config);
-	return rig_call("connect", params);
+	return rig_connect(guest_device(g), json_tokener_parse(config ? config : "{}"), &choice);
 }
 
 static inline void guest_up(struct net_guest *g, unsigned nq, uint32_t features, const char *config)
@@ -299,8 +179,7 @@ static inline void guest_down(struct net_guest *g)
 
 	if (guest_call(g, "disconnect") || guest_call(g, "remove"))
 		fail_msg("%s", rig_last.message);
-	pv_hyper_close(g->h);
-	assert_int_equal(pv_hub_domain_destroy(rig.dom0, g->domid), 0);
+	rig_domain_end(g->h, g->domid);
 	*g = (struct net_guest){ .one_port = one_port };
 }
 
@@ -427,99 +306,32 @@ static inline void exchange(struct net_guest *from, struct net_guest *to, unsign
 
 /* ---- the rig ---- */
 
-static inline pid_t rig_spawn(const char *name, const char *const *args)
-{
-	char exe[256], *slash;
-	const char *argv[16] = { name };
-	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 40);
-	pid_t pid, parent = getpid();
-
-	assert_true(n > 0);
-	exe[n] = 0;
-	for (int up = 0; up < 3; up++) { /* build/tests/hostile/test_x -> build */
-		slash = strrchr(exe, '/');
-		assert_non_null(slash);
-		*slash = 0;
-	}
-	strcat(strcat(exe, "/"), name);
-	for (int i = 0; args[i]; i++)
-		argv[i + 1] = args[i];
-	pid = fork();
-	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() == parent)
-			execv(exe, (char *const *)argv);
-		_exit(127);
-	}
-	assert_true(pid > 0);
-	return pid;
-}
-
-/* Descriptors, less those of guests' memory files: the loopback port keeps a bounded number of them. */
-static inline unsigned rig_fds(void)
-{
-	char path[64], link[64];
-	struct dirent *e;
-	unsigned n = 0;
-	DIR *d;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", rig.backend);
-	d = opendir(path);
-	assert_non_null(d);
-	while ((e = readdir(d))) {
-		ssize_t len = readlinkat(dirfd(d), e->d_name, link, sizeof(link));
-
-		n += len < 7 || memcmp(link, "/memfd:", 7);
-	}
-	closedir(d);
-	return n;
-}
-
-/* Ring pages that are mapped: memory files of one page. Larger ones are windows that the loopback port copies through; it drops those
- * of ended domains when it meets a new one. */
-static inline unsigned rig_maps(void)
-{
-	char path[64], line[512];
-	unsigned n = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/maps", rig.backend);
-	f = fopen(path, "r");
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f)) {
-		unsigned long from, to;
-
-		n += strstr(line, "memfd:") && sscanf(line, "%lx-%lx", &from, &to) == 2 && to - from == PV_PAGE_SIZE;
-	}
-	fclose(f);
-	return n;
-}
-
-/* Wait until the backend, which now serves the two well-behaved guests alone, holds nothing more than it did at first. */
+/* Mappings of one page are rings; larger ones are windows that the loopback port copies through, and drops when it meets a new domain.
+ * Wait until the backend, which now serves the two well-behaved guests alone, holds nothing more than it did at first. */
 static inline void rig_no_leaks(void)
 {
 	int64_t end = rig_ms() + PATIENCE;
 
 	if (!rig.fds) {
 		rig.fds = rig_fds();
-		rig.maps = rig_maps();
-		rig.mbufs = guest_stat(&rig.a, "backend", "mbufs_in_use"); /* an uplink's ring of receive buffers */
+		rig.maps = rig_maps(1);
+		peers.mbufs = guest_stat(&peers.a, "backend", "mbufs_in_use"); /* an uplink's ring of receive buffers */
 	}
-	while (guest_stat(&rig.a, "backend", "mbufs_in_use") > rig.mbufs) {
+	while (guest_stat(&peers.a, "backend", "mbufs_in_use") > peers.mbufs) {
 		if (rig_ms() > end)
-			fail_msg("mbufs leaked: %lld, once %lld", (long long)guest_stat(&rig.a, "backend", "mbufs_in_use"), (long long)rig.mbufs);
+			fail_msg("mbufs leaked: %lld, once %lld", (long long)guest_stat(&peers.a, "backend", "mbufs_in_use"), (long long)peers.mbufs);
 		usleep(1000);
 	}
 	assert_int_equal(rig_fds(), rig.fds);
-	assert_int_equal(rig_maps(), rig.maps);
+	assert_int_equal(rig_maps(1), rig.maps);
 }
 
 /* The two still exchange packets both ways ... */
 static inline void rig_check_exchange(void)
 {
 	for (unsigned i = 0; i < 20; i++) {
-		exchange(&rig.a, &rig.b, 14 + i * 77, i);
-		exchange(&rig.b, &rig.a, 14 + i * 3000, i);
+		exchange(&peers.a, &peers.b, 14 + i * 77, i);
+		exchange(&peers.b, &peers.a, 14 + i * 3000, i);
 	}
 }
 
@@ -530,18 +342,10 @@ static inline void rig_check(void)
 	rig_no_leaks();
 }
 
-/* Wait until the backend has told that a device broke, and it is that of g. */
-static inline void rig_wait_broken(const struct net_guest *g)
+/* Wait until the backend has told that the device of g broke. */
+static inline void wait_broken(const struct net_guest *g)
 {
-	int64_t end = rig_ms() + PATIENCE;
-
-	while (!rig.broken) {
-		if (rig_ms() > end)
-			fail_msg("the backend did not notice");
-		rig_pump(10);
-	}
-	assert_int_equal(rig.broken, 1);
-	assert_int_equal(rig.broken_id.guest, g->domid);
+	rig_wait_broken(guest_device(g), 1);
 	rig.broken = 0;
 }
 
@@ -549,67 +353,21 @@ static inline void rig_wait_broken(const struct net_guest *g)
 static inline void rig_open(const char *const *args)
 {
 	const char *all[16] = { "--hypervisor", "loopback", "--memory", "64", "--log", "warn" };
-	struct pollfd p = { .events = POLLIN };
-	int64_t end = rig_ms() + PATIENCE;
-	char path[64], why[160];
-	int fd = -1, n = 6;
 
-	memset(&rig, 0, sizeof(rig));
-	strcpy(rig.dir, "/tmp/pvio-net-XXXXXX");
-	assert_non_null(mkdtemp(rig.dir));
-	setenv("PVIO_RUNDIR", rig.dir, 1);
-	rig.hub = rig_spawn("pvio-hub", (const char *const[]){ NULL });
-	while (pv_hyper_open("loopback", 0, &rig.dom0, why, sizeof(why)) < 0) {
-		if (rig_ms() > end)
-			fail_msg("%s", why);
-		usleep(1000);
-	}
-	snprintf(path, sizeof(path), "%s/pviod.sock", rig.dir);
-	p.fd = rig.listener = pv_rpc_listen(path);
-	assert_true(rig.listener >= 0);
-	while (args && *args)
-		all[n++] = *args++;
-	rig.backend = rig_spawn("pvio-netback", all);
-	assert_int_equal(poll(&p, 1, PATIENCE), 1);
-	fd = accept4(rig.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	assert_true(fd >= 0);
-	assert_int_equal(pv_rpc_new(fd, &rig_rpc_ops, NULL, &rig.rpc), 0);
-	while (!rig.registered)
-		rig_pump(10);
-	guest_up(&rig.a, 1, ALL_FEATURES, LARGE_MTU);
-	guest_up(&rig.b, 1, ALL_FEATURES, LARGE_MTU);
+	for (int n = 6; args && *args; n++)
+		all[n] = *args++;
+	memset(&peers, 0, sizeof(peers));
+	assert_int_equal(rig_start("pvio-netback", all), 0);
+	guest_up(&peers.a, 1, ALL_FEATURES, LARGE_MTU);
+	guest_up(&peers.b, 1, ALL_FEATURES, LARGE_MTU);
 	rig_check();
-}
-
-/* What is left when the backend and its guests are gone. */
-static inline void rig_end(void)
-{
-	char path[64];
-	int status;
-
-	pv_rpc_free(rig.rpc);
-	close(rig.listener);
-	pv_hyper_close(rig.dom0);
-	kill(rig.hub, SIGTERM);
-	waitpid(rig.hub, &status, 0);
-	snprintf(path, sizeof(path), "%s/pviod.sock", rig.dir);
-	unlink(path);
-	assert_int_equal(rmdir(rig.dir), 0);
 }
 
 static inline void rig_close(void)
 {
-	int status = -1;
-
-	guest_down(&rig.a);
-	guest_down(&rig.b);
-	json_object_put(rig_last.result);
-	rig_last.result = NULL;
-	kill(rig.backend, SIGTERM);
-	assert_int_equal(waitpid(rig.backend, &status, 0), rig.backend);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0); /* also: its sanitizer found no leak */
-	rig_end();
+	guest_down(&peers.a);
+	guest_down(&peers.b);
+	assert_int_equal(rig_stop(), 0); /* also: its sanitizer found no leak */
 }
 
 #endif

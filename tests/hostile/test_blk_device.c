@@ -1,4 +1,5 @@
 /* A device's life under bad luck: disconnected with I/O in flight, a pviod that comes and goes, images that are taken. */
+#define RIG_POLL_US "0"
 #include "tests/hostile/blk_rig.h"
 #include <sys/file.h>
 
@@ -152,7 +153,7 @@ static void configuration_changes_only_while_disconnected(void **state)
 
 static void pviod_that_comes_back_finds_everything_connected(void **state)
 {
-	struct guest *g = &rig.bystander;
+	struct guest *g = &bystander;
 	struct pv_noxs_choice c = guest_choice(g, PV_VBD_PERSISTENT);
 	int64_t end = rig_ms() + PATIENCE, reads;
 	int fd = -1;

@@ -108,12 +108,12 @@ static void grants_for_others_and_read_only_ones_are_refused(void **state)
 
 	(void)state;
 	guest_open(&g);
-	assert_int_equal(pv_gnt_share(g.h, rig.bystander.domid, 1, true, NULL, &foreign, &page), 0);
+	assert_int_equal(pv_gnt_share(g.h, bystander.domid, 1, true, NULL, &foreign, &page), 0);
 	assert_int_equal(pv_gnt_share(g.h, 0, 1, false, NULL, &read_only, &page), 0);
 	bystanders = 0;
 	for (unsigned i = 0; i < DATA_PAGES; i++) /* a reference that means something to another guest only */
-		if (rig.bystander.gref[i] > bystanders)
-			bystanders = rig.bystander.gref[i];
+		if (bystander.gref[i] > bystanders)
+			bystanders = bystander.gref[i];
 	for (unsigned persistent = 0; persistent < 2; persistent++) {
 		guest_up_with(&g, NULL, 1, 0, PV_VBD_ABI_NATIVE, persistent ? PV_VBD_PERSISTENT : 0);
 		for (uint8_t op = BLKIF_OP_READ; op <= BLKIF_OP_WRITE; op++) {

@@ -1,10 +1,11 @@
 /* A guest lies about its ring: indices, references, ports, sizes, events. */
+#define RIG_POLL_US "20"
 #include "tests/hostile/blk_rig.h"
 
 /* The guest claims to have published `ahead` requests more than it took part in. */
 static void break_ring(uint32_t ahead, unsigned order)
 {
-	unsigned before = rig.broken, logged = log_count("broke the ring protocol");
+	unsigned before = rig.broken, logged = rig_log_count("broke the ring protocol");
 	struct guest g;
 
 	guest_open(&g);
@@ -18,9 +19,9 @@ static void break_ring(uint32_t ahead, unsigned order)
 		g.q[0].ring.prod += i;
 		guest_notify(&g, 0);
 	}
-	guest_io(&rig.bystander);
+	guest_io(&bystander);
 	assert_int_equal(rig.broken, before + 1);
-	assert_int_equal(log_count("broke the ring protocol"), logged + 1);
+	assert_int_equal(rig_log_count("broke the ring protocol"), logged + 1);
 	assert_int_equal(guest_call(&g, "inspect"), 0);
 	assert_non_null(strstr(json_object_to_json_string(rig_last.result), "broken"));
 	guest_down(&g);
@@ -74,7 +75,7 @@ static void xsa39_one_broken_queue_of_many_breaks_the_device_once(void **state)
 		guest_notify(&g, i);
 	}
 	wait_broken(&g, before + 1);
-	guest_io(&rig.bystander);
+	guest_io(&bystander);
 	assert_int_equal(rig.broken, before + 1);
 	guest_down(&g);
 	guest_close(&g);
@@ -184,7 +185,7 @@ static void xsa361_connect_that_fails_half_way_is_undone(void **state)
 	assert_int_equal(guest_call(&g, "remove"), 0);
 	rig_check();
 	c = good;
-	memcpy(c.vbd[1].ring_gref, rig.bystander.q[0].gref, sizeof(c.vbd[1].ring_gref)); /* another guest's: a number of its own here */
+	memcpy(c.vbd[1].ring_gref, bystander.q[0].gref, sizeof(c.vbd[1].ring_gref)); /* another guest's: a number of its own here */
 	c.vbd[1].port = c.vbd[0].port; /* twice the same */
 	assert_int_not_equal(guest_connect_choice(&g, NULL, &c), 0);
 	assert_int_equal(guest_call(&g, "remove"), 0);
@@ -222,11 +223,12 @@ static void xsa331_event_storm_leaves_others_served(void **state)
 	guest_up_with(&g, NULL, 2, 0, PV_VBD_ABI_NATIVE, PV_VBD_PERSISTENT);
 	pid = storm(&g);
 	for (int i = 0; i < 300; i++)
-		guest_io(&rig.bystander);
+		guest_io(&bystander);
 	guest_io(&g); /* itself too, if late */
 	events = guest_stat(&g, "events");
 	spurious = guest_stat(&g, "spurious");
-	rig_kill(&pid, SIGKILL);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
 	assert_true(events > 0);
 	assert_true(spurious <= guest_stat(&g, "events"));
 	guest_io(&g);

@@ -68,9 +68,9 @@ static void csum_blank_is_carried(void **state)
 	struct pv_net_rx_packet p;
 
 	(void)state;
-	rx_post(&rig.b, 0, 1);
-	send_tcp4(&rig.a, &rig.b, 100, 0);
-	assert_int_equal(rx_packet(&rig.b, 0, got, &p, PATIENCE), 154);
+	rx_post(&peers.b, 0, 1);
+	send_tcp4(&peers.a, &peers.b, 100, 0);
+	assert_int_equal(rx_packet(&peers.b, 0, got, &p, PATIENCE), 154);
 	assert_int_equal(p.flags, NETRXF_csum_blank | NETRXF_data_validated);
 	assert_memory_equal(got, sent, 154);
 	rig_no_leaks();
@@ -84,7 +84,7 @@ static void csum_blank_is_completed_for_who_cannot(void **state)
 	(void)state;
 	guest_up(&c, 1, PV_VIF_SG, NULL);
 	rx_post(&c, 0, 1);
-	send_tcp4(&rig.a, &c, 100, 0);
+	send_tcp4(&peers.a, &c, 100, 0);
 	assert_int_equal(rx_packet(&c, 0, got, &p, PATIENCE), 154);
 	assert_int_equal(p.flags, NETRXF_data_validated);
 	assert_true(tcp4_good(got, 154));
@@ -98,15 +98,15 @@ static void gso_is_carried_whole(void **state)
 	struct pv_net_rx_packet p;
 
 	(void)state;
-	rx_post(&rig.b, 0, 17);
-	send_tcp4(&rig.a, &rig.b, 60000, 1448);
-	assert_int_equal(rx_packet(&rig.b, 0, got, &p, PATIENCE), 60054);
+	rx_post(&peers.b, 0, 17);
+	send_tcp4(&peers.a, &peers.b, 60000, 1448);
+	assert_int_equal(rx_packet(&peers.b, 0, got, &p, PATIENCE), 60054);
 	assert_int_equal(p.gso_type, XEN_NETIF_GSO_TYPE_TCPV4);
 	assert_int_equal(p.gso_size, 1448);
 	assert_true(p.flags & NETRXF_csum_blank);
 	assert_memory_equal(got, sent, 60054);
-	rx_post(&rig.b, 0, 1); /* one was left of 17: 15 pages and the extra-info; now two */
-	exchange(&rig.a, &rig.b, 100, 5);
+	rx_post(&peers.b, 0, 1); /* one was left of 17: 15 pages and the extra-info; now two */
+	exchange(&peers.a, &peers.b, 100, 5);
 	rig_no_leaks();
 }
 
@@ -119,7 +119,7 @@ static void gso_is_cut_for_who_cannot(void **state)
 	(void)state;
 	guest_up(&c, 1, PV_VIF_SG | PV_VIF_CSUM_IPV4, NULL);
 	rx_post(&c, 0, 60);
-	send_tcp4(&rig.a, &c, 60000, 1448);
+	send_tcp4(&peers.a, &c, 60000, 1448);
 	while (done < 60000) {
 		len = rx_packet(&c, 0, got, &p, PATIENCE);
 		assert_true(len > 54);
@@ -140,13 +140,13 @@ static void sg_less_guest_gets_no_large_packet(void **state)
 	(void)state;
 	guest_up(&c, 1, 0, "{\"mtu\":\"9000\"}");
 	rx_post(&c, 0, 10);
-	frame(sent, c.mac, rig.a.mac, 5000, 1);
-	tx_packet(&rig.a, 0, 0, sent, 5000);
-	frame(sent, c.mac, rig.a.mac, 4096, 1);
-	tx_packet(&rig.a, 0, 2, sent, 4096);
-	tx_publish(&rig.a, 0);
+	frame(sent, c.mac, peers.a.mac, 5000, 1);
+	tx_packet(&peers.a, 0, 0, sent, 5000);
+	frame(sent, c.mac, peers.a.mac, 4096, 1);
+	tx_packet(&peers.a, 0, 2, sent, 4096);
+	tx_publish(&peers.a, 0);
 	assert_int_equal(rx_packet(&c, 0, got, NULL, PATIENCE), 4096);
-	assert_true(tx_answers(&rig.a, 0, 3, NULL, PATIENCE));
+	assert_true(tx_answers(&peers.a, 0, 3, NULL, PATIENCE));
 	assert_int_equal(guest_stat(&c, NULL, "rx_too_big"), 1);
 	guest_down(&c);
 	rig_no_leaks();
@@ -159,13 +159,13 @@ static void larger_than_mtu_is_dropped(void **state)
 	(void)state;
 	guest_up(&c, 1, ALL_FEATURES, "{\"mtu\":\"1500\"}");
 	rx_post(&c, 0, 10);
-	frame(sent, c.mac, rig.a.mac, 1523, 1);
-	tx_packet(&rig.a, 0, 0, sent, 1523);
-	frame(sent, c.mac, rig.a.mac, 1514, 2);
-	tx_packet(&rig.a, 0, 1, sent, 1514);
-	tx_publish(&rig.a, 0);
+	frame(sent, c.mac, peers.a.mac, 1523, 1);
+	tx_packet(&peers.a, 0, 0, sent, 1523);
+	frame(sent, c.mac, peers.a.mac, 1514, 2);
+	tx_packet(&peers.a, 0, 1, sent, 1514);
+	tx_publish(&peers.a, 0);
 	assert_int_equal(rx_packet(&c, 0, got, NULL, PATIENCE), 1514);
-	assert_true(tx_answers(&rig.a, 0, 2, NULL, PATIENCE));
+	assert_true(tx_answers(&peers.a, 0, 2, NULL, PATIENCE));
 	guest_down(&c);
 	rig_no_leaks();
 }
@@ -178,37 +178,37 @@ static void broadcast_reaches_all_but_the_sender(void **state)
 	(void)state;
 	guest_up(&c, 1, 0, NULL);
 	guest_up(&d, 1, ALL_FEATURES, "{\"carrier\":\"0\"}"); /* its link is down */
-	rx_post(&rig.a, 0, 1);
-	rx_post(&rig.b, 0, 1);
+	rx_post(&peers.a, 0, 1);
+	rx_post(&peers.b, 0, 1);
 	rx_post(&c, 0, 1);
 	rx_post(&d, 0, 1);
-	frame(sent, all, rig.a.mac, 100, 3);
-	tx_packet(&rig.a, 0, 0, sent, 100);
-	tx_publish(&rig.a, 0);
-	assert_int_equal(rx_packet(&rig.b, 0, got, NULL, PATIENCE), 100);
+	frame(sent, all, peers.a.mac, 100, 3);
+	tx_packet(&peers.a, 0, 0, sent, 100);
+	tx_publish(&peers.a, 0);
+	assert_int_equal(rx_packet(&peers.b, 0, got, NULL, PATIENCE), 100);
 	assert_memory_equal(got, sent, 100);
 	assert_int_equal(rx_packet(&c, 0, got, NULL, PATIENCE), 100);
 	assert_memory_equal(got, sent, 100);
-	assert_int_equal(rx_packet(&rig.a, 0, got, NULL, 20), 0);
+	assert_int_equal(rx_packet(&peers.a, 0, got, NULL, 20), 0);
 	assert_int_equal(rx_packet(&d, 0, got, NULL, 20), 0);
-	assert_true(tx_answers(&rig.a, 0, 1, NULL, PATIENCE));
-	frame(sent, rig.a.mac, d.mac, 100, 4); /* and it cannot send */
+	assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
+	frame(sent, peers.a.mac, d.mac, 100, 4); /* and it cannot send */
 	tx_packet(&d, 0, 0, sent, 100);
 	tx_publish(&d, 0);
 	assert_true(tx_answers(&d, 0, 1, NULL, PATIENCE));
-	assert_int_equal(rx_packet(&rig.a, 0, got, NULL, 20), 0);
+	assert_int_equal(rx_packet(&peers.a, 0, got, NULL, 20), 0);
 	/* with a blank checksum: each gets what it agreed to */
-	tcp4(&rig.b, &rig.a, 200);
+	tcp4(&peers.b, &peers.a, 200);
 	memset(sent, 255, 6);
-	memcpy(rig.b.q[0].tx_data, sent, 254);
-	tx_slot(&rig.b, 0, 0, 0, 254, NETTXF_csum_blank);
+	memcpy(peers.b.q[0].tx_data, sent, 254);
+	tx_slot(&peers.b, 0, 0, 0, 254, NETTXF_csum_blank);
 	rx_post(&c, 0, 1);
-	tx_publish(&rig.b, 0);
-	assert_int_equal(rx_packet(&rig.a, 0, got, NULL, PATIENCE), 254);
+	tx_publish(&peers.b, 0);
+	assert_int_equal(rx_packet(&peers.a, 0, got, NULL, PATIENCE), 254);
 	assert_memory_equal(got, sent, 254);
 	assert_int_equal(rx_packet(&c, 0, got, NULL, PATIENCE), 254);
 	assert_true(tcp4_good(got, 254));
-	assert_true(tx_answers(&rig.b, 0, 1, NULL, PATIENCE));
+	assert_true(tx_answers(&peers.b, 0, 1, NULL, PATIENCE));
 	guest_down(&c);
 	guest_down(&d);
 	rig_check();
@@ -221,26 +221,26 @@ static void unknown_is_flooded_then_learned(void **state)
 
 	(void)state;
 	guest_up(&c, 1, ALL_FEATURES, NULL);
-	rx_post(&rig.b, 0, 2);
+	rx_post(&peers.b, 0, 2);
 	rx_post(&c, 0, 1);
-	frame(sent, inner, rig.a.mac, 100, 3);
-	tx_packet(&rig.a, 0, 0, sent, 100);
-	tx_publish(&rig.a, 0);
-	assert_int_equal(rx_packet(&rig.b, 0, got, NULL, PATIENCE), 100);
+	frame(sent, inner, peers.a.mac, 100, 3);
+	tx_packet(&peers.a, 0, 0, sent, 100);
+	tx_publish(&peers.a, 0);
+	assert_int_equal(rx_packet(&peers.b, 0, got, NULL, PATIENCE), 100);
 	assert_int_equal(rx_packet(&c, 0, got, NULL, PATIENCE), 100);
-	rx_post(&rig.a, 0, 1);
+	rx_post(&peers.a, 0, 1);
 	rx_post(&c, 0, 1);
-	frame(sent, rig.a.mac, inner, 100, 4);
-	tx_packet(&rig.b, 0, 0, sent, 100);
-	tx_publish(&rig.b, 0);
-	assert_int_equal(rx_packet(&rig.a, 0, got, NULL, PATIENCE), 100);
-	frame(sent, inner, rig.a.mac, 100, 5);
-	tx_packet(&rig.a, 0, 0, sent, 100);
-	tx_publish(&rig.a, 0);
-	assert_int_equal(rx_packet(&rig.b, 0, got, NULL, PATIENCE), 100);
+	frame(sent, peers.a.mac, inner, 100, 4);
+	tx_packet(&peers.b, 0, 0, sent, 100);
+	tx_publish(&peers.b, 0);
+	assert_int_equal(rx_packet(&peers.a, 0, got, NULL, PATIENCE), 100);
+	frame(sent, inner, peers.a.mac, 100, 5);
+	tx_packet(&peers.a, 0, 0, sent, 100);
+	tx_publish(&peers.a, 0);
+	assert_int_equal(rx_packet(&peers.b, 0, got, NULL, PATIENCE), 100);
 	assert_int_equal(rx_packet(&c, 0, got, NULL, 20), 0);
-	assert_true(tx_answers(&rig.a, 0, 2, NULL, PATIENCE));
-	assert_true(tx_answers(&rig.b, 0, 1, NULL, PATIENCE));
+	assert_true(tx_answers(&peers.a, 0, 2, NULL, PATIENCE));
+	assert_true(tx_answers(&peers.b, 0, 1, NULL, PATIENCE));
 	guest_down(&c);
 	rig_check();
 }
@@ -248,13 +248,13 @@ static void unknown_is_flooded_then_learned(void **state)
 static void to_oneself_is_dropped(void **state)
 {
 	(void)state;
-	rx_post(&rig.a, 0, 1);
-	frame(sent, rig.a.mac, rig.a.mac, 100, 3);
-	tx_packet(&rig.a, 0, 0, sent, 100);
-	tx_publish(&rig.a, 0);
-	assert_true(tx_answers(&rig.a, 0, 1, NULL, PATIENCE));
-	assert_int_equal(rx_packet(&rig.a, 0, got, NULL, 20), 0);
-	exchange(&rig.b, &rig.a, 60, 1); /* uses the slot that was posted */
+	rx_post(&peers.a, 0, 1);
+	frame(sent, peers.a.mac, peers.a.mac, 100, 3);
+	tx_packet(&peers.a, 0, 0, sent, 100);
+	tx_publish(&peers.a, 0);
+	assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
+	assert_int_equal(rx_packet(&peers.a, 0, got, NULL, 20), 0);
+	exchange(&peers.b, &peers.a, 60, 1); /* uses the slot that was posted */
 	rig_no_leaks();
 }
 
@@ -267,20 +267,20 @@ static void several_queues(void **state)
 	guest_up(&c, 4, ALL_FEATURES, NULL);
 	for (unsigned q = 0; q < 4; q++) {
 		rx_post(&c, q, 64);
-		frame(sent, rig.a.mac, c.mac, 200 + q, q);
+		frame(sent, peers.a.mac, c.mac, 200 + q, q);
 		tx_packet(&c, q, 0, sent, 200 + q);
-		rx_post(&rig.a, 0, 1);
+		rx_post(&peers.a, 0, 1);
 		tx_publish(&c, q);
-		assert_int_equal(rx_packet(&rig.a, 0, got, NULL, PATIENCE), 200 + q);
+		assert_int_equal(rx_packet(&peers.a, 0, got, NULL, PATIENCE), 200 + q);
 		assert_memory_equal(got, sent, 200 + q);
 		assert_true(tx_answers(&c, q, 1, NULL, PATIENCE));
 	}
 	for (unsigned i = 0; i < 32; i++) { /* flows are spread, and a flow stays in its queue */
-		tcp4(&rig.a, &c, 10);
+		tcp4(&peers.a, &c, 10);
 		put16(sent + 34, 1000 + i % 8);
-		tx_packet(&rig.a, 0, i, sent, 64);
-		tx_publish(&rig.a, 0);
-		assert_true(tx_answers(&rig.a, 0, 1, NULL, PATIENCE));
+		tx_packet(&peers.a, 0, i, sent, 64);
+		tx_publish(&peers.a, 0);
+		assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
 	}
 	guest_stat_reaches(&c, NULL, "rx_packets", 32);
 	for (unsigned q = 0; q < 4; q++) {
@@ -306,18 +306,18 @@ static void connect_again_is_the_same(void **state)
 
 	(void)state;
 	guest_up(&c, 2, ALL_FEATURES, NULL);
-	exchange(&rig.a, &c, 100, 1);
+	exchange(&peers.a, &c, 100, 1);
 	assert_int_equal(guest_connect(&c, NULL), 0); /* nothing changes */
-	exchange(&rig.a, &c, 100, 2);
+	exchange(&peers.a, &c, 100, 2);
 	assert_int_equal(guest_call(&c, "disconnect"), 0);
 	assert_int_equal(guest_call(&c, "disconnect"), 0);
 	guest_rings_reset(&c);
 	assert_int_equal(guest_connect(&c, NULL), 0);
-	exchange(&rig.a, &c, 100, 3);
+	exchange(&peers.a, &c, 100, 3);
 	guest_rings_reset(&c);
 	c.features = 0; /* another choice, without a disconnect before */
 	assert_int_equal(guest_connect(&c, NULL), 0);
-	exchange(&c, &rig.a, 100, 4);
+	exchange(&c, &peers.a, 100, 4);
 	guest_down(&c);
 	rig_check();
 }
@@ -329,7 +329,7 @@ static void mac_of_another_is_refused(void **state)
 
 	(void)state;
 	guest_open(&c, 1, 0);
-	snprintf(config, sizeof(config), "{\"mac\":\"02:70:%02x:%02x:00:00\"}", rig.a.domid >> 8, rig.a.domid & 255);
+	snprintf(config, sizeof(config), "{\"mac\":\"02:70:%02x:%02x:00:00\"}", peers.a.domid >> 8, peers.a.domid & 255);
 	assert_int_equal(guest_prepare(&c, config), -EEXIST);
 	assert_non_null(strstr(rig_last.message, "give another mac="));
 	assert_int_equal(guest_prepare(&c, "{\"nonsense\":\"1\"}"), -EINVAL);
@@ -344,11 +344,11 @@ static void address_is_free_when_its_vif_is_gone(void **state)
 
 	(void)state;
 	guest_up(&c, 1, ALL_FEATURES, mac);
-	exchange(&rig.a, &c, 100, 1);
+	exchange(&peers.a, &c, 100, 1);
 	guest_down(&c);
 	guest_up(&d, 1, ALL_FEATURES, NULL); /* this one gets its port of the switch */
 	guest_up(&c, 1, ALL_FEATURES, mac);
-	exchange(&rig.a, &c, 100, 2);
+	exchange(&peers.a, &c, 100, 2);
 	exchange(&c, &d, 100, 3);
 	guest_down(&c);
 	guest_down(&d);

@@ -27,10 +27,10 @@ static void flood_c(unsigned n, unsigned len)
 	unsigned pages = (len + 4095) / 4096;
 
 	for (unsigned i = 0; i < n; i++) {
-		frame(sent, c.mac, rig.a.mac, len, i);
-		tx_packet(&rig.a, 0, 0, sent, len);
-		tx_publish(&rig.a, 0);
-		assert_true(tx_answers(&rig.a, 0, pages, NULL, PATIENCE));
+		frame(sent, c.mac, peers.a.mac, len, i);
+		tx_packet(&peers.a, 0, 0, sent, len);
+		tx_publish(&peers.a, 0);
+		assert_true(tx_answers(&peers.a, 0, pages, NULL, PATIENCE));
 	}
 }
 
@@ -104,12 +104,12 @@ static void xsa39_rx_producer_impossible(void **state)
 	for (unsigned i = 0; i < 3; i++) {
 		__atomic_store_n(&r->shared->req_prod, r->prod + wrong[i], __ATOMIC_RELEASE);
 		flood_c(1, 60);
-		rig_wait_broken(&c);
+		wait_broken(&c);
 		assert_non_null(strstr(rig.broken_why, "rx ring's producer index"));
 		guest_rings_reset(&c);
 		assert_int_equal(guest_connect(&c, LARGE_MTU), 0);
 	}
-	exchange(&rig.a, &c, 100, 1);
+	exchange(&peers.a, &c, 100, 1);
 }
 
 static void guest_posts_and_never_consumes(void **state)
@@ -136,7 +136,7 @@ static void gref_bad_fails_its_packet_alone(void **state)
 	pv_net_rx_fill(&q->rx, 1, 0xfffffff0u);
 	pv_net_rx_fill(&q->rx, 2, q->rx_grefs[2]);
 	pv_net_rx_fill(&q->rx, 3, q->rx_grefs[3]); /* 3 and 4: one packet, of which the second page is bad */
-	pv_net_rx_fill(&q->rx, 4, rig.a.q[0].rx_grefs[0] + 100000);
+	pv_net_rx_fill(&q->rx, 4, peers.a.q[0].rx_grefs[0] + 100000);
 	pv_net_rx_fill(&q->rx, 5, q->rx_grefs[5]);
 	assert_true(pv_ring_publish(&q->rx) || true);
 	flood_c(3, 60);
@@ -153,7 +153,7 @@ static void gref_bad_fails_its_packet_alone(void **state)
 	}
 	assert_int_equal(guest_stat(&c, NULL, "rx_copy_failed"), 2);
 	q->rx_grefs[4] = q->rx_grefs[5];
-	exchange(&rig.a, &c, 100, 1);
+	exchange(&peers.a, &c, 100, 1);
 }
 
 static void gref_read_only_is_not_written(void **state)
@@ -220,28 +220,28 @@ static void copies_failing_at_random(void **state)
 static void disconnect_under_traffic(void **state)
 {
 	(void)state;
-	frame(rig.a.q[0].tx_data, c.mac, rig.a.mac, 60, 1);
+	frame(peers.a.q[0].tx_data, c.mac, peers.a.mac, 60, 1);
 	frame(c.q[0].tx_data, c.mac, c.mac, 60, 2);
 	for (unsigned round = 0; round < 100; round++) {
 		rx_post(&c, 0, round % 3 ? 30 : 0);
 		for (unsigned i = 0; i < 40; i++) {
-			tx_slot(&rig.a, 0, 0, 0, 60, 0);
+			tx_slot(&peers.a, 0, 0, 0, 60, 0);
 			tx_slot(&c, 0, 0, 0, 60, 0);
 			if (i == round % 40) {
-				tx_publish(&rig.a, 0);
+				tx_publish(&peers.a, 0);
 				tx_publish(&c, 0);
 			}
 		}
-		tx_publish(&rig.a, 0);
+		tx_publish(&peers.a, 0);
 		tx_publish(&c, 0);
 		assert_int_equal(guest_call(&c, round & 1 ? "disconnect" : "remove"), 0);
-		assert_true(tx_answers(&rig.a, 0, 40, NULL, PATIENCE));
+		assert_true(tx_answers(&peers.a, 0, 40, NULL, PATIENCE));
 		/* packets for nobody are flooded, to b among others */
 		guest_rings_reset(&c);
 		assert_int_equal(guest_connect(&c, LARGE_MTU), 0);
 	}
 	/* and there they wait */
-	guest_again(&rig.b, LARGE_MTU);
+	guest_again(&peers.b, LARGE_MTU);
 }
 
 static void domain_gone_under_traffic(void **state)
@@ -274,7 +274,7 @@ static void connect_with_bad_references(void **state)
 
 		switch (i) {
 		case 0: d.q[0].tx_gref = 0xfffffff0; break;
-		case 1: d.q[1].rx_gref = rig.a.q[0].rx_grefs[0] + 100000; break;
+		case 1: d.q[1].rx_gref = peers.a.q[0].rx_grefs[0] + 100000; break;
 		case 2: d.q[2].tx_port = 4000; break;
 		case 3: d.q[0].rx_port = 0x7fffffff; break;
 		case 4: d.q[1].rx_port = d.q[0].tx_port; break; /* bound already by queue 0 */
@@ -286,7 +286,7 @@ static void connect_with_bad_references(void **state)
 		d.q[i % 3] = save;
 	}
 	assert_int_equal(guest_connect(&d, NULL), 0); /* after all that it can */
-	exchange(&d, &rig.a, 100, 1);
+	exchange(&d, &peers.a, 100, 1);
 	guest_down(&d);
 }
 
@@ -308,7 +308,7 @@ static void connect_when_resources_run_out(void **state)
 		pv_hub_inject(rig.dom0, d.domid, "bind", 0, 0, 0);
 	}
 	assert_int_equal(guest_connect(&d, NULL), 0);
-	exchange(&d, &rig.a, 100, 1);
+	exchange(&d, &peers.a, 100, 1);
 	guest_down(&d);
 }
 
@@ -343,8 +343,8 @@ static void xsa331_event_storm(void **state)
 	(void)state;
 	assert_int_equal(pthread_create(&thread, NULL, storm, &s), 0); /* the handle is this thread's until it is joined */
 	for (unsigned i = 0; i < 200; i++) {
-		exchange(&rig.a, &rig.b, 100, i);
-		exchange(&rig.b, &rig.a, 1000, i);
+		exchange(&peers.a, &peers.b, 100, i);
+		exchange(&peers.b, &peers.a, 1000, i);
 	}
 	guest_stat_reaches(&c, NULL, "spurious", 20);
 	while (!penance && rig_ms() < end) {
@@ -360,7 +360,7 @@ static void xsa331_event_storm(void **state)
 	events = guest_stat(&c, NULL, "events");
 	if ((uint64_t)events * 10 > s.sent)
 		fail_msg("%llu notifications were heard %lld times", (unsigned long long)s.sent, (long long)events);
-	exchange(&c, &rig.b, 100, 1); /* and it is heard again */
+	exchange(&c, &peers.b, 100, 1); /* and it is heard again */
 }
 
 static int rig_up(void **state)

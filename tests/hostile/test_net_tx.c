@@ -32,7 +32,7 @@ static void broke(const char *why)
 {
 	char stat[32];
 
-	rig_wait_broken(&c);
+	wait_broken(&c);
 	if (!strstr(rig.broken_why, why))
 		fail_msg("'%s' does not say '%s'", rig.broken_why, why);
 	assert_int_equal(guest_call(&c, "stats"), 0);
@@ -40,7 +40,7 @@ static void broke(const char *why)
 	assert_string_equal(stat, "broken");
 	guest_rings_reset(&c);
 	assert_int_equal(guest_connect(&c, LARGE_MTU), 0);
-	exchange(&c, &rig.a, 100, 9);
+	exchange(&c, &peers.a, 100, 9);
 }
 
 static void one_status(int16_t want)
@@ -68,7 +68,7 @@ static void xsa39_producer_impossible(void **state)
 /* A chain of n slots of `size` bytes each, to b. */
 static void chain(unsigned n, unsigned size)
 {
-	frame(c.q[0].tx_data, rig.b.mac, c.mac, n * size, 7);
+	frame(c.q[0].tx_data, peers.b.mac, c.mac, n * size, 7);
 	for (unsigned i = 0; i < n; i++)
 		tx_slot(&c, 0, (i * size) / PV_PAGE_SIZE, (i * size) % PV_PAGE_SIZE, i ? size : n * size, i + 1 < n ? NETTXF_more_data : 0);
 	kick(&c);
@@ -79,9 +79,9 @@ static void slots_19_are_accepted(void **state)
 	int16_t status[19];
 
 	(void)state;
-	rx_post(&rig.b, 0, 1);
+	rx_post(&peers.b, 0, 1);
 	chain(19, 64);
-	assert_int_equal(rx_packet(&rig.b, 0, got, NULL, PATIENCE), 19 * 64);
+	assert_int_equal(rx_packet(&peers.b, 0, got, NULL, PATIENCE), 19 * 64);
 	assert_memory_equal(got, c.q[0].tx_data, 19 * 64);
 	assert_true(tx_answers(&c, 0, 19, status, PATIENCE));
 	for (unsigned i = 0; i < 19; i++)
@@ -98,7 +98,7 @@ static void slots_20_and_21_are_dropped(void **state)
 		assert_true(tx_answers(&c, 0, n, status, PATIENCE));
 		for (unsigned i = 0; i < n; i++)
 			assert_int_equal(status[i], NETIF_RSP_ERROR);
-		exchange(&c, &rig.b, 100, n); /* and it goes on */
+		exchange(&c, &peers.b, 100, n); /* and it goes on */
 	}
 }
 
@@ -124,12 +124,12 @@ static void xsa432_tiny_slots(void **state)
 			size[(seed >> 16) % 19]++;
 			left--;
 		}
-		frame(sent, rig.b.mac, c.mac, total < 14 ? 14 : total, round);
+		frame(sent, peers.b.mac, c.mac, total < 14 ? 14 : total, round);
 		memcpy(c.q[0].tx_data, sent, 128);
 		for (unsigned i = 0; i < 19; off += size[i++])
 			tx_slot(&c, 0, 0, off, i ? size[i] : total, i < 18 ? NETTXF_more_data : 0);
 		if (total >= 14)
-			rx_post(&rig.b, 0, 1);
+			rx_post(&peers.b, 0, 1);
 		kick(&c);
 		assert_true(tx_answers(&c, 0, 19, status, PATIENCE));
 		assert_int_equal(status[0], total < 14 ? NETIF_RSP_ERROR : NETIF_RSP_OKAY);
@@ -137,7 +137,7 @@ static void xsa432_tiny_slots(void **state)
 			bad++;
 			continue;
 		}
-		assert_int_equal(rx_packet(&rig.b, 0, got, NULL, PATIENCE), total);
+		assert_int_equal(rx_packet(&peers.b, 0, got, NULL, PATIENCE), total);
 		assert_memory_equal(got, sent, total);
 		good++;
 	}
@@ -149,13 +149,13 @@ static void xsa448_zero_size_fragments(void **state)
 	int16_t status[19];
 
 	(void)state;
-	frame(c.q[0].tx_data, rig.b.mac, c.mac, 60, 3);
-	rx_post(&rig.b, 0, 1);
+	frame(c.q[0].tx_data, peers.b.mac, c.mac, 60, 3);
+	rx_post(&peers.b, 0, 1);
 	tx_slot(&c, 0, 0, 0, 60, NETTXF_more_data);
 	for (unsigned i = 0; i < 18; i++)
 		tx_slot(&c, 0, 1, 4096, 0, i < 17 ? NETTXF_more_data : 0); /* at the very end of a page */
 	kick(&c);
-	assert_int_equal(rx_packet(&rig.b, 0, got, NULL, PATIENCE), 60);
+	assert_int_equal(rx_packet(&peers.b, 0, got, NULL, PATIENCE), 60);
 	assert_true(tx_answers(&c, 0, 19, status, PATIENCE));
 	assert_int_equal(status[18], NETIF_RSP_OKAY);
 	for (unsigned i = 0; i < 19; i++)
@@ -172,7 +172,7 @@ static void size_below_a_header_is_dropped(void **state)
 		tx_slot(&c, 0, 0, 0, size, 0);
 		one_status(NETIF_RSP_ERROR);
 	}
-	exchange(&c, &rig.b, 14, 1);
+	exchange(&c, &peers.b, 14, 1);
 }
 
 static void page_overrun_disables_the_vif(void **state)
@@ -197,7 +197,7 @@ static void length_wrapped_is_dropped(void **state)
 	kick(&c);
 	assert_true(tx_answers(&c, 0, 17, status, PATIENCE));
 	assert_int_equal(status[0], NETIF_RSP_ERROR);
-	exchange(&c, &rig.b, 100, 1);
+	exchange(&c, &peers.b, 100, 1);
 }
 
 static void chain_incomplete_disables_the_vif(void **state)
@@ -247,7 +247,7 @@ static void mcast_unoffered_is_answered_with_an_error(void **state)
 	assert_true(tx_answers(&c, 0, 2, status, PATIENCE));
 	assert_int_equal(status[0], NETIF_RSP_ERROR);
 	assert_int_equal(status[1], NETIF_RSP_NULL);
-	exchange(&c, &rig.b, 100, 1);
+	exchange(&c, &peers.b, 100, 1);
 }
 
 static void gso_of_something_else_is_dropped(void **state)
@@ -255,7 +255,7 @@ static void gso_of_something_else_is_dropped(void **state)
 	int64_t before = guest_stat(&c, NULL, "tx_bad");
 
 	(void)state;
-	frame(c.q[0].tx_data, rig.b.mac, c.mac, 3000, 1); /* no TCP at all */
+	frame(c.q[0].tx_data, peers.b.mac, c.mac, 3000, 1); /* no TCP at all */
 	for (unsigned type = XEN_NETIF_GSO_TYPE_TCPV4; type <= XEN_NETIF_GSO_TYPE_TCPV6; type++) {
 		tx_slot(&c, 0, 0, 0, 3000, NETTXF_extra_info | NETTXF_csum_blank);
 		extra(XEN_NETIF_EXTRA_TYPE_GSO, 0, 1000, type);
@@ -272,8 +272,8 @@ static void source_impossible_is_dropped(void **state)
 	int64_t before = guest_stat(&c, NULL, "tx_bad");
 
 	(void)state;
-	frame(c.q[0].tx_data, rig.b.mac, group, 100, 1);
-	frame(c.q[0].tx_data + 4096, rig.b.mac, none, 100, 1);
+	frame(c.q[0].tx_data, peers.b.mac, group, 100, 1);
+	frame(c.q[0].tx_data + 4096, peers.b.mac, none, 100, 1);
 	tx_slot(&c, 0, 0, 0, 100, 0);
 	tx_slot(&c, 0, 1, 0, 100, 0);
 	kick(&c);
@@ -286,34 +286,34 @@ static void gref_bad_fails_its_packet_alone(void **state)
 {
 	struct net_queue *q = &c.q[0];
 	int16_t status[4];
-	uint32_t foreign = rig.a.q[0].tx_grefs[0];
+	uint32_t foreign = peers.a.q[0].tx_grefs[0];
 
 	(void)state;
-	rx_post(&rig.b, 0, 3);
+	rx_post(&peers.b, 0, 3);
 	for (unsigned i = 0; i < 4; i++)
-		frame(q->tx_data + i * 4096, rig.b.mac, c.mac, 100 + i, i);
+		frame(q->tx_data + i * 4096, peers.b.mac, c.mac, 100 + i, i);
 	tx_slot(&c, 0, 0, 0, 100, 0);
 	pv_net_tx_fill(&q->tx, 0xfffffff0u, 0, 0, 1, 101);
 	tx_slot(&c, 0, 2, 0, 102, NETTXF_more_data);
 	pv_net_tx_fill(&q->tx, foreign + 100000, 0, 0, 2, 50); /* the second half of a packet */
-	frame(rig.a.q[0].tx_data, rig.b.mac, rig.a.mac, 77, 5);
-	tx_slot(&rig.a, 0, 0, 0, 77, 0);
-	tx_publish(&rig.a, 0);
+	frame(peers.a.q[0].tx_data, peers.b.mac, peers.a.mac, 77, 5);
+	tx_slot(&peers.a, 0, 0, 0, 77, 0);
+	tx_publish(&peers.a, 0);
 	kick(&c);
 	assert_true(tx_answers(&c, 0, 4, status, PATIENCE));
 	assert_int_equal(status[0], NETIF_RSP_OKAY);
 	assert_int_equal(status[1], NETIF_RSP_ERROR);
 	assert_int_equal(status[2], NETIF_RSP_ERROR);
 	assert_int_equal(status[3], NETIF_RSP_ERROR);
-	assert_true(tx_answers(&rig.a, 0, 1, status, PATIENCE));
+	assert_true(tx_answers(&peers.a, 0, 1, status, PATIENCE));
 	assert_int_equal(status[0], NETIF_RSP_OKAY);
 	for (unsigned i = 0; i < 2; i++) {
-		unsigned len = rx_packet(&rig.b, 0, got, NULL, PATIENCE);
+		unsigned len = rx_packet(&peers.b, 0, got, NULL, PATIENCE);
 
 		assert_true(len == 77 || len == 100);
 	}
 	assert_int_equal(guest_stat(&c, NULL, "tx_copy_failed"), 2);
-	exchange(&rig.a, &rig.b, 14, 0); /* uses up the third request */
+	exchange(&peers.a, &peers.b, 14, 0); /* uses up the third request */
 }
 
 static void gref_failing_at_random(void **state)
@@ -363,12 +363,12 @@ static void addresses_without_number(void **state)
 static void address_of_another_is_not_taken(void **state)
 {
 	(void)state;
-	frame(c.q[0].tx_data, c.mac, rig.b.mac, 60, 1);
+	frame(c.q[0].tx_data, c.mac, peers.b.mac, 60, 1);
 	for (unsigned i = 0; i < 10; i++) {
 		tx_slot(&c, 0, 0, 0, 60, 0);
 		kick(&c);
 		assert_true(tx_answers(&c, 0, 1, NULL, PATIENCE));
-		exchange(&rig.a, &rig.b, 100, i);
+		exchange(&peers.a, &peers.b, 100, i);
 	}
 }
 
@@ -403,8 +403,8 @@ static void slots_of_garbage(void **state)
 		}
 		guest_again(&c, LARGE_MTU);
 		if (round % 50 == 0 || round == 299) { /* they got strays */
-			guest_again(&rig.a, LARGE_MTU);
-			guest_again(&rig.b, LARGE_MTU);
+			guest_again(&peers.a, LARGE_MTU);
+			guest_again(&peers.b, LARGE_MTU);
 			rig_check_exchange();
 		}
 	}

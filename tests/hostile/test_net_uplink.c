@@ -75,24 +75,24 @@ static void guest_to_wire_and_back(void **state)
 	for (unsigned i = 0; i < 30; i++) {
 		unsigned len = 60 + i * 48;
 
-		frame(sent, wire_mac, rig.a.mac, len, i);
-		tx_packet(&rig.a, 0, 0, sent, len);
-		tx_publish(&rig.a, 0);
-		assert_true(tx_answers(&rig.a, 0, 1, NULL, PATIENCE));
-		assert_int_equal(wire_recv(rig.a.mac), len);
+		frame(sent, wire_mac, peers.a.mac, len, i);
+		tx_packet(&peers.a, 0, 0, sent, len);
+		tx_publish(&peers.a, 0);
+		assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
+		assert_int_equal(wire_recv(peers.a.mac), len);
 		assert_memory_equal(got, sent, len);
 		if (i % 10 == 0)
 			usleep(5000); /* it sleeps, and the wire must wake it */
-		frame(sent, rig.b.mac, wire_mac, len, i + 100);
-		rx_post(&rig.b, 0, 1);
+		frame(sent, peers.b.mac, wire_mac, len, i + 100);
+		rx_post(&peers.b, 0, 1);
 		assert_int_equal(send(wire, sent, len, 0), len);
-		assert_int_equal(guest_recv(&rig.b, wire_mac, PATIENCE), len);
+		assert_int_equal(guest_recv(&peers.b, wire_mac, PATIENCE), len);
 		assert_memory_equal(got, sent, len);
 	}
-	assert_true(guest_stat(&rig.a, "uplink", "tx_packets") >= 30);
-	assert_true(guest_stat(&rig.a, "uplink", "rx_packets") >= 30);
+	assert_true(guest_stat(&peers.a, "uplink", "tx_packets") >= 30);
+	assert_true(guest_stat(&peers.a, "uplink", "rx_packets") >= 30);
 	assert_string_equal(json_object_get_string(json_object_object_get(json_object_object_get(rig_last.result, "backend"), "idle")), "interrupt");
-	exchange(&rig.a, &rig.b, 100, 1); /* between guests it does not go out */
+	exchange(&peers.a, &peers.b, 100, 1); /* between guests it does not go out */
 }
 
 static void wire_address_is_learned(void **state)
@@ -100,26 +100,26 @@ static void wire_address_is_learned(void **state)
 	static const uint8_t other[6] = { 0x02, 0xcc, 0, 0, 0, 2 };
 
 	(void)state;
-	rx_post(&rig.b, 0, 1);
-	frame(sent, other, rig.a.mac, 60, 1);
-	tx_packet(&rig.a, 0, 0, sent, 60);
-	tx_publish(&rig.a, 0);
-	assert_true(tx_answers(&rig.a, 0, 1, NULL, PATIENCE));
-	assert_int_equal(guest_recv(&rig.b, rig.a.mac, PATIENCE), 60); /* unknown: flooded */
-	assert_int_equal(wire_recv(rig.a.mac), 60);
-	frame(sent, rig.a.mac, other, 60, 2);
-	rx_post(&rig.a, 0, 1);
+	rx_post(&peers.b, 0, 1);
+	frame(sent, other, peers.a.mac, 60, 1);
+	tx_packet(&peers.a, 0, 0, sent, 60);
+	tx_publish(&peers.a, 0);
+	assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
+	assert_int_equal(guest_recv(&peers.b, peers.a.mac, PATIENCE), 60); /* unknown: flooded */
+	assert_int_equal(wire_recv(peers.a.mac), 60);
+	frame(sent, peers.a.mac, other, 60, 2);
+	rx_post(&peers.a, 0, 1);
 	assert_int_equal(send(wire, sent, 60, 0), 60);
-	assert_int_equal(guest_recv(&rig.a, other, PATIENCE), 60);
-	rx_post(&rig.b, 0, 1);
-	frame(sent, other, rig.a.mac, 60, 3);
-	tx_packet(&rig.a, 0, 0, sent, 60);
-	tx_publish(&rig.a, 0);
-	assert_true(tx_answers(&rig.a, 0, 1, NULL, PATIENCE));
-	assert_int_equal(wire_recv(rig.a.mac), 60);
-	assert_int_equal(guest_recv(&rig.b, rig.a.mac, 20), 0); /* known: only there */
-	guest_again(&rig.a, LARGE_MTU);
-	guest_again(&rig.b, LARGE_MTU);
+	assert_int_equal(guest_recv(&peers.a, other, PATIENCE), 60);
+	rx_post(&peers.b, 0, 1);
+	frame(sent, other, peers.a.mac, 60, 3);
+	tx_packet(&peers.a, 0, 0, sent, 60);
+	tx_publish(&peers.a, 0);
+	assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
+	assert_int_equal(wire_recv(peers.a.mac), 60);
+	assert_int_equal(guest_recv(&peers.b, peers.a.mac, 20), 0); /* known: only there */
+	guest_again(&peers.a, LARGE_MTU);
+	guest_again(&peers.b, LARGE_MTU);
 }
 
 /* TCP in sent[], over IPv4 or IPv6, checksum blank. */
@@ -127,7 +127,7 @@ static unsigned tcp(bool v6, unsigned payload)
 {
 	unsigned l4 = v6 ? 54 : 34, len = l4 + 20 + payload;
 
-	frame(sent, wire_mac, rig.a.mac, len, 1);
+	frame(sent, wire_mac, peers.a.mac, len, 1);
 	put16(sent + 12, v6 ? 0x86dd : 0x0800);
 	if (v6) {
 		memset(sent + 14, 0, 8);
@@ -162,11 +162,11 @@ static void csum_blank_is_completed(void **state)
 	(void)state;
 	for (int v6 = 0; v6 < 2; v6++) {
 		len = tcp(v6, 100);
-		memcpy(rig.a.q[0].tx_data, sent, len);
-		tx_slot(&rig.a, 0, 0, 0, len, NETTXF_csum_blank);
-		tx_publish(&rig.a, 0);
-		assert_true(tx_answers(&rig.a, 0, 1, NULL, PATIENCE));
-		assert_int_equal(wire_recv(rig.a.mac), len);
+		memcpy(peers.a.q[0].tx_data, sent, len);
+		tx_slot(&peers.a, 0, 0, 0, len, NETTXF_csum_blank);
+		tx_publish(&peers.a, 0);
+		assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
+		assert_int_equal(wire_recv(peers.a.mac), len);
 		assert_true(good(got, len));
 	}
 }
@@ -180,18 +180,18 @@ static void gso_is_cut(void **state)
 		unsigned len = tcp(v6, 50000), hdr = v6 ? 74 : 54, done = 0, n, pages = (len + 4095) / 4096;
 
 		gso.u.gso.type = v6 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4;
-		memcpy(rig.a.q[0].tx_data, sent, len);
+		memcpy(peers.a.q[0].tx_data, sent, len);
 		for (unsigned i = 0; i < pages; i++) {
 			unsigned part = i + 1 < pages ? 4096 : len - i * 4096;
 
-			tx_slot(&rig.a, 0, i, 0, i ? part : len, (i + 1 < pages ? NETTXF_more_data : 0) | (i ? 0 : NETTXF_csum_blank | NETTXF_extra_info));
+			tx_slot(&peers.a, 0, i, 0, i ? part : len, (i + 1 < pages ? NETTXF_more_data : 0) | (i ? 0 : NETTXF_csum_blank | NETTXF_extra_info));
 			if (!i)
-				tx_extra(&rig.a, 0, &gso);
+				tx_extra(&peers.a, 0, &gso);
 		}
-		tx_publish(&rig.a, 0);
-		assert_true(tx_answers(&rig.a, 0, pages + 1, NULL, PATIENCE));
+		tx_publish(&peers.a, 0);
+		assert_true(tx_answers(&peers.a, 0, pages + 1, NULL, PATIENCE));
 		while (done < 50000) {
-			n = wire_recv(rig.a.mac);
+			n = wire_recv(peers.a.mac);
 			assert_true(n > hdr && n <= hdr + 1400);
 			assert_true(good(got, n));
 			assert_memory_equal(got + hdr, sent + hdr + done, n - hdr);
@@ -202,14 +202,14 @@ static void gso_is_cut(void **state)
 
 static void larger_than_the_wire_is_dropped(void **state)
 {
-	int64_t before = guest_stat(&rig.a, "uplink", "tx_too_big");
+	int64_t before = guest_stat(&peers.a, "uplink", "tx_too_big");
 
 	(void)state;
-	frame(sent, wire_mac, rig.a.mac, 3000, 1);
-	tx_packet(&rig.a, 0, 0, sent, 3000);
-	tx_publish(&rig.a, 0);
-	assert_true(tx_answers(&rig.a, 0, 1, NULL, PATIENCE));
-	assert_int_equal(guest_stat(&rig.a, "uplink", "tx_too_big"), before + 1);
+	frame(sent, wire_mac, peers.a.mac, 3000, 1);
+	tx_packet(&peers.a, 0, 0, sent, 3000);
+	tx_publish(&peers.a, 0);
+	assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
+	assert_int_equal(guest_stat(&peers.a, "uplink", "tx_too_big"), before + 1);
 }
 
 static const char *workers;
@@ -239,19 +239,19 @@ static void null_swallows_and_sleeps(void **state)
 	(void)state;
 	rig_open((const char *const[]){ "--uplink", "net_null0", NULL });
 	for (unsigned i = 0; i < 100; i++) {
-		frame(sent, wire_mac, rig.a.mac, 60, i);
-		tx_packet(&rig.a, 0, 0, sent, 60);
-		tx_publish(&rig.a, 0);
-		assert_true(tx_answers(&rig.a, 0, 1, NULL, PATIENCE));
+		frame(sent, wire_mac, peers.a.mac, 60, i);
+		tx_packet(&peers.a, 0, 0, sent, 60);
+		tx_publish(&peers.a, 0);
+		assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
 	}
-	assert_int_equal(guest_stat(&rig.a, "uplink", "tx_packets"), 100);
-	assert_int_equal(guest_stat(&rig.a, "uplink", "rx_packets"), 0);
+	assert_int_equal(guest_stat(&peers.a, "uplink", "tx_packets"), 100);
+	assert_int_equal(guest_stat(&peers.a, "uplink", "rx_packets"), 0);
 	assert_string_equal(json_object_get_string(json_object_object_get(json_object_object_get(rig_last.result, "backend"), "idle")), "timeout");
-	sleeps = guest_stat(&rig.a, "backend", "sleeps");
-	turns = guest_stat(&rig.a, "backend", "turns");
+	sleeps = guest_stat(&peers.a, "backend", "sleeps");
+	turns = guest_stat(&peers.a, "backend", "turns");
 	usleep(50000);
-	assert_in_range(guest_stat(&rig.a, "backend", "turns") - turns, 1, 1000);
-	assert_true(guest_stat(&rig.a, "backend", "sleeps") > sleeps);
+	assert_in_range(guest_stat(&peers.a, "backend", "turns") - turns, 1, 1000);
+	assert_true(guest_stat(&peers.a, "backend", "sleeps") > sleeps);
 	rig_close();
 }
 
@@ -260,15 +260,12 @@ static void null_swallows_and_sleeps(void **state)
 /* Run it to its end. Returns its exit code; what it said is in got[]. */
 static int run(const char *const *args)
 {
-	int p[2], save = dup(2), status, n = 0;
+	int p[2], status, n = 0;
 	ssize_t r;
 	pid_t pid;
 
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	dup2(p[1], 2);
-	pid = rig_spawn("pvio-netback", args);
-	dup2(save, 2);
-	close(save);
+	pid = rig_spawn("pvio-netback", args, p[1]);
 	close(p[1]);
 	while ((r = read(p[0], got + n, sizeof(got) - 1 - (size_t)n)) > 0)
 		n += (int)r;
@@ -331,9 +328,9 @@ static void killed_leaves_nothing(void **state)
 	for (int i = 0; i < 2000 && if_nametoindex("pvnt0"); i++)
 		usleep(1000);
 	assert_int_equal(if_nametoindex("pvnt0"), 0);
-	pv_hyper_close(rig.a.h);
-	pv_hyper_close(rig.b.h);
-	rig_end();
+	pv_hyper_close(peers.a.h);
+	pv_hyper_close(peers.b.h);
+	rig_remove(false);
 }
 
 /* The kernel would greet the TAP with packets of its own. */
