@@ -94,6 +94,12 @@ enum blkq_state { BLKQ_RUN, BLKQ_STOP, BLKQ_BROKEN };
  * RESTING: its guest sent many events for nothing; looked at again a little later, and deaf until then (XSA-332). */
 enum blkq_list { BLKQ_IDLE, BLKQ_ACTIVE, BLKQ_RESTING };
 
+/* How often work came while a queue was being looked at in vain for poll_us, rather than after. */
+struct blkq_guess {
+	uint8_t score; /* 0: only every now and then a pause is tried */
+	uint8_t skipped; /* pauses since the last try */
+};
+
 /* What a queue is made of. Everything is checked. */
 struct blkq_config {
 	void *owner; /* the vbd, for blkworker_broken */
@@ -116,6 +122,7 @@ struct blkq {
 	enum blkq_state state;
 	uint32_t port; /* local */
 	bool masked; /* its port, since the last event */
+	bool armed; /* the guest will notify */
 	bool worked; /* something was taken or answered since the last look at the clock */
 	bool took; /* something was taken since the last event */
 	bool rested; /* since the last event */
@@ -135,6 +142,10 @@ struct blkq {
 	TAILQ_ENTRY(blkq) all;
 	TAILQ_ENTRY(blkq) broken;
 	uint64_t due; /* ns: ACTIVE: when it may sleep; RESTING: when it is looked at again */
+	struct blkq_guess guess[2]; /* is looking worth it: [1] with I/O in flight, [0] without */
+	bool waits_for_io; /* which of them this pause is */
+	bool looks; /* in this pause, before it sleeps */
+	bool slept; /* in this pause */
 	const char *why; /* it broke; NULL: it did not, or that was reported */
 	struct blkq_stats stats;
 
@@ -164,7 +175,7 @@ struct blkworker_options {
 	const char *hypervisor; /* NULL: as the host */
 	int domid; /* to be */
 	int cpu; /* to run on, -1: any */
-	unsigned poll_us; /* look again for so long before asking for an event */
+	unsigned poll_us; /* look again for so long, at most, before asking for an event */
 	int broken_fd; /* an eventfd: told when a queue breaks */
 };
 

@@ -15,6 +15,7 @@
 enum {
 	BUDGET = 64, /* requests a turn: then it is the next queue's */
 	ROOM = 2, /* sqes that taking a request may need: the planned I/O's and its own */
+	OUT_OF_REACH = 1 << 30, /* requests ahead: more than any ring has */
 	IOV_MIN = 64, /* entries for merging, also where no indirect segments are offered */
 	CACHE_LINE = 64, /* slices are so much longer than a power of two, or all of them would fall on the same cache sets */
 };
@@ -337,10 +338,19 @@ static bool may_take(const struct blkq *q)
 	return q->state == BLKQ_RUN && !q->held && !q->barrier;
 }
 
+/* How many requests wait. While the queue is awake its guest need not notify: the event index is moved out of reach. */
+static int ready(struct blkq *q)
+{
+	bool armed = q->armed;
+
+	q->armed = false;
+	return armed ? pv_ring_rearm(&q->ring, OUT_OF_REACH) : pv_ring_ready(&q->ring);
+}
+
 bool blkq_take(struct blkq *q)
 {
 	bool did = resume(q);
-	int n = may_take(q) ? pv_ring_ready(&q->ring) : 0, taken = 0;
+	int n = may_take(q) ? ready(q) : 0, taken = 0;
 
 	if (n < 0)
 		blkworker_break(q, "its request index is impossible");
@@ -358,14 +368,16 @@ bool blkq_take(struct blkq *q)
 
 bool blkq_rearm(struct blkq *q)
 {
+	bool can_resume = q->again || (q->held && q->inflight == 1);
 	int n;
 
-	if (!may_take(q))
-		return q->again != NULL; /* otherwise the end of what it waits for wakes it */
+	if (!may_take(q) || can_resume)
+		return can_resume; /* otherwise the end of what it waits for wakes it */
+	q->armed = true;
 	n = pv_ring_rearm(&q->ring, 1);
 	if (n < 0)
 		blkworker_break(q, "its request index is impossible");
-	return n > 0 || q->again;
+	return n > 0;
 }
 
 /* ---- open and close ---- */

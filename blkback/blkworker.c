@@ -1,8 +1,11 @@
 /* blkworker.c - a worker thread: its turns, and when it sleeps.
  *
  * A turn: run what the control thread asks; fetch events; let each ACTIVE queue take; submit once; reap; publish and notify once a queue.
- * A queue in which nothing happened for poll_us is re-armed (the guest will notify) and becomes IDLE; its port is unmasked only then
+ * A queue in which nothing happened for a while is re-armed (the guest will notify) and becomes IDLE; its port is unmasked only then
  * (late EOI). With no ACTIVE queue left, the thread sleeps in its io_uring, where events, completions and the mailbox arrive alike.
+ *
+ * That while is poll_us where it pays: in most pauses of the kind (with I/O in flight, or without) the next request or completion came
+ * within it. Otherwise it is nothing, but for a try now and then: a device that is slower than poll_us, or a guest that thinks for longer, costs no CPU.
  */
 #include "blkback.h"
 #include <errno.h>
@@ -17,6 +20,8 @@ enum {
 	PORTS = 64, /* fetched or unmasked in one call */
 	SPURIOUS_MAX = 16, /* events in a row with no request behind them, before the queue has to rest */
 	REST_NS = 1000000,
+	SCORE_MAX = 8,
+	TRY_AGAIN = 16, /* pauses of a kind in which looking did not pay, before one in which it is tried */
 	DRAIN_NAP_NS = 100000, /* between looks at a queue whose I/O is waited for */
 };
 static const uint64_t trim_ns = 30ull * 1000000000; /* pages unused for one to two of these are unmapped */
@@ -56,7 +61,7 @@ void blkworker_wake(struct blkq *q)
 {
 	if (q->list == BLKQ_ACTIVE)
 		return;
-	q->worked = true; /* its time to lie down again counts from the next look at the clock */
+	q->due = 0; /* if there is nothing to do after all, it may sleep again at once */
 	move(q, BLKQ_ACTIVE);
 }
 
@@ -140,7 +145,32 @@ static void end_rests(struct blkworker *w, uint64_t now)
 	}
 }
 
-/* Nothing happened in an ACTIVE queue for poll_us: arm it, so that an event wakes it, and take it off the list.
+/* Something was done in the queue: a pause is over, another may begin. */
+static void pause_begin(struct blkq *q, uint64_t now, uint64_t poll)
+{
+	struct blkq_guess *g = &q->guess[q->waits_for_io];
+
+	if (!q->slept && g->score < SCORE_MAX)
+		g->score++;
+	q->slept = q->worked = false;
+	q->waits_for_io = q->inflight;
+	g = &q->guess[q->waits_for_io];
+	q->looks = g->score || ++g->skipped >= TRY_AGAIN;
+	if (q->looks)
+		g->skipped = 0;
+	q->due = q->looks ? now + poll : now;
+}
+
+static void pause_sleeps(struct blkq *q)
+{
+	struct blkq_guess *g = &q->guess[q->waits_for_io];
+
+	if (q->looks && !q->slept && g->score)
+		g->score--;
+	q->slept = true;
+}
+
+/* An ACTIVE queue's pause is longer than it looks: arm it, so that an event wakes it, and take it off the list.
  * Returns the port to unmask, or 0. */
 static uint32_t lay_down(struct blkq *q, uint64_t now)
 {
@@ -152,6 +182,7 @@ static uint32_t lay_down(struct blkq *q, uint64_t now)
 	}
 	if (blkq_rearm(q))
 		return 0;
+	pause_sleeps(q);
 	move(q, BLKQ_IDLE);
 	if (!q->masked || q->state == BLKQ_BROKEN) /* who broke stays unheard */
 		return 0;
@@ -182,8 +213,7 @@ static void look(struct blkworker *w)
 	for (q = TAILQ_FIRST(&w->active); q && n < PORTS; q = next) {
 		next = TAILQ_NEXT(q, link);
 		if (q->worked)
-			q->due = now + poll;
-		q->worked = false;
+			pause_begin(q, now, poll);
 		if (now < q->due)
 			continue;
 		ports[n] = lay_down(q, now);

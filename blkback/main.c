@@ -30,7 +30,7 @@ static const struct pv_option table[] = {
 	{ "domid", "N", "the domain that this runs in (0)", pv_option_domid, FIELD(domid) },
 	{ "workers", "N", "data threads (one a CPU, at most 4)", pv_option_number, FIELD(workers), .min = 1, .max = WORKERS_MAX },
 	{ "cpus", "LIST", "pin them to these, in turn, such as 0,2-3 (not pinned)", pv_option_cpus, FIELD(cpus) },
-	{ "poll-us", "N", "look for requests so long after the last one before asking for an event; 0: ask at once (50)", pv_option_number,
+	{ "poll-us", "N", "look for requests so long, at most, after the last one before asking for an event; 0: ask at once (50)", pv_option_number,
 	  FIELD(poll_us), .max = POLL_US_MAX },
 	{ "name", "NAME", "this backend's name for pviod (blkback)", pv_option_text, FIELD(name) },
 	{ "log", "LEVEL", "err, warn, info or debug (info)", pv_option_name, FIELD(log), .names = pv_log_names },
