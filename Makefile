@@ -8,7 +8,7 @@ DESTDIR ?=
 
 # The one list of Debian packages: to build, run and test; and what `make bench` needs besides.
 DEPS := gcc make pkg-config libc6-dev libxen-dev libdpdk-dev dpdk liburing-dev libjson-c-dev libuv1-dev uthash-dev libcmocka-dev \
-	libmnl-dev scdoc e2fsprogs iproute2 iputils-ping iperf3 procps util-linux jq python3-minimal clang libclang-rt-14-dev spin
+	libmnl-dev scdoc e2fsprogs iproute2 iputils-ping iperf3 procps util-linux jq python3 clang libclang-rt-14-dev spin
 BENCH_DEPS := dpdk-dev fio xen-utils-4.17 libxenstore4 xenstore-utils
 
 # ---- flags; SAN=address,undefined or SAN=thread with a B of its own builds an instrumented tree
