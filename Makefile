@@ -47,7 +47,8 @@ vpath %.scd rings blkback netback frontends sriov dom0-tools perf
 all: $(B)/libpvio.so $(LIBS) $(PROGS) $(MAN)
 
 # <pvio/x.h> in the tree is what it is when installed
-$(B)/include/.linked: $(wildcard rings/*.h frontends/*.h) ; @mkdir -p $(@D)/pvio && ln -sf $(CURDIR)/rings/*.h $(CURDIR)/frontends/*.h $(@D)/pvio/ && touch $@
+$(B)/include/.linked: $(wildcard rings/*.h frontends/*.h dom0-tools/libpvtool.h)
+	@mkdir -p $(@D)/pvio && ln -sf $(addprefix $(CURDIR)/,$^) $(@D)/pvio/ && touch $@
 $(B)/obj/%.o: %.c | $(B)/include/.linked ; @mkdir -p $(@D) && echo "  CC $<" && $(CC) $(ALL_CFLAGS) $(X_CFLAGS) -c $< -o $@
 $(B)/obj/netback/%.o: X_CFLAGS = $(DPDK_C)
 $(B)/obj/tests/%.o: X_CFLAGS = -I. $(if $(findstring netback,$<),$(DPDK_C))
@@ -97,7 +98,16 @@ check-long: deps ; @$(MAKE) --no-print-directory all tests perf && tests/check -
 run: deps ; @$(MAKE) --no-print-directory all perf && tests/integration/main_job.sh
 bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf && perf/bench
 
-install: all perf
+# What others link with: of the static libraries only the public names stay visible.
+PUBLIC_H := $(addprefix rings/,blk.h gnt_cache.h hub.h hyper.h net.h noxs.h ring.h) frontends/netfront.h frontends/blkfront.h dom0-tools/libpvtool.h
+PC := rings/libpvio.pc.in frontends/libpvfront.pc.in dom0-tools/libpvtool.pc.in
+$(B)/install/libpvfront.a: $(call obj,$(LIBFRONT_SRC))
+$(B)/install/libpvfront.a: KEEP := pv_netfront_* pv_blkfront_*
+$(B)/install/libpvtool.a: $(call obj,$(LIBTOOL_SRC) rings/rpc.c rings/rpc_socket.c rings/message.c rings/devid.c)
+$(B)/install/libpvtool.a: KEEP := pv_tool_*
+$(B)/install/%.a: ; @mkdir -p $(@D) && ld -r $^ -o $(@:.a=.o) && objcopy -w $(foreach k,$(KEEP),-G '$k') $(@:.a=.o) && rm -f $@ && ar rcs $@ $(@:.a=.o)
+
+install: all perf $(B)/install/libpvfront.a $(B)/install/libpvtool.a
 	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,lib/pvio/perf,include/pvio,share/man/man1,share/man/man8}
 	install -m755 $(PROGS) $(DESTDIR)$(PREFIX)/bin/
 	install -m755 perf/bench $(DESTDIR)$(PREFIX)/bin/pvio-bench
@@ -105,9 +115,9 @@ install: all perf
 	install -m755 $(B)/libpvio.so $(DESTDIR)$(PREFIX)/lib/libpvio.so.$(VERSION)
 	ln -sf libpvio.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libpvio.so.$(SOVERSION)
 	ln -sf libpvio.so.$(SOVERSION) $(DESTDIR)$(PREFIX)/lib/libpvio.so
-	install -m644 $(B)/libpvio.a $(B)/libpvfront.a $(DESTDIR)$(PREFIX)/lib/
-	install -m644 $(filter-out $(INTERNAL:%=rings/%.h) $(addprefix rings/,hub_wire.h hub_int.h hyper_loopback.h idmap.h),$(wildcard rings/*.h)) frontends/netfront.h frontends/blkfront.h $(DESTDIR)$(PREFIX)/include/pvio/
-	sed 's,@PREFIX@,$(PREFIX),;s,@VERSION@,$(VERSION),' rings/libpvio.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/libpvio.pc
+	install -m644 $(B)/libpvio.a $(B)/install/libpvfront.a $(B)/install/libpvtool.a $(DESTDIR)$(PREFIX)/lib/
+	install -m644 $(PUBLIC_H) $(DESTDIR)$(PREFIX)/include/pvio/
+	for p in $(PC); do sed 's,@PREFIX@,$(PREFIX),;s,@VERSION@,$(VERSION),' $$p > $(DESTDIR)$(PREFIX)/lib/pkgconfig/$$(basename $$p .in); done
 	for m in $(MAN); do install -m644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/; done
 
 clean: ; rm -rf build

@@ -99,6 +99,7 @@ static int serve(const struct options *o, struct blkworker **workers, int signal
 	if (ret < 0) {
 		pv_log(PV_LOG_ERR, "cannot serve pviod at %s: %s", path, strerror(-ret));
 	} else {
+		pv_backend_domid(backend, (uint16_t)o->domid);
 		fprintf(stderr, "pvio-blkback: ready\n");
 		loop(vbds, backend, signals, broken);
 	}

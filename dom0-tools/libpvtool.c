@@ -2,7 +2,7 @@
 #include "libpvtool.h"
 #include <errno.h>
 #include <poll.h>
-#include <pvio/options.h>
+#include <pvio/hyper.h>
 #include <pvio/rpc.h>
 #include <stdarg.h>
 #include <stdio.h>

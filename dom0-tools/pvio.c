@@ -1,7 +1,7 @@
 /* pvio.c - the command: one table of subcommands drives parsing, --help and what runs. */
 #include "pvio.h"
 #include <errno.h>
-#include <pvio/options.h>
+#include <pvio/hyper.h>
 #include <pvio/rpc.h>
 #include <signal.h>
 #include <stdarg.h>

@@ -94,6 +94,7 @@ static int run(struct nb_options *opt, int sigfd)
 			pv_log(PV_LOG_ERR, "cannot talk to pviod at %s: %s", path, strerror(-ret));
 	}
 	if (ret >= 0) {
+		pv_backend_domid(nb.backend, (uint16_t)opt->domid);
 		fprintf(stderr, "pvio-netback: ready\n");
 		serve(&nb, sigfd);
 	}

@@ -49,9 +49,15 @@ static int no_hypervisor(char *why, size_t len)
 	return -ENODEV;
 }
 
-int pv_hyper_open(const char *spec, int domid, struct pv_hyper **out, char *why, size_t len)
+const char *pv_rundir(void)
 {
 	const char *dir = getenv("PVIO_RUNDIR");
+
+	return dir && *dir ? dir : "/run/pvio";
+}
+
+int pv_hyper_open(const char *spec, int domid, struct pv_hyper **out, char *why, size_t len)
+{
 	char path[108];
 
 	*out = NULL;
@@ -60,7 +66,7 @@ int pv_hyper_open(const char *spec, int domid, struct pv_hyper **out, char *why,
 	if (!spec || !*spec)
 		return no_hypervisor(why, len);
 	if (!strcmp(spec, "loopback")) {
-		if ((size_t)snprintf(path, sizeof(path), "%s/hub.sock", dir && *dir ? dir : "/run/pvio") >= sizeof(path)) {
+		if ((size_t)snprintf(path, sizeof(path), "%s/hub.sock", pv_rundir()) >= sizeof(path)) {
 			say(why, len, "PVIO_RUNDIR is too long for a Unix socket: at most 98 bytes");
 			return -ENAMETOOLONG;
 		}

@@ -67,6 +67,9 @@ struct pv_hyper {
 	char error[160]; /* words for the last failure, "" if none */
 };
 
+/* The run directory, where pvio's sockets are: $PVIO_RUNDIR, else /run/pvio. */
+const char *pv_rundir(void);
+
 /* Open a handle. spec: "loopback" (hub at $PVIO_RUNDIR/hub.sock, PVIO_RUNDIR defaulting to /run/pvio), "loopback:PATH"
  * (that hub socket), or NULL: $PVIO_HYPERVISOR if set, else the hypervisor that the host runs on.
  * domid: which domain to be; must exist on loopback; on Xen it must be ours, or -1 for whichever we are.

@@ -195,10 +195,3 @@ int pv_option_cpus(const struct pv_option *o, const char *text, void *field)
 			return *end ? -EINVAL : 0;
 	}
 }
-
-const char *pv_rundir(void)
-{
-	const char *dir = getenv("PVIO_RUNDIR");
-
-	return dir && *dir ? dir : "/run/pvio";
-}

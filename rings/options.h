@@ -51,7 +51,4 @@ struct pv_cpus {
 };
 int pv_option_cpus(const struct pv_option *o, const char *text, void *field); /* struct pv_cpus, from "0,2-3" */
 
-/* The run directory: $PVIO_RUNDIR, else /run/pvio. */
-const char *pv_rundir(void);
-
 #endif

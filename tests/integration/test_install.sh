@@ -35,6 +35,32 @@ export PKG_CONFIG_PATH=$root/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root
 # shellcheck disable=SC2046
 gcc -Wall -Werror "$root/t.c" $(pkg-config --cflags --libs libpvio) -o "$root/t"
 LD_LIBRARY_PATH=$root/usr/lib "$root/t"
+
+cat >"$root/u.c" <<'C'
+#include <pvio/blkfront.h>
+#include <pvio/libpvtool.h>
+#include <pvio/netfront.h>
+#include <stdio.h>
+int main(void)
+{
+	struct pv_blkfront_config c = { .devid = 51712 };
+	struct pv_blkfront *f;
+	struct pv_tool *t;
+	char why[240];
+	int rc = pv_blkfront_open("loopback:/nowhere/hub.sock", 1, &c, &f, why, sizeof(why));
+
+	puts(why);
+	pv_netfront_close(NULL, 0);
+	return !(rc < 0 && pv_tool_open("/nowhere/pviod.sock", &t, why, sizeof(why)) < 0 && puts(why) >= 0);
+}
+C
+# shellcheck disable=SC2046
+gcc -Wall -Werror "$root/u.c" $(pkg-config --cflags --libs libpvfront libpvtool) -o "$root/u"
+LD_LIBRARY_PATH=$root/usr/lib "$root/u"
+for a in "$root"/usr/lib/libpv{front,tool}.a; do
+	stray=$(nm -g --defined-only "$a" | awk 'NF == 3 && $3 !~ /^pv_(netfront|blkfront|tool)_/ {print $3}')
+	[ -z "$stray" ] || die "$a shows $stray"
+done
 for m in pvio.1 pviod.8 pvio-blkback.8 pvio-netback.8 pvio-hub.8 pvio-tap.1 pvio-dd.1 pvio-bench.1; do
 	[ -s "$root/usr/share/man/man${m##*.}/$m" ] || die "no man page $m"
 done

@@ -1100,6 +1100,17 @@ static void hub_ends(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, up, down)
 
+static void rundir_follows_the_environment(void **state)
+{
+	(void)state;
+	setenv("PVIO_RUNDIR", "/tmp/x", 1);
+	assert_string_equal(pv_rundir(), "/tmp/x");
+	setenv("PVIO_RUNDIR", "", 1);
+	assert_string_equal(pv_rundir(), "/run/pvio");
+	unsetenv("PVIO_RUNDIR");
+	assert_string_equal(pv_rundir(), "/run/pvio");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1144,6 +1155,7 @@ int main(void)
 		cmocka_unit_test(hub_out_of_descriptors),
 		cmocka_unit_test(hub_large_calls),
 		cmocka_unit_test(hub_ends),
+		cmocka_unit_test(rundir_follows_the_environment),
 	};
 	int failed = cmocka_run_group_tests_name("hub", tests, group_up, group_down);
 

@@ -94,17 +94,6 @@ static void parsers_give_values(void **state)
 	assert_int_equal(f.domid, 7);
 }
 
-static void rundir_follows_the_environment(void **state)
-{
-	(void)state;
-	setenv("PVIO_RUNDIR", "/tmp/x", 1);
-	assert_string_equal(pv_rundir(), "/tmp/x");
-	setenv("PVIO_RUNDIR", "", 1);
-	assert_string_equal(pv_rundir(), "/run/pvio");
-	unsetenv("PVIO_RUNDIR");
-	assert_string_equal(pv_rundir(), "/run/pvio");
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -112,7 +101,6 @@ int main(void)
 		cmocka_unit_test(parse_refuses_what_is_not_in_the_table),
 		cmocka_unit_test(parse_help_and_version_end_well),
 		cmocka_unit_test(parsers_give_values),
-		cmocka_unit_test(rundir_follows_the_environment),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
