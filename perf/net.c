@@ -33,6 +33,7 @@ struct traffic {
 	uint8_t frame[FRAME_MAX];
 	struct pv_netfront_packet burst[BURST];
 	uint8_t room[BURST][FRAME_MAX];
+	uint64_t bursts, refused; /* sends tried; those that found no room at all: the backend is behind */
 };
 
 static struct pv_netfront *connect_vif(const struct options *o, int domid)
@@ -131,6 +132,8 @@ static uint64_t run(struct traffic *t, double secs)
 
 			if (n < 0)
 				perf_die("sending: %s", strerror(-n));
+			t->bursts++;
+			t->refused += n == 0;
 			if (t->to)
 				got += (uint64_t)receive(t);
 		}
@@ -148,6 +151,7 @@ static void measure(void *arg)
 	run(t, LEARN_MS / 1e3);
 	if (!t->to)
 		uplink = uplink_packets(t);
+	t->bursts = t->refused = 0;
 	pv_netfront_stats(t->from, &a);
 	began = perf_now();
 	cpu = perf_cpu();
@@ -157,9 +161,10 @@ static void measure(void *arg)
 		arrived = uplink_packets(t) - uplink;
 	secs = perf_now() - began;
 	pv_netfront_stats(t->from, &b);
-	printf("{\"mpps\":%.3f,\"gbit_s\":%.3f,\"sent_mpps\":%.3f,\"errors\":%lu,\"len\":%u,\"cpu_s\":%.3f,\"secs\":%.3f,\"front_notifies\":%lu}\n",
+	printf("{\"mpps\":%.3f,\"gbit_s\":%.3f,\"sent_mpps\":%.3f,\"errors\":%lu,\"len\":%u,\"cpu_s\":%.3f,\"secs\":%.3f,"
+	       "\"front_notifies\":%lu,\"refused\":%.2f}\n",
 	       (double)arrived / secs / 1e6, (double)arrived * t->o->len * 8 / secs / 1e9, (double)(b.tx_packets - a.tx_packets) / secs / 1e6,
-	       b.tx_errors - a.tx_errors, t->o->len, cpu, secs, b.notifies - a.notifies);
+	       b.tx_errors - a.tx_errors, t->o->len, cpu, secs, b.notifies - a.notifies, (double)t->refused / (double)t->bursts);
 }
 
 static void idle(void *arg)
