@@ -29,7 +29,8 @@ DPDK_L = $(call pc,--libs,libdpdk)
 INTERNAL := rpc rpc_socket message devid backend worker options log
 INTERNAL_SRC := $(INTERNAL:%=rings/%.c)
 LIBPVIO_SRC := $(filter-out $(INTERNAL_SRC) rings/pvio-hub.c,$(wildcard rings/*.c))
-LIBFRONT_SRC := $(filter-out frontends/pvio-%.c,$(wildcard frontends/*.c))
+DD_SRC := $(wildcard frontends/dd_*.c)
+LIBFRONT_SRC := $(filter-out frontends/pvio-%.c $(DD_SRC),$(wildcard frontends/*.c))
 FRONT_PROGS := $(patsubst frontends/%.c,$(B)/%,$(wildcard frontends/pvio-*.c))
 PVIO_SRC := $(wildcard dom0-tools/pvio.c dom0-tools/cmd_*.c)
 LIBTOOL_SRC := $(wildcard dom0-tools/libpvtool.c)
@@ -74,6 +75,7 @@ $(B)/pvio-blkback: $(call obj,$(wildcard blkback/*.c)) $(B)/libpvinternal.a $(B)
 $(B)/pvio-blkback: X_LIBS = $(JSON_L) -luring
 $(B)/pvio-netback: $(call obj,$(wildcard netback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pvio-netback: X_LIBS = $(JSON_L) $(DPDK_L)
+$(B)/pvio-dd: $(call obj,$(DD_SRC))
 $(FRONT_PROGS): $(B)/pvio-%: $(B)/obj/frontends/pvio-%.o $(B)/libpvfront.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/perf/%: $(B)/obj/perf/%.o $(LIBS) ; $(link)
 $(B)/perf/%: X_LIBS = $(JSON_L) -luring
