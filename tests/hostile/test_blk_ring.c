@@ -63,7 +63,7 @@ static void xsa39_broken_device_connects_again(void **state)
 
 static void xsa39_one_broken_queue_of_many_breaks_the_device_once(void **state)
 {
-	unsigned before = rig.broken;
+	unsigned before = rig.broken, logged = rig_log_count("broke the ring protocol");
 	struct guest g;
 
 	(void)state;
@@ -78,6 +78,7 @@ static void xsa39_one_broken_queue_of_many_breaks_the_device_once(void **state)
 	guest_io(&bystander);
 	assert_int_equal(rig.broken, before + 1);
 	guest_down(&g);
+	assert_int_equal(rig_log_count("broke the ring protocol"), logged + 1);
 	guest_close(&g);
 	rig_check();
 }
