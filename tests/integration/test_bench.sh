@@ -1,0 +1,48 @@
+#!/bin/bash
+# perf/bench keeps what scripts rely on: its line, its exit codes, a skipped peer with its reason; and it leaves nothing behind,
+# also when it is interrupted. No figure is judged here.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+. tests/integration/lib.sh
+[ "$(nproc)" -ge 2 ] || skip cpus "each end of a data path needs a CPU of its own"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export PVIO_BIN=$bin
+python=$(python3 -c 'import sys; print(sys.executable)') # not a wrapper: PATH is going to be empty
+bench() { "$python" perf/bench "$@" 2>"$work/err"; }
+
+for pair in ring.batch32.spsc blk.randread4k.qd32-tmpfs.fio net.tx.64.vhost-user attach.pair.n1000.xenstored; do
+	bench --list | grep -qx "$pair" || die "--list does not name $pair"
+done
+bench no.such.pair
+[ $? = 2 ] || die "an unknown pair is not wrong usage"
+bench --runs 0 ring >/dev/null
+[ $? = 2 ] || die "--runs 0 is not wrong usage"
+
+line=$(bench --runs 1 --seconds 0.1 ring.batch8.) || die "ring: $line $(cat "$work/err")"
+[[ $line =~ ^name=ring\.batch8\.spsc\ ours=[0-9.]+\ peer=[0-9.]+\ ratio=[0-9.]+\ unit=Mreq/s$ ]] || die "not a line as promised: $line"
+bench --json --runs 2 --seconds 0.1 ring.batch8. | jq -e '.ours.min <= .ours.max and (.ours.runs | length) == 2 and .ratio > 0' >/dev/null ||
+	die "--json: $(cat "$work/err")"
+
+mkdir "$work/empty"
+line=$(PATH=$work/empty bench --runs 1 --seconds 0.1 blk.randread4k.qd1-) || die "a peer that is not installed is no failure: $line $(cat "$work/err")"
+[[ $line =~ \ ours=[0-9.]+\ peer=-\ ratio=skipped\ .*why=\".*fio.*\" ]] || die "without fio: $line"
+
+left() { # processes, files and huge pages of a bench
+	grep -lsz '^PVIO_RUNDIR=/dev/shm/pvio-bench\.' /proc/[0-9]*/environ
+	ls -d /dev/shm/pvio-bench.* 2>/dev/null
+	[ "$(cat /proc/sys/vm/nr_hugepages)" = "$huge" ] || echo "huge pages"
+}
+huge=$(cat /proc/sys/vm/nr_hugepages)
+for signal in INT TERM; do
+	for seconds in 0.3 2; do
+		"$python" perf/bench net.tx.64 attach.pair.n100. >/dev/null 2>&1 &
+		pid=$!
+		sleep $seconds
+		kill -$signal $pid
+		wait $pid
+		[ $? = 130 ] || die "an interrupt does not end it with 130"
+		[ -z "$(left)" ] || die "left behind after $signal: $(left)"
+	done
+done
+echo "ok"
