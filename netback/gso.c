@@ -15,6 +15,8 @@ int gso_check(struct rte_mbuf *m)
 	const void *ip;
 	uint32_t l3;
 
+	if (m->tso_segsz < GSO_SIZE_MIN)
+		return -EINVAL;
 	if (csum_headers(m) != (v6 ? NB_L4_TCP6 : NB_L4_TCP4))
 		return -EINVAL;
 	ip = rte_pktmbuf_mtod_offset(m, const void *, m->l2_len);

@@ -93,7 +93,7 @@ void csum_l4(struct rte_mbuf *m, enum nb_l4 l4);
 uint32_t csum_flow_hash(const struct rte_mbuf *m);
 
 /* ---- gso.c ---- */
-enum { GSO_PIECES_MAX = 256 };
+enum { GSO_PIECES_MAX = 256, GSO_SIZE_MIN = 48 /* Linux' smallest MSS: less only multiplies packets */ };
 /* Is m what its NB_GSO claims: TCP of that family, and not in more than GSO_PIECES_MAX pieces? Returns 0 or -EINVAL. */
 int gso_check(struct rte_mbuf *m);
 /* Cut m, which gso_check accepted, into packets of at most tso_segsz bytes of payload, checksums complete. m stays the caller's.
@@ -212,6 +212,7 @@ struct vif_queue {
 	struct nb_worker *worker;
 	TAILQ_ENTRY(vif_queue) link; /* in worker->active, or ->penance, as state says */
 	uint64_t last; /* TSC of the last work, or of activation */
+	uint64_t moved; /* TSC since when the head of the backlog waits */
 	uint16_t index;
 	uint8_t state;
 	bool broken, worked, woken; /* woken by an event, and nothing found to do since */
@@ -291,6 +292,8 @@ void tx_finish(struct nb_worker *w);
 void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m); /* takes m; any worker */
 void rx_push(struct vif_queue *q, struct rte_mbuf *m); /* takes m; the queue's worker */
 void rx_plan(struct vif_queue *q);
+/* Drop what has waited for longer than a second for guests that post no pages: packet memory is scarce. */
+void rx_reclaim(struct nb_worker *w);
 void rx_finish(struct nb_worker *w);
 void forward(struct nb_worker *w, struct vif_queue *from, struct rte_mbuf *m); /* takes m; from NULL: the uplink */
 
@@ -325,7 +328,7 @@ struct nb_worker {
 	struct switch_cache cache;
 	struct pool_spare spare;
 	struct uplink_queue up;
-	uint64_t tsc, events_at, share_at;
+	uint64_t tsc, events_at, share_at, reclaim_at;
 	uint32_t now; /* seconds */
 	uint32_t share; /* bytes that a backlog may hold now */
 	unsigned nr_unmask;

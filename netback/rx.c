@@ -24,6 +24,8 @@ void rx_push(struct vif_queue *q, struct rte_mbuf *m)
 		rte_pktmbuf_free(m);
 		return;
 	}
+	if (q->head == q->tail)
+		q->moved = w->tsc;
 	q->backlog[q->tail++ % NB_BACKLOG_PACKETS] = m;
 	q->backlog_bytes += cost;
 	if (q->state != VIF_ACTIVE)
@@ -158,6 +160,22 @@ void rx_plan(struct vif_queue *q)
 		used += need;
 		q->head++;
 		q->backlog_bytes -= cost_of(w, m);
+		q->moved = w->tsc;
+	}
+}
+
+void rx_reclaim(struct nb_worker *w)
+{
+	for (uint32_t port = 0; port < w->nr_ports; port++) {
+		struct vif_queue *q = w->by_port[port];
+
+		if (!q || q->head == q->tail || w->tsc - q->moved < w->nb->tsc_second)
+			continue;
+		q->n.rx_full += q->tail - q->head;
+		while (q->head != q->tail)
+			rte_pktmbuf_free(q->backlog[q->head++ % NB_BACKLOG_PACKETS]);
+		q->backlog_bytes = 0;
+		q->need = 0;
 	}
 }
 

@@ -113,6 +113,10 @@ static void look_around(struct nb_worker *w)
 
 		w->share = (uint32_t)RTE_MIN(share, (uint64_t)NB_BACKLOG_BYTES);
 		w->share_at = w->tsc;
+		if (unlikely(share < NB_BACKLOG_BYTES) && w->tsc - w->reclaim_at >= w->nb->tsc_second / 10) {
+			w->reclaim_at = w->tsc;
+			rx_reclaim(w);
+		}
 	}
 	if (!TAILQ_EMPTY(&w->penance))
 		end_penance(w);

@@ -267,6 +267,28 @@ static inline void frame(uint8_t *buf, const uint8_t to[6], const uint8_t from[6
 		buf[12] = buf[13] = 0x88; /* no protocol that anyone looks into */
 }
 
+/* A TCP/IPv4 packet with `payload` bytes of nothing. Returns its length. */
+static inline unsigned tcp4_frame(uint8_t *p, const uint8_t to[6], const uint8_t from[6], unsigned payload, unsigned port)
+{
+	unsigned len = 14 + 20 + 20 + payload;
+
+	memset(p, 0, len);
+	memcpy(p, to, 6);
+	memcpy(p + 6, from, 6);
+	p[12] = 0x08; /* IPv4 */
+	p[14] = 0x45;
+	p[16] = (uint8_t)((len - 14) >> 8);
+	p[17] = (uint8_t)(len - 14);
+	p[22] = 64; /* TTL */
+	p[23] = 6; /* TCP */
+	p[26] = p[30] = 10; /* addresses */
+	p[33] = 1;
+	p[34] = (uint8_t)(port >> 8);
+	p[35] = (uint8_t)port;
+	p[46] = 0x50; /* length of the TCP header */
+	return len;
+}
+
 /* Put a packet into the tx pages from `page` on, full pages but the last, and fill its slots. Returns the pages used. */
 static inline unsigned tx_packet(struct net_guest *g, unsigned queue, unsigned page, const uint8_t *buf, unsigned len)
 {

@@ -266,6 +266,23 @@ static void gso_of_something_else_is_dropped(void **state)
 	assert_int_equal(guest_stat(&c, NULL, "tx_bad"), before + 3);
 }
 
+/* Pieces of a byte each would multiply a packet by 256, at the expense of whoever shares the worker. */
+static void gso_size_absurd_is_dropped(void **state)
+{
+	static const unsigned sizes[] = { 1, 47 };
+	unsigned len = tcp4_frame(c.q[0].tx_data, peers.b.mac, c.mac, 256, 1);
+	int64_t before = guest_stat(&c, NULL, "tx_bad");
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		tx_slot(&c, 0, 0, 0, len, NETTXF_extra_info | NETTXF_csum_blank | NETTXF_data_validated);
+		extra(XEN_NETIF_EXTRA_TYPE_GSO, 0, sizes[i], XEN_NETIF_GSO_TYPE_TCPV4);
+	}
+	kick(&c);
+	assert_true(tx_answers(&c, 0, 4, NULL, PATIENCE));
+	assert_int_equal(guest_stat(&c, NULL, "tx_bad"), before + 2);
+}
+
 static void source_impossible_is_dropped(void **state)
 {
 	static const uint8_t group[6] = { 1, 0, 0, 0, 0, 1 }, none[6] = { 0 };
@@ -443,6 +460,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(extra_chain_illegal_disables_the_vif, up, down),
 		cmocka_unit_test_setup_teardown(mcast_unoffered_is_answered_with_an_error, up, down),
 		cmocka_unit_test_setup_teardown(gso_of_something_else_is_dropped, up, down),
+		cmocka_unit_test_setup_teardown(gso_size_absurd_is_dropped, up, down),
 		cmocka_unit_test_setup_teardown(source_impossible_is_dropped, up, down),
 		cmocka_unit_test_setup_teardown(gref_bad_fails_its_packet_alone, up, down),
 		cmocka_unit_test_setup_teardown(gref_failing_at_random, up, down),
