@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 enum {
-	BUDGET = 64, /* requests a turn: then it is the next queue's */
+	BUDGET = 64, BYTES_BUDGET = 1 << 20, /* requests and bytes a turn: then it is the next queue's */
 	ROOM = 2, /* sqes that taking a request may need: the planned I/O's and its own */
 	OUT_OF_REACH = 1 << 30, /* requests ahead: more than any ring has */
 	IOV_MIN = 64, /* entries for merging, also where no indirect segments are offered */
@@ -279,7 +279,7 @@ static void start(struct blkq *q, struct blkr *r)
 
 /* ---- take ---- */
 
-static void take_one(struct blkq *q)
+static uint64_t take_one(struct blkq *q)
 {
 	struct blkr *r = q->free; /* there is one: the ring's window counts what is not answered */
 	union pv_blk_raw raw;
@@ -292,10 +292,12 @@ static void take_one(struct blkq *q)
 	pv_blk_take(&q->ring, &raw);
 	pv_blk_decode(&raw, q->c.abi, &r->req);
 	status = pv_blk_check(&r->req, &q->c.disk);
-	if (status)
+	if (status) {
 		answer(q, r, status);
-	else
-		start(q, r);
+		return 0;
+	}
+	start(q, r);
+	return r->bytes;
 }
 
 /* Try alone what failed together with others. Its pages are still pinned, so mapping them again only finds them. */
@@ -351,13 +353,14 @@ bool blkq_take(struct blkq *q)
 {
 	bool did = resume(q);
 	int n = may_take(q) ? ready(q) : 0, taken = 0;
+	uint64_t bytes = 0;
 
 	if (n < 0)
 		blkworker_break(q, "its request index is impossible");
 	if (n > BUDGET)
 		n = BUDGET;
-	while (taken < n && may_take(q) && uring_room(&q->w->uring) >= ROOM) {
-		take_one(q);
+	while (taken < n && bytes < BYTES_BUDGET && may_take(q) && uring_room(&q->w->uring) >= ROOM) {
+		bytes += take_one(q);
 		taken++;
 	}
 	plan_submit(q);

@@ -25,7 +25,9 @@ enum {
 	DRAIN_NAP_NS = 100000, /* between looks at a queue whose I/O is waited for */
 };
 static const uint64_t trim_ns = 30ull * 1000000000; /* pages unused for one to two of these are unmapped */
-static const uint64_t drain_ns = 3ull * 1000000000; /* how long a disconnect waits for I/O */
+/* How long a disconnect waits for I/O before pviod has to ask again: the control thread, and with it every other guest's attach and
+ * detach, waits as long. */
+static const uint64_t drain_ns = 100ull * 1000000;
 
 static uint64_t now_ns(void)
 {
@@ -384,7 +386,7 @@ static int disconnect_here(void *arg)
 	blkworker_wake(q);
 	while (q->inflight) {
 		if (now_ns() >= end)
-			return -ETIMEDOUT;
+			return -EAGAIN;
 		if (!turn(w)) {
 			uring_wait(&w->uring, DRAIN_NAP_NS);
 			blkworker_wake(q);

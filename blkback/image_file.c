@@ -188,6 +188,9 @@ static int find_facts(struct image_file *f, const struct image_config *c, char *
 	if (f->block && ioctl(f->head.fd, BLKGETSIZE64, &f->bytes) < 0)
 		return pv_why(why, len, -errno, "%s: cannot tell its size: %s", c->path, strerror(errno));
 	facts->sectors = f->bytes / PV_BLK_SECTOR;
+	if (facts->sectors && f->bytes % PV_BLK_SECTOR)
+		pv_log(PV_LOG_WARN, "%s: its last %u bytes are not served: its size is no multiple of %u", c->path,
+		       (unsigned)(f->bytes % PV_BLK_SECTOR), PV_BLK_SECTOR);
 	if (!facts->sectors)
 		return pv_why(why, len, -EINVAL, "%s is empty; give it a size first (truncate -s 1G %s)", c->path, c->path);
 	if (!f->block || ioctl(f->head.fd, BLKPBSZGET, &physical) < 0)

@@ -172,7 +172,7 @@ static int disconnect(struct vbd *d, char *why, size_t len)
 		int ret = d->queue[i].q ? blkworker_disconnect(d->queue[i].w, d->queue[i].q) : 0;
 
 		if (ret < 0)
-			return pv_why(why, len, ret, "%s: I/O on %s is still in flight; its storage does not answer. Try again later",
+			return pv_why(why, len, ret, "%s: I/O on %s is still in flight; its storage has not answered yet. Ask again",
 				      d->name, d->config.path);
 		d->queue[i].q = NULL;
 	}
