@@ -15,6 +15,7 @@ static const struct limit backend_calls = { .burst = 4096, .rate = 256 }; /* all
 struct call {
 	struct backend *backend;
 	uint64_t device, number; /* serials; number 0: nobody waits */
+	const char *method;
 	enum dev_event ok, failed;
 	void (*query)(void *arg, struct json_object *result); /* not NULL: of backend_query, and the above does not count */
 	void *arg;
@@ -65,6 +66,10 @@ static void answered_device(struct call *c, struct device *dev, int code, const 
 	enum dev_event ev = code ? c->failed : c->ok;
 
 	dev->call = 0;
+	if (code == -EAGAIN && c->ok == c->failed) {
+		device_ask_again(dev, c->method, c->ok);
+		return;
+	}
 	if (code && c->ok == c->failed)
 		pv_log_about(&c->backend->log, PV_LOG_WARN, "%s: backend %s: %s", device_label(dev), dev->backend_name, message);
 	else if (code)
@@ -132,6 +137,7 @@ void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum
 	dev->call = 0;
 	if (c) {
 		c->device = dev->serial;
+		c->method = method;
 		c->ok = ok;
 		c->failed = failed;
 		c->number = failed == EV_NONE ? 0 : ++dev->d->serial;
@@ -229,6 +235,9 @@ static void enlist(struct conn *c, uint64_t id, struct json_object *params)
 		b->pid = number(params, "pid");
 		snprintf(b->name, sizeof(b->name), "%s", name);
 		snprintf(b->version, sizeof(b->version), "%s", text(params, "version"));
+		for (char *v = b->version; *v; v++)
+			if ((unsigned char)*v <= ' ' || *v == 127)
+				*v = '?';
 		c->backend = b;
 		DL_APPEND(c->d->backends, b);
 		pv_rpc_reply(c->rpc, id, NULL);

@@ -2,10 +2,10 @@
 #include "pvio.h"
 #include <stdio.h>
 
-int cmd_guest_create(struct pvio *p)
+int cmd_guest_create(struct pvio *p) /* domain 0 is the toolstack's */
 {
 	struct json_object *params = json_object_new_object(), *g;
-	long domid = opt_number(p, "--domid", 0, 0x7fef);
+	long domid = opt_number(p, "--domid", 0, 1, 0x7fef);
 	int rc = EXIT_USAGE;
 
 	json_object_object_add(params, "name", json_object_new_string(p->args[0]));

@@ -1,7 +1,7 @@
 /* cmd_list.c - pvio list, stats, inspect, backend list, version. */
 #include "pvio.h"
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* "broken: why" in full; other states with the last error behind them, if there is one. */
@@ -21,6 +21,18 @@ static void detail_text(struct json_object *d, char *buf, size_t len)
 	snprintf(buf, len, "%s", text_of(config, strcmp(text_of(d, "type"), "vif") ? "path" : "mac"));
 }
 
+/* By guest, then type and name, with numbers as numbers: g2 before g10. */
+static int by_name(const void *a, const void *b)
+{
+	static const char *const keys[] = { "guest", "type", "name" };
+	struct json_object *const *x = a, *const *y = b;
+	int order = 0;
+
+	for (int i = 0; i < 3 && !order; i++)
+		order = strverscmp(text_of(*x, keys[i]), text_of(*y, keys[i]));
+	return order;
+}
+
 int cmd_list(struct pvio *p)
 {
 	static const struct column columns[] = {
@@ -34,6 +46,7 @@ int cmd_list(struct pvio *p)
 	devices = ask_devices(p, "list", p->nargs ? p->args[0] : NULL, NULL, &rc);
 	if (!devices)
 		return rc;
+	json_object_array_sort(devices, by_name);
 	if (p->json)
 		return print_json(devices);
 	print_table(devices, columns, sizeof(columns) / sizeof(columns[0]), "no devices; pvio attach GUEST vif|vbd gives a guest one");

@@ -20,6 +20,13 @@ const char *text_of(struct json_object *o, const char *key)
 	return json_object_object_get_ex(o, key, &v) && v ? json_object_get_string(v) : "";
 }
 
+/* What a backend or a guest chose to say must not reach the terminal as anything but text. */
+static void put_text(const char *text)
+{
+	for (; *text; text++)
+		putchar((unsigned char)*text < ' ' || *text == 127 ? '?' : *text);
+}
+
 static void cell(struct json_object *row, const struct column *c, char *buf)
 {
 	if (c->text)
@@ -28,6 +35,9 @@ static void cell(struct json_object *row, const struct column *c, char *buf)
 		snprintf(buf, CELL_MAX, "%s", text_of(row, c->key));
 	if (!*buf)
 		snprintf(buf, CELL_MAX, "-");
+	for (; *buf; buf++)
+		if ((unsigned char)*buf < ' ' || *buf == 127)
+			*buf = '?';
 }
 
 static void print_row(struct json_object *row, const struct column *columns, int n, const int *width)
@@ -87,10 +97,16 @@ void print_tree(struct json_object *o, int indent)
 	}
 	json_object_object_foreach(o, key, v) {
 		if (is_nested(v)) {
-			printf("%*s%s:\n", indent, "", key);
+			printf("%*s", indent, "");
+			put_text(key);
+			puts(":");
 			print_tree(v, indent + INDENT);
 		} else {
-			printf("%*s%-*s %s\n", indent, "", KEY_WIDTH, key, v ? json_object_get_string(v) : "-");
+			printf("%*s", indent, "");
+			put_text(key);
+			printf("%*s ", (int)strlen(key) < KEY_WIDTH ? KEY_WIDTH - (int)strlen(key) : 0, "");
+			put_text(v ? json_object_get_string(v) : "-");
+			putchar('\n');
 		}
 	}
 }

@@ -121,12 +121,14 @@ static void __attribute__((noreturn)) become(struct pvio *p, const char *name, c
 	close_range(3, ~0u, 0);
 	setenv("PVIO_RUNDIR", p->dir, 1);
 	setenv("PVIO_HYPERVISOR", "loopback", 1);
-	if (cpus && sched_setaffinity(0, sizeof(*cpus), cpus) < 0)
-		fprintf(stderr, "cannot run on the CPUs of --cpus: %s\n", strerror(errno));
+	if (cpus && sched_setaffinity(0, sizeof(*cpus), cpus) < 0) {
+		fprintf(stderr, "%s: cannot run on the CPUs of --cpus: %s\n", name, strerror(errno));
+		_exit(1);
+	}
 	sibling(program, sizeof(program), name);
 	argv[0] = program;
 	execv(program, argv);
-	fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
+	fprintf(stderr, "%s: cannot run %s: %s\n", name, program, strerror(errno));
 	_exit(127);
 }
 
@@ -273,12 +275,28 @@ static void take_down(const struct pvio *p)
 		rmdir(p->dir);
 }
 
+/* May we end the daemons, and remove their files? */
+static bool may_take_down(const struct pvio *p)
+{
+	if (access(p->dir, W_OK | X_OK) < 0)
+		return false;
+	for (int i = 0; i < NR_DAEMONS; i++) {
+		pid_t pid = daemon_pid(p, daemons[i]);
+
+		if (pid > 0 && kill(pid, 0) < 0 && errno == EPERM)
+			return false;
+	}
+	return true;
+}
+
 int cmd_sandbox_down(struct pvio *p)
 {
-	if (access(path_in(p, "sandbox", ""), F_OK) < 0) {
+	if (access(path_in(p, "sandbox", ""), F_OK) < 0 && errno != EACCES) {
 		printf("no sandbox in %s\n", p->dir);
 		return EXIT_DONE;
 	}
+	if (!may_take_down(p))
+		return say_failed(p, "not permitted: %s is not yours; be root, or the user that started the sandbox", p->dir);
 	take_down(p);
 	for (int i = 0; i < NR_DAEMONS; i++)
 		if (daemon_pid(p, daemons[i]))
@@ -289,14 +307,15 @@ int cmd_sandbox_down(struct pvio *p)
 
 /* ---- up ---- */
 
-/* --cpus: returns 0 or -EINVAL. */
+/* --cpus: returns 0, -EINVAL or, without such a CPU, -ENXIO. */
 static int parse_cpus(const char *list, cpu_set_t *set)
 {
 	struct pv_cpus cpus;
+	int rc = pv_option_cpus(NULL, list, &cpus);
 
 	CPU_ZERO(set);
-	if (pv_option_cpus(NULL, list, &cpus) < 0)
-		return -EINVAL;
+	if (rc < 0)
+		return rc;
 	for (unsigned i = 0; i < cpus.nr; i++) {
 		if (cpus.cpu[i] >= CPU_SETSIZE)
 			return -EINVAL;
@@ -436,10 +455,31 @@ static void what_next(const struct pvio *p, int n)
 	printf("  pvio sandbox down\n");
 }
 
+/* Before anything is started: can the images be attached? */
+static int check_disks(struct pvio *p)
+{
+	const char *const *disks;
+	int n = opt_count(p, "--disk", &disks);
+
+	for (int i = 0; i < n; i++) {
+		int fd = open(disks[i], O_RDWR | O_CLOEXEC | O_NONBLOCK);
+		struct stat st;
+
+		if (fd < 0 || fstat(fd, &st) < 0)
+			return say_failed(p, "--disk %s: %s; it takes an existing image (truncate -s 1G FILE makes one)", disks[i], strerror(errno));
+		close(fd);
+		if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
+			return say_failed(p, "--disk %s: neither a file nor a block device", disks[i]);
+		if (S_ISREG(st.st_mode) && st.st_size < 512)
+			return say_failed(p, "--disk %s is empty; give it a size first (truncate -s 1G %s)", disks[i], disks[i]);
+	}
+	return 0;
+}
+
 int cmd_sandbox_up(struct pvio *p)
 {
 	struct sigaction catch = { .sa_handler = on_interrupt };
-	long guests = opt_number(p, "--guests", 2, GUESTS_MAX);
+	long guests = opt_number(p, "--guests", 2, 0, GUESTS_MAX);
 	const char *list = opt_value(p, "--cpus");
 	const char *const *disks;
 	cpu_set_t cpus;
@@ -447,10 +487,16 @@ int cmd_sandbox_up(struct pvio *p)
 
 	if (guests < 0)
 		return EXIT_USAGE;
-	if (list && parse_cpus(list, &cpus) < 0)
+	rc = list ? parse_cpus(list, &cpus) : 0;
+	if (rc == -ENXIO)
+		return say_usage(p, "--cpus %s: this machine has %ld CPUs, and numbers them from 0", list, sysconf(_SC_NPROCESSORS_CONF));
+	if (rc < 0)
 		return say_usage(p, "--cpus %s: not a list of CPUs such as 0,2-3", list);
 	if (opt_count(p, "--disk", &disks) > guests)
 		return say_usage(p, "more disks than guests");
+	rc = check_disks(p);
+	if (rc)
+		return rc;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	sigaction(SIGINT, &catch, NULL);
 	sigaction(SIGTERM, &catch, NULL);

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_MS = 1000 };
+enum { RETRY_MS = 1000, AGAIN_MS = 200 };
 
 static const struct limit device_looks = { .burst = 128, .rate = 200 }; /* a connection and its end take about 10 */
 static const struct limit guest_looks = { .burst = 4096, .rate = 1000 };
@@ -365,6 +365,15 @@ static int retry_later(struct device *dev)
 	return show(dev, dev->offer.state, dev->error);
 }
 
+void device_ask_again(struct device *dev, const char *method, enum dev_event answer)
+{
+	dev->again = method;
+	dev->again_state = dev->state;
+	dev->again_answer = answer;
+	dev->again_due = pviod_now(dev->d) + AGAIN_MS;
+	wait_list(dev);
+}
+
 /* ---- the end ---- */
 
 static int give_up(struct device *dev)
@@ -544,7 +553,9 @@ void device_tick(struct pviod *d)
 			device_look(dev);
 		if (came(&dev->retry_due, now) && dev->backend)
 			device_post(dev, EV_BACK);
-		if (dev->look_due || dev->retry_due)
+		if (came(&dev->again_due, now) && dev->state == dev->again_state)
+			backend_ask(dev, dev->again, dev->again_answer, dev->again_answer);
+		if (dev->look_due || dev->retry_due || dev->again_due)
 			continue;
 		DL_DELETE2(d->waiting, dev, wait_prev, wait_next);
 		dev->waits = false;

@@ -13,30 +13,30 @@
 static const struct command commands[] = {
 	{ "sandbox up", "", 0, 0, false, "start the loopback hypervisor, pviod, both backends and some guests, each with a vif",
 	  cmd_sandbox_up, {
-		{ "--guests", "N", "how many guests, g1 .. gN (2)", false },
-		{ "--disk", "FILE", "a disk image; the first one is g1's xvda, the second g2's", true },
+		{ "--guests", "N", "how many guests, 0..64: g1 .. gN (2)", false },
+		{ "--disk", "FILE", "a disk image, the first for g1, the second for g2; up to 16", true },
 		{ "--uplink", "DEVICE", "netback's uplink, a DPDK device such as net_tap0 (none)", false },
-		{ "--cpus", "LIST", "run the backends on these CPUs, such as 1,2-3 (all)", false },
+		{ "--cpus", "LIST", "run the backends on these CPUs, such as 0,2-3 (all)", false },
 	  } },
 	{ "sandbox down", "", 0, 0, false, "end what `sandbox up` started, and remove what it made", cmd_sandbox_down, { { 0 } } },
 	{ "guest create", "NAME", 1, 1, true, "make a guest (loopback hypervisor)", cmd_guest_create, {
-		{ "--domid", "N", "its domain id (the lowest free one)", false },
+		{ "--domid", "N", "its domain id, 1..32751 (the lowest free one)", false },
 	  } },
 	{ "guest list", "", 0, 0, true, "the guests", cmd_guest_list, { { 0 } } },
 	{ "guest destroy", "GUEST", 1, 1, false, "detach all devices of a guest and end it", cmd_guest_destroy, {
 		{ "--force", NULL, "without waiting for the guest", false },
-		{ "--timeout", "SECONDS", "how long to wait for the guest (5)", false },
+		{ "--timeout", "SECONDS", "how long to wait for the guest, 0..3600 (5)", false },
 	  } },
 	{ "attach", "GUEST vif|vbd [NAME] [KEY=VALUE...]", 2, ARGS_MAX, true, "give a guest a device: vbd path=FILE, vif mac=...", cmd_attach, {
 		{ "--backend", "NAME", "which backend serves it (the first of its type)", false },
-		{ "--wait", "[SECONDS]", "until it is connected (10), not only announced", false },
+		{ "--wait", "[SECONDS]", "until it is connected, not only announced: 0..3600 (10)", false },
 	  } },
 	{ "detach", "GUEST DEVICE", 2, 3, false, "take a device from a guest: xvda, vif0, `vif 0`", cmd_detach, {
 		{ "--force", NULL, "without waiting for the guest", false },
-		{ "--timeout", "SECONDS", "how long to wait for the guest (5)", false },
+		{ "--timeout", "SECONDS", "how long to wait for the guest, 0..3600 (5)", false },
 	  } },
 	{ "list", "[GUEST]", 0, 1, true, "the devices and how they do", cmd_list, { { 0 } } },
-	{ "stats", "[GUEST [DEVICE]]", 0, 2, true, "counters of connected devices", cmd_stats, { { 0 } } },
+	{ "stats", "[GUEST [DEVICE]]", 0, 2, true, "what each device counted; of an unconnected one, how the handshake stands", cmd_stats, { { 0 } } },
 	{ "inspect", "[GUEST [DEVICE]]", 0, 2, true, "the inside of devices: indices, in-flight, caches, handshake", cmd_inspect, { { 0 } } },
 	{ "backend list", "", 0, 0, true, "the backends that serve devices", cmd_backend_list, { { 0 } } },
 	{ "doctor", "", 0, 0, true, "what this machine has and lacks; exit 1 if something needed is missing", cmd_doctor, { { 0 } } },
@@ -64,6 +64,18 @@ int say_failed(struct pvio *p, const char *fmt, ...)
 	return EXIT_FAILED;
 }
 
+/* The command, its arguments and its options in one line. */
+static void put_usage(FILE *f, const struct command *c)
+{
+	fprintf(f, "pvio %s%s%s", c->name, *c->args ? " " : "", c->args);
+	for (int i = 0; i < OPTIONS_MAX && c->opts[i].name; i++) {
+		const struct opt *o = &c->opts[i];
+
+		fprintf(f, " [%s%s%s]%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "", o->many ? "..." : "");
+	}
+	fprintf(f, "%s [--dir RUNDIR]\n", c->prints_data ? " [--json]" : "");
+}
+
 int say_usage(struct pvio *p, const char *fmt, ...)
 {
 	va_list ap;
@@ -71,7 +83,8 @@ int say_usage(struct pvio *p, const char *fmt, ...)
 	va_start(ap, fmt);
 	say(p, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "usage: pvio %s%s%s\n", p->cmd->name, *p->cmd->args ? " " : "", p->cmd->args);
+	fprintf(stderr, "usage: ");
+	put_usage(stderr, p->cmd);
 	return EXIT_USAGE;
 }
 
@@ -100,7 +113,7 @@ int opt_count(const struct pvio *p, const char *name, const char *const **values
 	return p->nvalues[i];
 }
 
-long opt_number(struct pvio *p, const char *name, long none, long max)
+long opt_number(struct pvio *p, const char *name, long none, long min, long max)
 {
 	const char *v = opt_value(p, name);
 	char *end;
@@ -110,9 +123,9 @@ long opt_number(struct pvio *p, const char *name, long none, long max)
 		return none;
 	errno = 0;
 	n = strtol(v, &end, 10);
-	if (*v >= '0' && *v <= '9' && *end == '\0' && errno == 0 && n <= max)
+	if (*v >= '0' && *v <= '9' && *end == '\0' && errno == 0 && n >= min && n <= max)
 		return n;
-	say_usage(p, "%s %s: not a number in 0..%ld", name, v, max);
+	say_usage(p, "%s %s: not a number in %ld..%ld", name, v, min, max);
 	return -1;
 }
 
@@ -136,11 +149,15 @@ double opt_seconds(struct pvio *p, const char *name, double none)
 static int connect_pviod(struct pvio *p)
 {
 	char path[PATH_MAX + 16], why[512];
+	int rc;
 
 	if (p->tool)
 		return 0;
 	snprintf(path, sizeof(path), "%s/pviod.sock", p->dir);
-	return pv_tool_open(path, &p->tool, why, sizeof(why)) < 0 ? say_failed(p, "%s; `pvio sandbox up` starts one for trying out", why) : 0;
+	rc = pv_tool_open(path, &p->tool, why, sizeof(why));
+	if (rc == -EACCES || rc == -EPERM)
+		return say_failed(p, "%s; be root, or the user that pviod runs as", why);
+	return rc < 0 ? say_failed(p, "%s; `pvio sandbox up` starts one for trying out", why) : 0;
 }
 
 struct json_object *ask(struct pvio *p, const char *method, struct json_object *params, unsigned timeout_ms, int *exit_code)
@@ -205,25 +222,65 @@ void sibling(char *path, size_t len, const char *program)
 	snprintf(path, len, "%s%s", slash ? self : "", program);
 }
 
+/* ---- which command ---- */
+
+/* Is word the n-th (0, 1) word of the command's name? */
+static bool has_word(const struct command *c, int n, const char *word)
+{
+	const char *space = strchr(c->name, ' ');
+
+	if (n)
+		return space && strcmp(space + 1, word) == 0;
+	return space ? strlen(word) == (size_t)(space - c->name) && strncmp(c->name, word, space - c->name) == 0 : strcmp(c->name, word) == 0;
+}
+
+static bool is_group(const char *word)
+{
+	for (int i = 0; i < NR_COMMANDS; i++)
+		if (has_word(&commands[i], 0, word) && strchr(commands[i].name, ' '))
+			return true;
+	return false;
+}
+
+/* The command of these words, of which the second may be NULL. */
+static const struct command *find_command(const char *const *word)
+{
+	for (int i = 0; i < NR_COMMANDS; i++)
+		if (has_word(&commands[i], 0, word[0]) && (word[1] ? has_word(&commands[i], 1, word[1]) : !strchr(commands[i].name, ' ')))
+			return &commands[i];
+	return NULL;
+}
+
 /* ---- help ---- */
 
-static void help_all(void)
+/* All commands, or those of one group. */
+static int help_commands(const char *group)
 {
-	printf("Usage: pvio COMMAND [ARGUMENT...] [OPTION...]\nParavirtual I/O for Xen guests: gives guests devices and shows how they do.\n\n");
+	if (group)
+		printf("Usage: pvio %s COMMAND [ARGUMENT...] [OPTION...]\n\n", group);
+	else
+		printf("Usage: pvio COMMAND [ARGUMENT...] [OPTION...]\n"
+		       "Paravirtual I/O for Xen guests: gives guests devices and shows how they do.\n\n");
 	for (int i = 0; i < NR_COMMANDS; i++) {
 		const struct command *c = &commands[i];
 		char left[80];
 
+		if (group && !has_word(c, 0, group))
+			continue;
 		snprintf(left, sizeof(left), "%s%s%s", c->name, *c->args ? " " : "", c->args);
 		printf(strlen(left) > 25 ? "  %s\n  %-25s  %s\n" : "  %-25s%s  %s\n", left, "", c->help);
 	}
 	printf("\nOptions of all commands:\n  --dir RUNDIR     where the sockets are (default: $PVIO_RUNDIR, else /run/pvio)\n"
-	       "  --json           print data as JSON\n  --help           of pvio or of a command\n  --version        the version\n");
+	       "  --json           print data as JSON\n  --help           of pvio or of a command, as pvio help COMMAND\n"
+	       "  --version        the version\n");
+	return EXIT_DONE;
 }
 
-static void help_one(const struct command *c)
+static int help_one(const struct command *c)
 {
-	printf("Usage: pvio %s%s%s [OPTION...]\n%c%s\n\n", c->name, *c->args ? " " : "", c->args, c->help[0] - 'a' + 'A', c->help + 1);
+	printf("Usage: ");
+	put_usage(stdout, c);
+	printf("%c%s\n\n", c->help[0] - 'a' + 'A', c->help + 1);
 	for (int i = 0; i < OPTIONS_MAX && c->opts[i].name; i++) {
 		char left[40];
 
@@ -233,23 +290,80 @@ static void help_one(const struct command *c)
 	if (c->prints_data)
 		printf("  %-20s %s\n", "--json", "print data as JSON");
 	printf("  %-20s %s\n", "--dir RUNDIR", "where the sockets are (default: $PVIO_RUNDIR, else /run/pvio)");
+	return EXIT_DONE;
+}
+
+static bool is_help(const char *arg)
+{
+	return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0;
 }
 
 /* ---- parsing ---- */
 
-static const struct command *find_command(int argc, char **argv, int *used)
-{
-	for (int i = 0; i < NR_COMMANDS; i++) {
-		const char *name = commands[i].name, *space = strchr(name, ' ');
-		size_t n = space ? (size_t)(space - name) : strlen(name);
+/* What stands before the arguments: the words of the command, with options of all commands before and between them. */
+struct head {
+	const char *word[2];
+	int nwords;
+	bool help, version;
+	const char *wrong; /* an option that cannot stand there */
+	const struct command *cmd; /* NULL: the words name none */
+};
 
-		if (argc < 2 || strlen(argv[1]) != n || strncmp(argv[1], name, n))
-			continue;
-		*used = space ? 3 : 2;
-		if (!space || (argc > 2 && strcmp(argv[2], space + 1) == 0))
-			return &commands[i];
+/* Take the command's words out of argv; what remains, from argv[1] on, is for parse(). Returns the new argc. */
+static int take_head(struct head *h, int argc, char **argv)
+{
+	int i, n = 1;
+
+	for (i = 1; i < argc && !h->cmd && h->nwords < 2 && !h->wrong; i++) {
+		if (is_help(argv[i]) || (!h->nwords && !h->help && strcmp(argv[i], "help") == 0)) {
+			h->help = true;
+		} else if (strcmp(argv[i], "--version") == 0) {
+			h->version = true;
+		} else if (strcmp(argv[i], "--json") == 0 || strncmp(argv[i], "--dir=", 6) == 0) {
+			argv[n++] = argv[i];
+		} else if (strcmp(argv[i], "--dir") == 0 && i + 1 < argc) {
+			argv[n++] = argv[i++];
+			argv[n++] = argv[i];
+		} else if (argv[i][0] == '-') {
+			h->wrong = argv[i];
+		} else {
+			h->word[h->nwords++] = argv[i];
+			h->cmd = find_command(h->word);
+			if (!h->cmd && !is_group(h->word[0]))
+				break;
+		}
 	}
-	return NULL;
+	while (h->cmd && i < argc)
+		argv[n++] = argv[i++];
+	argv[n] = NULL;
+	return n;
+}
+
+/* Help, the version, or a complaint. Returns the exit code, or -1: there is a command to run. */
+static int head_only(const struct head *h)
+{
+	const char *first = h->nwords ? h->word[0] : NULL;
+
+	if (h->version) {
+		printf("pvio %s\n", PVIO_VERSION);
+		return EXIT_DONE;
+	}
+	if (h->wrong)
+		fprintf(stderr, "pvio: no option %s can stand before the command; pvio --help lists those that can\n", h->wrong);
+	else if (h->help && h->cmd)
+		return help_one(h->cmd);
+	else if (h->help && (!first || (h->nwords == 1 && is_group(first))))
+		return help_commands(first);
+	else if (h->cmd)
+		return -1;
+	else if (!first)
+		fprintf(stderr, "pvio: say what to do; pvio --help lists the commands\n");
+	else if (h->nwords == 1 && is_group(first))
+		fprintf(stderr, "pvio: say what to do: %s what? pvio %s --help lists it\n", first, first);
+	else
+		fprintf(stderr, "pvio: there is no command %s%s%s; pvio --help lists them\n", first, h->nwords > 1 ? " " : "",
+			h->nwords > 1 ? h->word[1] : "");
+	return EXIT_USAGE;
 }
 
 /* Is s what an option "[X]" may take? */
@@ -303,16 +417,16 @@ static int parse_option(struct pvio *p, char **argv, int *i)
 }
 
 /* Options may stand anywhere; after "--" there are none. Returns 0, or the exit code after a message or --help (-1: done). */
-static int parse(struct pvio *p, int argc, char **argv, int first)
+static int parse(struct pvio *p, int argc, char **argv)
 {
 	bool only_args = false;
 
-	for (int i = first; i < argc; i++) {
+	for (int i = 1; i < argc; i++) {
 		int rc = 0;
 
 		if (!only_args && strcmp(argv[i], "--") == 0) {
 			only_args = true;
-		} else if (!only_args && strcmp(argv[i], "--help") == 0) {
+		} else if (!only_args && is_help(argv[i])) {
 			help_one(p->cmd);
 			return -1;
 		} else if (!only_args && argv[i][0] == '-' && argv[i][1]) {
@@ -344,27 +458,18 @@ static void name_it(struct pvio *p)
 int main(int argc, char **argv)
 {
 	struct pvio p = { 0 };
-	int used = 0, rc;
+	struct head head = { .nwords = 0 };
+	int rc;
 
 	signal(SIGPIPE, SIG_IGN);
-	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-		help_all();
-		return EXIT_DONE;
-	}
-	if (argc > 1 && strcmp(argv[1], "--version") == 0) {
-		printf("pvio %s\n", PVIO_VERSION);
-		return EXIT_DONE;
-	}
-	p.cmd = find_command(argc, argv, &used);
-	if (!p.cmd) {
-		fprintf(stderr, argc < 2 ? "pvio: say what to do; pvio --help lists the commands\n" :
-			"pvio: there is no command %s%s%s; pvio --help lists them\n", argc < 2 ? "" : argv[1], used == 3 && argc > 2 ? " " : "",
-			used == 3 && argc > 2 ? argv[2] : "");
-		return EXIT_USAGE;
-	}
+	argc = take_head(&head, argc, argv);
+	rc = head_only(&head);
+	if (rc >= 0)
+		return rc;
+	p.cmd = head.cmd;
 	snprintf(p.what, sizeof(p.what), "%s", p.cmd->name);
 	snprintf(p.dir, sizeof(p.dir), "%s", pv_rundir());
-	rc = parse(&p, argc, argv, used);
+	rc = parse(&p, argc, argv);
 	if (rc)
 		return rc < 0 ? EXIT_DONE : rc;
 	name_it(&p);

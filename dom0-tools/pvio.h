@@ -45,8 +45,8 @@ struct command {
 
 const char *opt_value(const struct pvio *p, const char *name); /* NULL: not given */
 int opt_count(const struct pvio *p, const char *name, const char *const **values);
-/* A number of an option; none: its default. Returns < 0 after a message. */
-long opt_number(struct pvio *p, const char *name, long none, long max);
+/* A number of an option, min..max; none: its default. Returns < 0 after a message. */
+long opt_number(struct pvio *p, const char *name, long none, long min, long max);
 double opt_seconds(struct pvio *p, const char *name, double none); /* < 0 after a message */
 
 int say_failed(struct pvio *p, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* "pvio: WHAT: ..."; EXIT_FAILED */

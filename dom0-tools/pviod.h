@@ -220,7 +220,10 @@ struct device {
 	uint32_t posted; /* events, bits */
 	bool look, masked; /* look at the guest's half; the port is masked until that was done */
 	bool queued, waits; /* on which of pviod's lists */
-	uint64_t look_due, retry_due; /* ms, 0: not waiting for it */
+	uint64_t look_due, retry_due, again_due; /* ms, 0: not waiting for it */
+	const char *again; /* the call that the backend wants to be asked again, if the state is still ... */
+	enum dev_state again_state;
+	enum dev_event again_answer;
 	struct bucket looks;
 	uint64_t nlooks, nthrottled, nconnects;
 	int error; /* the last failure ... */
@@ -236,6 +239,9 @@ int device_create(struct guest *g, enum pv_noxs_type type, uint32_t devid, struc
 		  struct device **out, char *why, size_t len); /* takes a reference of config */
 void device_post(struct device *dev, enum dev_event ev);
 void device_look(struct device *dev); /* soon */
+/* The backend could not yet do what `answer` stands for (-EAGAIN: I/O is in flight): ask again after a while, and until then stay
+ * in this state, so that the guest is not told that its pages are free. */
+void device_ask_again(struct device *dev, const char *method, enum dev_event answer);
 void device_fail(struct device *dev, int error, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void device_drain(struct pviod *d); /* work off what was posted; frees what is gone */
 void device_tick(struct pviod *d); /* those whose time has come */

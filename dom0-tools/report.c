@@ -3,7 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LIST_PAGE = 128, GATHER_PAGE = 64 /* devices an answer */ };
+enum {
+	LIST_PAGE = 128, GATHER_PAGE = 64, /* devices an answer */
+	PART_DEPTH = 8, PART_BYTES = 16 << 10, /* of what a backend says of one device: 64 of them fit in a line */
+};
 
 static const struct feature {
 	uint16_t type;
@@ -201,12 +204,40 @@ static void gather_put(struct gather *g)
 	free(g);
 }
 
+static bool deeper_than(struct json_object *o, unsigned levels)
+{
+	bool is_array = json_object_get_type(o) == json_type_array;
+
+	if (!is_array && json_object_get_type(o) != json_type_object)
+		return false;
+	if (levels == 0)
+		return true;
+	if (is_array) {
+		for (size_t i = 0; i < json_object_array_length(o); i++)
+			if (deeper_than(json_object_array_get_idx(o, i), levels - 1))
+				return true;
+		return false;
+	}
+	json_object_object_foreach(o, key, v) {
+		(void)key;
+		if (deeper_than(v, levels - 1))
+			return true;
+	}
+	return false;
+}
+
+/* One backend's words shall not spoil the answer about all: what is too deep or too long is left out (null). */
+static bool part_fits(struct json_object *result)
+{
+	return !deeper_than(result, PART_DEPTH) && strlen(json_object_to_json_string_ext(result, JSON_C_TO_STRING_PLAIN)) <= PART_BYTES;
+}
+
 static void part_done(void *arg, struct json_object *result)
 {
 	struct part *p = arg;
 	struct gather *g = p->g;
 
-	json_object_object_add(p->device, g->method, json_object_get(result));
+	json_object_object_add(p->device, g->method, result && part_fits(result) ? json_object_get(result) : NULL);
 	free(p);
 	gather_put(g);
 }

@@ -115,6 +115,67 @@ static void backend_that_never_answers_fails_that_request_alone(void **state)
 	b->silent = 0;
 }
 
+/* I/O that outlasts a disconnect: the guest is not told that its pages are free, nor is the device let go of, before it ended. */
+static void backend_with_io_in_flight_is_asked_again(void **state)
+{
+	struct be *b = &rig->be[0];
+	struct answer a = { 0 };
+
+	(void)state;
+	attach();
+	fe1_open(0);
+	WAIT(is(0, "Connected"));
+	b->fail[BE_DISCONNECT] = -EAGAIN;
+	fe_leave(&fe1);
+	WAIT(b->calls[BE_DISCONNECT] >= 3);
+	assert_true(fe1.state != FE_LEFT);
+	b->fail[BE_DISCONNECT] = 0;
+	WAIT(fe1.state == FE_LEFT);
+	fe1_close();
+	WAIT(is(0, "InitWait"));
+
+	b->fail[BE_REMOVE] = -EAGAIN;
+	ask_on(&rig->client[0], &a, "detach", "{\"guest\":\"web\",\"device\":\"vif0\"}");
+	WAIT(b->calls[BE_REMOVE] >= 2);
+	assert_false(a.done);
+	b->fail[BE_REMOVE] = 0;
+	WAIT(a.done);
+	assert_int_equal(a.code, 0);
+	assert_string_equal(state_of(0), "");
+	json_object_put(a.result);
+}
+
+/* What one backend says of its devices cannot make the answer about all of them unreadable. */
+static void backend_that_answers_too_deep_or_long_is_left_out(void **state)
+{
+	char *parts[2] = { NULL, NULL };
+	static char deep[200], longest[1 << 17];
+	struct answer a;
+
+	(void)state;
+	for (int i = 0; i < 13; i++)
+		strcat(deep, "{\"a\":");
+	strcat(deep, "1");
+	for (int i = 0; i < 13; i++)
+		strcat(deep, "}");
+	memset(longest, 'x', sizeof(longest) - 1);
+	memcpy(longest, "{\"a\":\"", 6);
+	strcpy(longest + sizeof(longest) - 3, "\"}");
+	parts[0] = deep;
+	parts[1] = longest;
+	attach();
+	for (int i = 0; i < 2; i++) {
+		rig->be[0].stats = parts[i];
+		a = (struct answer){ 0 };
+		ask_on(&rig->client[0], &a, "stats", "{}");
+		WAIT(a.done);
+		assert_int_equal(a.code, 0);
+		assert_non_null(strstr(json_object_to_json_string(a.result), "\"stats\": null"));
+		json_object_put(a.result);
+	}
+	rig->be[0].stats = NULL;
+}
+
 static int up_impatient(void **state)
 {
 	rig_options.backend_ms = 150;
@@ -230,6 +291,8 @@ int main(void)
 		with(backend_may_not_do_what_clients_do),
 		impatient(backend_that_never_answers_fails_that_request_alone),
 		with(answers_that_make_no_sense_are_refused),
+		with(backend_with_io_in_flight_is_asked_again),
+		with(backend_that_answers_too_deep_or_long_is_left_out),
 		with(answers_to_nothing_are_ignored),
 		with(flood_of_calls_cuts_the_backend_off),
 		with(backend_that_reconnects_lets_go_of_the_old_rings),
