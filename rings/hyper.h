@@ -121,10 +121,12 @@ int pv_evt_unbind(struct pv_hyper *h, uint32_t port);
 /* Notify the other end; lost silently if there is none. Never blocks. Returns 0 or -errno. */
 int pv_evt_notify(struct pv_hyper *h, uint32_t port);
 
-/* A descriptor that is readable while pv_evt_pending has something to give. */
+/* A descriptor that is readable while pv_evt_pending has something to give, and when the hypervisor ended the handle, until
+ * pv_evt_pending has said so. */
 int pv_evt_fd(struct pv_hyper *h);
 
-/* Fetch up to max pending ports, without blocking; each is masked until pv_evt_unmask. Returns how many, 0: none. */
+/* Fetch up to max pending ports, without blocking; each is masked until pv_evt_unmask. Returns how many, 0: none;
+ * -ESHUTDOWN, from then on: the hypervisor ended the handle, and the descriptor tells nothing more. */
 int pv_evt_pending(struct pv_hyper *h, uint32_t *ports, unsigned max);
 
 /* Unmask n ports after their work is done (XSA-331: a storm then costs its sender, not us). Returns 0 or -errno. */

@@ -24,11 +24,12 @@ static void drop_fds(struct loopback *lb)
 		close(lb->fds[--lb->nfds]);
 }
 
-static int hub_gone(struct loopback *lb)
+/* The descriptor stays, shut: so the epoll set tells whoever sleeps on it, also when a call found it first. */
+int lb_gone(struct loopback *lb)
 {
-	if (lb->fd >= 0)
-		close(lb->fd);
-	lb->fd = -1;
+	if (!lb->gone)
+		shutdown(lb->fd, SHUT_RDWR);
+	lb->gone = true;
 	lb->rsp = (struct hub_rsp){ .result = -ESHUTDOWN };
 	return hyper_fail(&lb->h, -ESHUTDOWN, "the hub ended this handle of domain %u: the domain was destroyed, or pvio-hub at %s ended",
 			  lb->h.domid, lb->path);
@@ -58,10 +59,10 @@ int lb_next(struct loopback *lb, int fds)
 	ssize_t len;
 
 	do
-		len = lb->fd < 0 ? 0 : recvmsg(lb->fd, &m, MSG_CMSG_CLOEXEC);
+		len = lb->gone ? 0 : recvmsg(lb->fd, &m, MSG_CMSG_CLOEXEC);
 	while (len < 0 && errno == EINTR);
 	if (len < (ssize_t)sizeof(lb->rsp))
-		return hub_gone(lb);
+		return lb_gone(lb);
 	take_fds(lb, &m);
 	lb->payload_bytes = len - sizeof(lb->rsp);
 	if (lb->rsp.result < 0) {
@@ -84,9 +85,9 @@ int lb_call(struct loopback *lb, const struct hub_req *req, const void *more, si
 	ssize_t n;
 
 	do
-		n = lb->fd < 0 ? -1 : sendmsg(lb->fd, &m, MSG_NOSIGNAL);
-	while (n < 0 && lb->fd >= 0 && errno == EINTR);
-	return n < 0 ? hub_gone(lb) : lb_next(lb, fds);
+		n = lb->gone ? -1 : sendmsg(lb->fd, &m, MSG_NOSIGNAL);
+	while (n < 0 && !lb->gone && errno == EINTR);
+	return n < 0 ? lb_gone(lb) : lb_next(lb, fds);
 }
 
 /* ---- memory ---- */
@@ -404,7 +405,7 @@ static void lb_close(struct pv_hyper *h)
 	if (lb->fd >= 0) {
 		/* Wait until the hub has ended all that was ours: whoever looks after this sees it gone. */
 		shutdown(lb->fd, SHUT_WR);
-		while (recv(lb->fd, lb->payload, sizeof(lb->payload), 0) > 0 || (errno == EINTR && lb->fd >= 0))
+		while (recv(lb->fd, lb->payload, sizeof(lb->payload), 0) > 0 || errno == EINTR)
 			errno = 0;
 		close(lb->fd);
 	}

@@ -48,7 +48,8 @@ struct peer {
 struct loopback {
 	struct pv_hyper h;
 	char path[108]; /* the hub's socket */
-	int fd; /* our connection; -1: the hub ended it */
+	int fd; /* our connection, in the epoll set too */
+	bool gone; /* the hub ended it */
 	/* shares and maps */
 	struct idmap regions; /* by address */
 	struct file_slot { uint64_t id; int fd; } slots[HUB_FILE_SLOTS]; /* as struct hub_run says; id 0: empty */
@@ -62,6 +63,7 @@ struct loopback {
 	uint32_t drops; /* how many were unmapped so far: addresses found before may be stale */
 	/* events */
 	int epoll_fd;
+	bool deaf; /* gone, and pv_evt_pending has said so */
 	struct evt *evts;
 	uint32_t nr_evts;
 	/* the answer of the last call */
@@ -79,6 +81,7 @@ int hyper_fail(struct pv_hyper *h, int err, const char *fmt, ...) __attribute__(
 int loopback_open(const char *path, int domid, struct pv_hyper **out, char *why, size_t len);
 int lb_call(struct loopback *lb, const struct hub_req *req, const void *more, size_t len, int fds);
 int lb_next(struct loopback *lb, int fds);
+int lb_gone(struct loopback *lb); /* our connection ended: remember it. Returns -ESHUTDOWN, with words */
 int lb_no_memory(struct loopback *lb, const char *what);
 int lb_check_seals(struct loopback *lb, int fd, bool *writable);
 extern const struct pv_hyper_ops loopback_ops;

@@ -2,6 +2,7 @@
  *
  * All ports' eventfds are in one epoll set, with EPOLLONESHOT: a port that was fetched stays silent until it is armed again,
  * which is Xen's mask after read and unmask. What comes meanwhile stays in the eventfd, and arming finds it.
+ * The connection to the hub is in the set too, so that a handle which only waits learns of its end.
  */
 #include "hyper_loopback.h"
 #include <errno.h>
@@ -10,10 +11,15 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#define HUB_ENDED UINT64_MAX /* what epoll gives for the connection; a port has 32 bits */
+
 int lb_evt_open(struct loopback *lb)
 {
+	/* The end alone, not the hub's answers; and once: who fetched it knows, and shall not spin. */
+	struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLET, .data.u64 = HUB_ENDED };
+
 	lb->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	return lb->epoll_fd < 0 ? hyper_fail(&lb->h, -errno, "cannot make an epoll set: %s", strerror(errno)) : 0;
+	return lb->epoll_fd < 0 || epoll_ctl(lb->epoll_fd, EPOLL_CTL_ADD, lb->fd, &ev) ? hyper_fail(&lb->h, -errno, "cannot make an epoll set: %s", strerror(errno)) : 0;
 }
 
 static struct evt *evt_get(struct loopback *lb, uint32_t port)
@@ -48,7 +54,7 @@ static int evt_room(struct loopback *lb, uint32_t port)
 static int evt_add(struct loopback *lb, const struct hub_req *req)
 {
 	int err = lb_call(lb, req, NULL, 0, 2);
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u32 = lb->rsp.port };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = lb->rsp.port };
 	uint32_t port = lb->rsp.port;
 	char error[sizeof(lb->h.error)];
 
@@ -123,6 +129,20 @@ int lb_evt_fd(struct pv_hyper *h)
 	return ((struct loopback *)h)->epoll_fd;
 }
 
+/* No more events: nothing makes the descriptor readable from now on, so that nobody spins on what he cannot take. */
+static int pending_gone(struct loopback *lb)
+{
+	uint32_t i;
+
+	if (!lb->deaf)
+		epoll_ctl(lb->epoll_fd, EPOLL_CTL_DEL, lb->fd, NULL);
+	for (i = 0; i < lb->nr_evts && !lb->deaf; i++)
+		if (lb->evts[i].fd >= 0)
+			epoll_ctl(lb->epoll_fd, EPOLL_CTL_DEL, lb->evts[i].fd, NULL);
+	lb->deaf = true;
+	return lb_gone(lb);
+}
+
 int lb_evt_pending(struct pv_hyper *h, uint32_t *ports, unsigned max)
 {
 	struct loopback *lb = (struct loopback *)h;
@@ -131,10 +151,14 @@ int lb_evt_pending(struct pv_hyper *h, uint32_t *ports, unsigned max)
 	uint64_t count;
 	int i, got, want;
 
+	if (lb->gone)
+		return pending_gone(lb);
 	do {
 		want = max - n < 64 ? max - n : 64;
 		got = want ? epoll_wait(lb->epoll_fd, ev, want, 0) : 0;
 		for (i = 0; i < got; i++) {
+			if (ev[i].data.u64 == HUB_ENDED)
+				return pending_gone(lb);
 			ports[n++] = ev[i].data.u32;
 			/* Nothing to read means that somebody else read it: an event too many does no harm, one too few would. */
 			if (read(lb->evts[ev[i].data.u32].fd, &count, sizeof(count)) < 0)
@@ -150,8 +174,10 @@ int lb_evt_unmask(struct pv_hyper *h, const uint32_t *ports, unsigned n)
 	int err = 0;
 	unsigned i;
 
+	if (lb->deaf)
+		return lb_gone(lb);
 	for (i = 0; i < n; i++) {
-		struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u32 = ports[i] };
+		struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = ports[i] };
 		struct evt *e = evt_get(lb, ports[i]);
 
 		if (!e)

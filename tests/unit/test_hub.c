@@ -1,6 +1,7 @@
 /* The hub: what only the loopback hypervisor has. Domains, limits, injected faults, death of processes, clients that misbehave. */
 #include "loopback.h"
 #include <errno.h>
+#include <poll.h>
 #include <fcntl.h>
 #include <pvio/noxs.h>
 #include <sys/mman.h>
@@ -1073,6 +1074,61 @@ static void hub_large_calls(void **state)
 	lb_down();
 }
 
+static bool readable(struct pv_hyper *h, int ms)
+{
+	struct pollfd p = { .fd = pv_evt_fd(h), .events = POLLIN };
+
+	return poll(&p, 1, ms) == 1;
+}
+
+/* Says so as often as it is asked, and wakes nobody any more. */
+static void expect_ended(struct pv_hyper *h)
+{
+	uint32_t got[4];
+
+	for (int i = 0; i < 3; i++) {
+		int n = pv_evt_pending(h, got, 1);
+
+		if (i == 0 && n == 1) /* a port that was pending before */
+			n = pv_evt_pending(h, got, 4);
+		assert_int_equal(n, -ESHUTDOWN);
+		assert_false(readable(h, 0));
+	}
+	assert_true(strlen(pv_hyper_error(h)) > 0);
+}
+
+/* A handle that only waits learns that its domain was destroyed. */
+static void domain_destroy_wakes_an_idle_handle(void **state)
+{
+	int port = pv_evt_alloc(guest, 0);
+
+	(void)state;
+	assert_true(port > 0);
+	assert_false(readable(guest, 0)); /* the hub's answers are no events */
+	assert_int_equal(pv_hub_domain_destroy(dom0, gid), 0);
+	assert_true(readable(guest, 10000));
+	expect_ended(guest);
+	assert_true(says(guest, "destroyed"));
+	assert_int_equal(pv_evt_unbind(guest, (uint32_t)port), 0);
+}
+
+/* Likewise that the hub ended, with ports that are pending meanwhile. */
+static void hub_ends_wakes_an_idle_handle(void **state)
+{
+	struct pv_hyper *h;
+	int port;
+
+	(void)state;
+	lb_up(NULL, NULL);
+	h = lb_open(0);
+	port = pv_evt_alloc(h, 0);
+	assert_true(pv_evt_bind(h, 0, (uint32_t)port) > 0);
+	lb_down();
+	assert_true(readable(h, 10000));
+	expect_ended(h);
+	pv_hyper_close(h);
+}
+
 /* The hub ends: handles fail with words, and can be closed. */
 static void hub_ends(void **state)
 {
@@ -1087,13 +1143,16 @@ static void hub_ends(void **state)
 	assert_int_equal(pv_gnt_share(a, 0, 1, true, NULL, &g, &p), 0);
 	assert_int_equal(pv_gnt_map(a, 0, &g, 1, true, NULL, &q), 0);
 	port = pv_evt_alloc(a, 0);
+	assert_int_equal(pv_evt_bind(a, 0, (uint32_t)port) > 0, 1); /* pending at once, and nobody fetches it */
 	lb_down();
 	*(uint8_t *)p = 5;
 	assert_int_equal(*(uint8_t *)q, 5);
 	assert_int_equal(pv_evt_alloc(a, 0), -ESHUTDOWN);
 	assert_true(says(a, "pvio-hub"));
 	assert_int_equal(pv_evt_notify(a, port), 0);
-	assert_int_equal(pv_evt_pending(a, &got, 1), 0);
+	assert_true(readable(a, 10000)); /* although a call was told already */
+	expect_ended(a);
+	assert_int_equal(pv_evt_unmask(a, &got, 1), -ESHUTDOWN);
 	assert_int_equal(pv_gnt_unmap(a, q, 1), 0);
 	pv_hyper_close(a);
 }
@@ -1127,6 +1186,7 @@ int main(void)
 		TEST(domain_calls_of_others),
 		TEST(domain_store_page_and_port),
 		TEST(domain_destroy_ends_all),
+		TEST(domain_destroy_wakes_an_idle_handle),
 		TEST(domain_destroy_clears_notices),
 		TEST(domain_list_counts),
 		TEST(share_limit_is_named),
@@ -1155,6 +1215,7 @@ int main(void)
 		cmocka_unit_test(hub_out_of_descriptors),
 		cmocka_unit_test(hub_large_calls),
 		cmocka_unit_test(hub_ends),
+		cmocka_unit_test(hub_ends_wakes_an_idle_handle),
 		cmocka_unit_test(rundir_follows_the_environment),
 	};
 	int failed = cmocka_run_group_tests_name("hub", tests, group_up, group_down);
