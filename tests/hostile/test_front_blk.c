@@ -53,7 +53,7 @@ static void assert_broken(void)
 	assert_int_equal(pv_blkfront_queue(f, 0, &io), -EPROTO);
 	assert_int_equal(pv_blkfront_submit(f), -EPROTO);
 	assert_int_equal(reap(), -EPROTO);
-	assert_non_null(strstr(pv_blkfront_error(f), "vbd 51712"));
+	assert_non_null(strstr(pv_blkfront_error(f), "vbd xvda"));
 }
 
 static void answered_twice(void **state)

@@ -28,16 +28,22 @@ die() {
 	exit 1
 }
 
-# A snapshot of what a run could leave behind: processes, namespaces and links, mounts, shared memory, run directories.
+# A snapshot of what a run could leave behind: network namespaces and links, mounts, shared memory, run directories, huge pages. Of
+# processes only those whose environment names this run: others may come and go on the machine. So may their run directories.
 snapshot() {
-	echo "# processes"; ps -e -o stat=,args= | sed -n 's/^[^Z][^ ]* *//p' | grep -E "^[^ ]*(pvio|pviod|iperf3|netns-holder)" | grep -v -e "make run" -e main_job -e "tests/" | sort
+	local p
+	echo "# processes"
+	for p in /proc/[0-9]*; do
+		grep -qzx "PVIO_RUN_MARK=$PVIO_RUN_MARK" "$p/environ" 2>/dev/null && tr '\0' ' ' <"$p/cmdline" && echo
+	done 2>/dev/null | grep -E '^[^ ]*(pvio|pviod|iperf3|ping|nsenter|netns-holder)' | sort
 	echo "# network namespaces"; lsns -t net -n -o NS 2>/dev/null | sort; ls /run/netns 2>/dev/null
 	echo "# links"; ip -o link | cut -d: -f2 | sort
 	echo "# mounts"; cut -d' ' -f2,3 /proc/self/mounts | sort
 	echo "# /dev/shm"; ls -A /dev/shm
-	echo "# /run"; ls -A /run
-	echo "# hugepages"; grep -E 'HugePages_(Total|Free)' /proc/meminfo
+	echo "# /run"; ls -A /run | grep -v '^pvio\.'; ls -Ad "${PVIO_RUNDIR:-/nonexistent}" 2>/dev/null
+	echo "# huge pages"; grep HugePages_Total /proc/meminfo
 }
+export PVIO_RUN_MARK=${PVIO_RUN_MARK:-$$.$RANDOM} # inherited by all that a run starts
 
 # A network namespace without a mount: a process that holds it. netns_new NAME; its path is $(netns NAME).
 declare -A holders

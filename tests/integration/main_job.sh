@@ -90,9 +90,8 @@ small_packets() { # the TAPs have left their vifs; a generator and a sink take t
 	row "64-byte packets g1 -> g2 through the switch" "$(jq -r '.mpps * 100 | round / 100' <<<"$m")" Mpps
 }
 
-snapshot >/tmp/pvio-before.$$
+before=$(snapshot)
 begin
-mv /tmp/pvio-before.$$ "$work/before"
 SECONDS=0
 step "starting the hub, pviod, pvio-netback and pvio-blkback, and two guests"
 pvio sandbox up --guests 2 >"$work/up" || die "pvio sandbox up: $(cat "$work/up")"
@@ -115,15 +114,9 @@ pids=()
 small_packets
 
 step "taking everything down"
-before=$work/before rundir=$PVIO_RUNDIR
-mv "$before" "/tmp/pvio-before.$$"
 clean_up
 trap - EXIT
-snapshot | diff "/tmp/pvio-before.$$" - >"/tmp/pvio-left.$$"
-left=$?
-[ $left = 0 ] && say "processes, namespaces, links, mounts, /dev/shm, $rundir and huge pages are as before" || { echo "left behind:"; cat "/tmp/pvio-left.$$"; }
-rm -f "/tmp/pvio-before.$$" "/tmp/pvio-left.$$"
-[ $left = 0 ] || exit 1
+left=$(diff <(echo "$before") <(snapshot)) && say "processes, namespaces, links, mounts, /dev/shm, $PVIO_RUNDIR and huge pages are as before"
 
 printf '\nThese are results on the loopback hypervisor, where a grant costs no hypercall.\n'
 printf '%s\n' "${rows[@]}"
@@ -135,3 +128,5 @@ Next:  build/pvio sandbox up              the same bring-up, to stay (build/pvio
        build/pvio attach g1 vbd path=F    a disk of your own;  build/pvio list, stats, inspect show what happens
        make check                         every test;  make bench   beside fio, vhost-user and xenstored
 T
+[ -z "$left" ] || die "this was left behind (or somebody else on this machine changed it meanwhile):
+$left"

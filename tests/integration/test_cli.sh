@@ -26,7 +26,70 @@ rc_is 2 "$pvio" no-such-command
 rc_is 1 "$pvio" list
 err_has "pviod"
 
+# help: of pvio, of a group, of a command, in each way to ask for it
+out_has() { grep -qE -- "$1" "$work/out" || die "the output does not say '$1': $(cat "$work/out")"; }
+for c in help "help sandbox" "sandbox --help" "sandbox help" "--json sandbox -h"; do
+	# shellcheck disable=SC2086
+	rc_is 0 "$pvio" $c
+	out_has "sandbox up" && out_has "sandbox down"
+done
+rc_is 0 "$pvio" guest --help
+out_has "guest destroy"
+rc_is 0 "$pvio" backend --help
+out_has "backend list"
+for c in "help attach" "attach --help" "--help attach" "help sandbox up" "sandbox --help up"; do
+	# shellcheck disable=SC2086
+	rc_is 0 "$pvio" $c
+	out_has "^Usage: pvio (attach .*--wait|sandbox up .*--guests N)"
+done
+rc_is 2 "$pvio" help nothing
+rc_is 2 "$pvio" sandbox
+err_has "sandbox --help"
+rc_is 2 "$pvio" sandbox sideways
+
+# wrong usage names the options and the limits
+rc_is 2 "$pvio" sandbox up --guests 65
+err_has "0\.\.64"
+err_has "usage: pvio sandbox up \[--guests N\] \[--disk FILE\]\.\.\. \[--uplink DEVICE\]"
+rc_is 2 "$pvio" guest create g7 --domid 0
+err_has "1\.\.32751"
+rc_is 2 "$pvio" sandbox up --cpus "0,$(getconf _NPROCESSORS_CONF)"
+err_has "this machine has"
+rc_is 2 "$bin/pvio-blkback" --cpus "$(getconf _NPROCESSORS_CONF)"
+err_has "this machine has"
+
+# an image that cannot be attached: before anything is started
+: >"$work/empty"
+for c in /nonexist "$work/empty" /dev; do
+	rc_is 1 "$pvio" sandbox up --disk "$c"
+	err_has "$c"
+	[ -s "$work/out" ] && die "sandbox up --disk $c started something: $(cat "$work/out")"
+done
+[ -e "$PVIO_RUNDIR/sandbox" ] && die "sandbox up with a wrong --disk left something"
+
+rc_is 2 "$bin/pvio-dd" --domid 1 --vbd xvda bs=0 of=-
+err_has "bs: '0'"
+rc_is 2 "$bin/pvio-dd" --domid 1 --vbd xvda --bench read --bs 0
+rc_is 2 "$bin/pvio-dd" --vbd xvda of=-
+err_has "domid"
+rc_is 2 "$bin/pvio-tap"
+err_has "domid"
+
 need root uring
+truncate -s 16M "$work/e.img"
+rc_is 0 "$pvio" sandbox up --guests 1 --disk "$work/e.img"
+rc_is 0 "$bin/pvio-dd" --domid 1 --vbd xvda count=0 of=-
+[ -s "$work/out" ] && die "count=0 copied something"
+rc_is 1 "$bin/pvio-dd" --domid 1 --vbd xvdq of=-
+err_has "vbd xvdq"
+"$bin/pvio-dd" --domid 1 --vbd xvda --bench read --seconds 60 2>"$work/dd" &
+dd=$!
+until_true 10 sh -c "'$pvio' list | grep -q 'xvda.*Connected'" || die "pvio-dd does not connect: $(cat "$work/dd")"
+rc_is 0 "$pvio" guest destroy g1 --force
+until_true 20 sh -c "! kill -0 $dd" || die "pvio-dd outlives its guest: $(cat "$work/dd")"
+wait $dd && die "pvio-dd did not fail although its guest is gone"
+grep -q "xvda" "$work/dd" || die "pvio-dd does not say what happened: $(cat "$work/dd")"
+rc_is 0 "$pvio" sandbox down
 rc_is 0 "$pvio" sandbox up --guests 0
 rc_is 1 "$pvio" sandbox up
 err_has "run"
@@ -50,6 +113,36 @@ for c in "guest list" list stats inspect "backend list"; do
 	# shellcheck disable=SC2086
 	rc_is 0 "$pvio" $c
 done
+
+# options anywhere
+for c in "--json list" "list web --json" "--dir $PVIO_RUNDIR --json list" "--dir=$PVIO_RUNDIR list --json" "guest --json list" "--json guest list"; do
+	# shellcheck disable=SC2086
+	(cd / && PVIO_RUNDIR=$([ "${c#*--dir}" = "$c" ] && echo "$PVIO_RUNDIR" || echo /nonexist) rc_is 0 "$pvio" $c) || exit 1
+	jq -e 'length == 1' "$work/out" >/dev/null || die "pvio $c: $(cat "$work/out")"
+done
+rc_is 2 "$pvio" --guests 3 sandbox up
+
+# the list is in order, numbers as numbers
+for g in w10 w2; do
+	rc_is 0 "$pvio" guest create $g
+	rc_is 0 "$pvio" attach $g vif 1
+	rc_is 0 "$pvio" attach $g vif 0
+done
+rc_is 0 "$pvio" --json list
+[ "$(jq -r 'map(.guest + "/" + .name) | join(" ")' "$work/out")" = "w2/0 w2/1 w10/0 w10/1 web/0" ] || die "list is not in order: $(cat "$work/out")"
+
+# another user may not, and is told so
+if command -v setpriv >/dev/null; then
+	chmod 755 "$PVIO_RUNDIR" "$work"
+	nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+	if "${nobody[@]}" test -x "$pvio"; then
+		rc_is 1 "${nobody[@]}" "$pvio" sandbox down
+		err_has "not permitted"
+		rc_is 1 "${nobody[@]}" "$pvio" list
+		err_has "root"
+		grep -q "sandbox up" "$work/err" && die "list without permission advises: $(cat "$work/err")"
+	fi
+fi
 rc_is 0 "$pvio" detach web 0
 rc_is 1 "$pvio" detach web 0
 rc_is 0 "$pvio" guest destroy web

@@ -16,7 +16,7 @@ touch "$PVIO_RUNDIR/keep"
 
 truncate -s 16M "$work/disk"
 pvio sandbox up --guests 2 --disk "$work/disk" --cpus 0 >"$work/up" || die "up"
-[ "$(pvio list --json | jq -r '[.[] | .guest + .type] | join(" ")')" = "g1vif g1vbd g2vif" ] || die "devices: $(pvio list)"
+[ "$(pvio list --json | jq -r '[.[] | .guest + .type] | join(" ")')" = "g1vbd g1vif g2vif" ] || die "devices: $(pvio list)"
 taskset -pc "$(cut -d' ' -f1 "$PVIO_RUNDIR/pvio-blkback.pid")" | grep -q ': 0$' || die "--cpus"
 pvio sandbox up && die "up twice"
 pvio sandbox down || die "down"

@@ -123,16 +123,29 @@ static const struct io_uring_sqe *last_sqe(void)
 static void open_facts_are_those_of_the_file(void **state)
 {
 	struct image *im = image(path, false, IMAGE_DIRECT_AUTO);
+	FILE *log = tmpfile();
+	char line[300];
+	int out;
 
 	(void)state;
+	assert_non_null(log);
 	assert_int_equal(im->facts.sectors, PAGES * PAGE / 512);
 	assert_int_equal(im->facts.physical_sector_size, PAGE);
 	assert_false(im->facts.read_only);
 	assert_true(im->facts.features & PV_VBD_FLUSH);
 	assert_true(im->facts.features & PV_VBD_BARRIER);
 	image_close(im);
-	assert_int_equal(truncate(path, 3 * 512 + 100), 0); /* what is no whole sector is not served */
+	assert_int_equal(truncate(path, 3 * 512 + 100), 0); /* what is no whole sector is not served, and the log says so */
+	fflush(stderr);
+	out = dup(2);
+	dup2(fileno(log), 2);
 	im = image(path, true, IMAGE_DIRECT_OFF);
+	dup2(out, 2);
+	close(out);
+	rewind(log);
+	assert_non_null(fgets(line, sizeof(line), log));
+	assert_non_null(strstr(line, "last 100 bytes"));
+	fclose(log);
 	assert_int_equal(im->facts.sectors, 3);
 	assert_int_equal(im->facts.physical_sector_size, 512);
 	assert_true(im->facts.read_only);

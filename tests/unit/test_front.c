@@ -340,6 +340,87 @@ static void front_find_device_removed(void **state)
 	assert_int_equal(front_error(&f), -ESHUTDOWN);
 }
 
+static void expect_ended(void)
+{
+	assert_int_equal(f.state, FRONT_ENDED);
+	assert_int_equal(front_error(&f), -ESHUTDOWN);
+	assert_int_equal(front_xenbus_state(&f), XenbusStateUnknown);
+	assert_non_null(strstr(f.why, "the domain or its hypervisor is gone"));
+	assert_int_equal(front_leave(&f, 100000), -ESHUTDOWN); /* at once */
+}
+
+/* It sleeps on the descriptor alone, as programs do. */
+static void front_events_the_domain_is_destroyed(void **state)
+{
+	struct pollfd fd;
+	uint32_t ports[8];
+
+	(void)state;
+	connected_vif();
+	fd = (struct pollfd){ .fd = pv_evt_fd(f.h), .events = POLLIN };
+	while (poll(&fd, 1, 0) == 1)
+		follow();
+	assert_int_equal(pv_hub_domain_destroy(k.h, (uint16_t)k.domid), 0);
+	assert_int_equal(poll(&fd, 1, 10000), 1);
+	assert_int_equal(front_events(&f, ports, 8), -ESHUTDOWN);
+	expect_ended();
+	assert_int_equal(front_events(&f, ports, 8), -ESHUTDOWN);
+}
+
+static void front_find_the_domain_is_destroyed(void **state)
+{
+	(void)state;
+	connected_vif();
+	fake_state(&k, XenbusStateClosed, 0);
+	follow();
+	front_retire(&f);
+	assert_int_equal(pv_hub_domain_destroy(k.h, (uint16_t)k.domid), 0);
+	assert_int_equal(front_find(&f), -ESHUTDOWN);
+	expect_ended();
+}
+
+static void front_leave_the_domain_is_destroyed(void **state)
+{
+	(void)state;
+	connected_vif();
+	assert_int_equal(pv_hub_domain_destroy(k.h, (uint16_t)k.domid), 0);
+	assert_int_equal(front_leave(&f, 100000), -ESHUTDOWN);
+	expect_ended();
+}
+
+static void *destroy_later(void *arg)
+{
+	usleep(20000);
+	assert_int_equal(pv_hub_domain_destroy(k.h, (uint16_t)k.domid), 0);
+	return arg;
+}
+
+/* While it waits for its device to be announced. */
+static void front_open_the_domain_is_destroyed(void **state)
+{
+	pthread_t t;
+
+	(void)state;
+	pthread_create(&t, NULL, destroy_later, NULL);
+	assert_int_equal(open_vif(100000), -ESHUTDOWN);
+	pthread_join(t, NULL);
+	expect_ended();
+}
+
+static void front_name_of_disks(void **state)
+{
+	struct front disk = { .type = PV_NOXS_VBD, .devid = 268439552 };
+	char name[24];
+
+	(void)state;
+	assert_string_equal(front_name(&disk, name, sizeof(name)), "vbd xvdq");
+	disk.devid = 51712;
+	assert_string_equal(front_name(&disk, name, sizeof(name)), "vbd xvda");
+	disk.type = PV_NOXS_VIF;
+	disk.devid = UINT32_MAX;
+	assert_string_equal(front_name(&disk, name, sizeof(name)), "vif 4294967295");
+}
+
 static void front_leave_backend_does_not_answer(void **state)
 {
 	uint64_t before;
@@ -421,6 +502,11 @@ int main(void)
 		T(front_find_not_before_a_new_generation),
 		T(front_find_device_moved_to_other_pages),
 		T(front_find_device_removed),
+		T(front_events_the_domain_is_destroyed),
+		T(front_find_the_domain_is_destroyed),
+		T(front_leave_the_domain_is_destroyed),
+		T(front_open_the_domain_is_destroyed),
+		cmocka_unit_test(front_name_of_disks),
 		T(front_leave_backend_does_not_answer),
 		T(front_leave_nothing_was_chosen),
 		T(front_close_never_opened_or_twice),

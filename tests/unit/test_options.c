@@ -1,10 +1,12 @@
 /* test_options.c - the command line of pvio's programs. */
+#include <errno.h>
 #include <pvio/options.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 struct fields {
@@ -83,15 +85,32 @@ static void parsers_give_values(void **state)
 	struct fields f;
 
 	(void)state;
-	parse(&f, "--cpus=0,2-4", "--wait=0.5");
-	assert_int_equal(f.cpus.nr, 4);
-	assert_int_equal(f.cpus.cpu[3], 4);
+	assert_int_equal(parse(&f, "--cpus=0,0-0", "--wait=0.5"), -1);
+	assert_int_equal(f.cpus.nr, 2);
+	assert_int_equal(f.cpus.cpu[1], 0);
 	assert_int_equal(f.ms, 500);
 	parse(&f, "--level", "high");
 	assert_int_equal(f.level, 1);
 	parse(&f, "bs=3MB", "--domid=7");
 	assert_int_equal(f.size, 3000000);
 	assert_int_equal(f.domid, 7);
+}
+
+static void cpus_are_those_of_the_machine(void **state)
+{
+	long have = sysconf(_SC_NPROCESSORS_CONF), last = have < PV_CPUS_MAX ? have - 1 : PV_CPUS_MAX - 1;
+	struct pv_cpus cpus;
+	char list[64];
+
+	(void)state;
+	snprintf(list, sizeof(list), "0-%ld", last);
+	assert_int_equal(pv_option_cpus(NULL, list, &cpus), 0);
+	assert_int_equal(cpus.nr, last + 1);
+	assert_int_equal(cpus.cpu[last], last);
+	snprintf(list, sizeof(list), "0,%ld", have);
+	assert_int_equal(pv_option_cpus(NULL, list, &cpus), -ENXIO);
+	assert_int_equal(pv_option_cpus(NULL, "18446744073709551615", &cpus), -ENXIO);
+	assert_int_equal(pv_option_cpus(NULL, "0,", &cpus), -EINVAL);
 }
 
 int main(void)
@@ -101,6 +120,7 @@ int main(void)
 		cmocka_unit_test(parse_refuses_what_is_not_in_the_table),
 		cmocka_unit_test(parse_help_and_version_end_well),
 		cmocka_unit_test(parsers_give_values),
+		cmocka_unit_test(cpus_are_those_of_the_machine),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
