@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <xen/xen.h>
 
 int pv_options_wrong(const struct pv_program *p, const char *fmt, ...)
@@ -60,6 +61,7 @@ int pv_options_parse(const struct pv_program *p, int argc, char **argv, void *fi
 	for (int i = 1; i < argc; i++) {
 		const struct pv_option *o;
 		const char *value;
+		int ret;
 
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
 			return help(p);
@@ -78,7 +80,11 @@ int pv_options_parse(const struct pv_program *p, int argc, char **argv, void *fi
 			value = argv[++i];
 		if (!value)
 			return pv_options_wrong(p, "--%s needs a value (%s)", o->name, o->value);
-		if (o->parse(o, value, (char *)fields + o->field) < 0)
+		ret = o->parse(o, value, (char *)fields + o->field);
+		if (ret == -ENXIO)
+			return pv_options_wrong(p, "--%s %s: this machine has %ld CPUs, and numbers them from 0", o->name, value,
+						sysconf(_SC_NPROCESSORS_CONF));
+		if (ret < 0)
 			return pv_options_wrong(p, "%s%s: '%s' is not a usable %s", o->operand ? "" : "--", o->name, value, o->value);
 	}
 	return -1;
@@ -177,7 +183,7 @@ int pv_option_cpus(const struct pv_option *o, const char *text, void *field)
 {
 	struct pv_cpus *cpus = field;
 	const char *end;
-	uint64_t first, last;
+	uint64_t first, last, have = sysconf(_SC_NPROCESSORS_CONF);
 
 	(void)o;
 	*cpus = (struct pv_cpus){ 0 };
@@ -187,8 +193,10 @@ int pv_option_cpus(const struct pv_option *o, const char *text, void *field)
 		last = first;
 		if (*end == '-' && number(end + 1, &last, &end))
 			return -EINVAL;
-		if (last < first || last >= 4096 || last - first >= PV_CPUS_MAX - cpus->nr)
+		if (last < first || last - first >= PV_CPUS_MAX - cpus->nr)
 			return -EINVAL;
+		if (last >= have)
+			return -ENXIO;
 		while (first <= last)
 			cpus->cpu[cpus->nr++] = (int)first++;
 		if (*end != ',')

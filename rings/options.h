@@ -14,7 +14,7 @@ struct pv_option {
 	const char *name; /* without dashes; the table ends with NULL */
 	const char *value; /* what --help calls the value; NULL: a flag, whose field is a bool */
 	const char *help;
-	int (*parse)(const struct pv_option *o, const char *text, void *field); /* 0 or -EINVAL; NULL for a flag */
+	int (*parse)(const struct pv_option *o, const char *text, void *field); /* 0 or -errno; NULL for a flag */
 	size_t field; /* offset in the program's struct of options */
 	unsigned long min, max; /* for pv_option_number */
 	const char *const *names; /* for pv_option_name, ends with NULL */
@@ -49,6 +49,6 @@ struct pv_cpus {
 	unsigned nr;
 	int cpu[PV_CPUS_MAX];
 };
-int pv_option_cpus(const struct pv_option *o, const char *text, void *field); /* struct pv_cpus, from "0,2-3" */
+int pv_option_cpus(const struct pv_option *o, const char *text, void *field); /* struct pv_cpus, from "0,2-3"; -ENXIO: not here */
 
 #endif
