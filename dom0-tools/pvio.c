@@ -315,7 +315,7 @@ static int take_head(struct head *h, int argc, char **argv)
 	int i, n = 1;
 
 	for (i = 1; i < argc && !h->cmd && h->nwords < 2 && !h->wrong; i++) {
-		if (is_help(argv[i]) || (!h->nwords && !h->help && strcmp(argv[i], "help") == 0)) {
+		if (is_help(argv[i]) || (!h->help && strcmp(argv[i], "help") == 0)) {
 			h->help = true;
 		} else if (strcmp(argv[i], "--version") == 0) {
 			h->version = true;
