@@ -536,6 +536,7 @@ int pv_blkfront_reap(struct pv_blkfront *f, unsigned queue, struct pv_blkfront_d
 static int come_back(struct pv_blkfront *f)
 {
 	const struct pv_noxs_vbd_offer *offer = &f->front.offer.vbd;
+	char name[24];
 
 	if (f->front.state == FRONT_LOST) {
 		disconnect(f);
@@ -546,8 +547,8 @@ static int come_back(struct pv_blkfront *f)
 	if (f->front.entry.backend_domid != f->backend || offer->queues_max < f->queues || offer->ring_order_max < f->order ||
 	    (offer->features & f->features) != f->features || offer->sector_size != f->sector_size ||
 	    (f->segs.pages && offer->indirect_max < f->segs_max)) {
-		snprintf(f->front.why, sizeof(f->front.why), "vbd %u of domain %u came back as another device; open it again",
-			 f->front.devid, f->front.h->domid);
+		snprintf(f->front.why, sizeof(f->front.why), "%s of domain %u came back as another device; open it again",
+			 front_name(&f->front, name, sizeof(name)), f->front.h->domid);
 		f->front.state = FRONT_GONE;
 		return front_error(&f->front);
 	}

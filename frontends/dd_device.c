@@ -28,7 +28,7 @@ int __attribute__((format(printf, 3, 4))) dd_fail(struct dd *d, int err, const c
 
 int dd_device_error(struct dd *d, int rc)
 {
-	if (rc == -ESHUTDOWN)
+	if (rc == -ESHUTDOWN && pv_blkfront_state(d->f) == XenbusStateClosing)
 		return dd_fail(d, rc, "dom0 detached %s", d->o->vbd);
 	return dd_fail(d, rc, "%s", *pv_blkfront_error(d->f) ? pv_blkfront_error(d->f) : strerror(-rc));
 }

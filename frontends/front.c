@@ -9,6 +9,7 @@
 #include "front.h"
 #include <errno.h>
 #include <poll.h>
+#include <pvio/message.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +33,10 @@ uint64_t front_now_ms(void)
 
 const char *front_name(const struct front *f, char *buf, size_t len)
 {
-	snprintf(buf, len, "%s %u", f->type == PV_NOXS_VIF ? "vif" : "vbd", f->devid);
+	char name[20];
+
+	pv_devid_name(f->type, f->devid, name, sizeof(name));
+	snprintf(buf, len, "%s %s", f->type == PV_NOXS_VIF ? "vif" : "vbd", name);
 	return buf;
 }
 
@@ -53,6 +57,13 @@ int front_broken(struct front *f, const char *what)
 {
 	f->state = FRONT_BROKEN;
 	return fail(f, -EPROTO, "its backend broke the protocol: %s", what);
+}
+
+/* The handle was ended under us. Returns -ESHUTDOWN. */
+static int ended(struct front *f)
+{
+	f->state = FRONT_ENDED;
+	return fail(f, -ESHUTDOWN, "the domain or its hypervisor is gone");
 }
 
 /* ---- the device page ---- */
@@ -204,10 +215,14 @@ int front_find(struct front *f)
 		return -EAGAIN;
 	f->looked = now;
 	rc = look(f);
-	if (rc == -ENOENT)
+	if (rc == -ENOENT) {
 		f->state = FRONT_GONE;
-	else if (rc == -EPROTO)
+		fail(f, rc, "dom0 removed it by force, or with the domain");
+	} else if (rc == -EPROTO) {
 		f->state = FRONT_BROKEN;
+	} else if (rc == -ESHUTDOWN) {
+		ended(f);
+	}
 	return rc;
 }
 
@@ -217,8 +232,8 @@ static bool passing(int rc)
 	return rc == -ENOENT || rc == -EBUSY || rc == -EAGAIN || rc == -EACCES || rc == -ECONNREFUSED;
 }
 
-/* Fetch and forget whatever is pending. */
-static void drain_events(struct front *f)
+/* Fetch and forget whatever is pending. Returns 0, or -ESHUTDOWN. */
+static int drain_events(struct front *f)
 {
 	uint32_t ports[EVENTS_MAX];
 	int n;
@@ -228,10 +243,11 @@ static void drain_events(struct front *f)
 		if (n < EVENTS_MAX)
 			break; /* a storm does not hold us here */
 	}
+	return n < 0 ? ended(f) : 0;
 }
 
-/* Sleep until something was announced, at most ms. */
-static void wait_announced(struct front *f, uint64_t ms)
+/* Sleep until something was announced, at most ms. Returns 0, or -ESHUTDOWN. */
+static int wait_announced(struct front *f, uint64_t ms)
 {
 	struct pv_noxs_pointer p;
 	struct pollfd fd = { .fd = pv_evt_fd(f->h), .events = POLLIN };
@@ -245,7 +261,7 @@ static void wait_announced(struct front *f, uint64_t ms)
 	if (f->announce)
 		most = ANNOUNCED_POLL_MS;
 	poll(&fd, 1, (int)(ms < most ? ms : most));
-	drain_events(f);
+	return drain_events(f);
 }
 
 int front_open(struct front *f, const char *spec, int domid, enum pv_noxs_type type, uint32_t devid, int wait_ms)
@@ -260,7 +276,10 @@ int front_open(struct front *f, const char *spec, int domid, enum pv_noxs_type t
 	if (rc < 0)
 		return rc;
 	while ((rc = look(f)) < 0 && passing(rc) && (now = front_now_ms()) < until)
-		wait_announced(f, until - now);
+		if (wait_announced(f, until - now) < 0)
+			return -ESHUTDOWN;
+	if (rc == -ESHUTDOWN)
+		ended(f);
 	if (f->announce)
 		pv_evt_unbind(f->h, (uint32_t)f->announce); /* others of this guest may wait for theirs */
 	f->announce = 0;
@@ -375,6 +394,8 @@ int front_events(struct front *f, uint32_t *ports, unsigned max)
 	bool ours = false;
 	int n = pv_evt_pending(f->h, ports, max), others = 0;
 
+	if (n < 0)
+		return ended(f);
 	for (int i = 0; i < n; i++) {
 		if (ports[i] == (uint32_t)f->port)
 			ours = true;
@@ -387,7 +408,7 @@ int front_events(struct front *f, uint32_t *ports, unsigned max)
 
 		pv_evt_unmask(f->h, &port, 1); /* after the work, and the state is read at each call: nothing is missed */
 	}
-	return n < 0 ? n : others;
+	return others;
 }
 
 /* Did the backend stop? */
@@ -405,6 +426,8 @@ int front_leave(struct front *f, int timeout_ms)
 	uint64_t until = front_now_ms() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0), now;
 	struct pollfd fd;
 
+	if (f->state == FRONT_ENDED)
+		return -ESHUTDOWN;
 	if (!f->control || f->state == FRONT_NONE || f->state == FRONT_OFFERED || stopped(f))
 		return 0; /* nobody looks at anything of ours */
 	pv_noxs_frontend_state(f->control, XenbusStateClosing);
@@ -417,7 +440,8 @@ int front_leave(struct front *f, int timeout_ms)
 		if (now >= until)
 			return fail(f, -ETIMEDOUT, "its backend did not stop in time");
 		poll(&fd, 1, (int)(until - now < FRONT_POLL_MS ? until - now : FRONT_POLL_MS));
-		pv_evt_pending(f->h, ports, EVENTS_MAX); /* the rings' ports stay masked: nothing of them matters now */
+		if (pv_evt_pending(f->h, ports, EVENTS_MAX) < 0) /* the rings' ports stay masked: nothing of them matters now */
+			return ended(f);
 		pv_evt_unmask(f->h, &port, 1);
 	}
 	return 0;
@@ -454,6 +478,7 @@ int front_error(const struct front *f)
 	switch (f->state) {
 	case FRONT_CLOSING:
 	case FRONT_GONE:
+	case FRONT_ENDED:
 		return -ESHUTDOWN;
 	case FRONT_REFUSED:
 		return -ECONNREFUSED;
@@ -477,6 +502,8 @@ enum xenbus_state front_xenbus_state(const struct front *f)
 	case FRONT_GONE:
 	case FRONT_BROKEN:
 		return XenbusStateClosed;
+	case FRONT_ENDED:
+		return XenbusStateUnknown;
 	default:
 		return XenbusStateInitialising;
 	}

@@ -26,6 +26,7 @@ enum front_state {
 	FRONT_LOST, /* the backend stopped, and looks at nothing of ours: end shares and ports, front_retire, front_find */
 	FRONT_REFUSED, /* we were not, or are no longer, wanted; f->why tells: close */
 	FRONT_GONE, /* the device was removed: close */
+	FRONT_ENDED, /* our domain or its hypervisor is gone: close */
 	FRONT_BROKEN, /* the other side lied (-EPROTO): nothing that it says is believed any more: close */
 };
 
@@ -52,14 +53,14 @@ struct front {
 int front_open(struct front *f, const char *spec, int domid, enum pv_noxs_type type, uint32_t devid, int wait_ms);
 
 /* After front_retire: look for the device as it is offered anew. One look each FRONT_POLL_MS, -EAGAIN in between. Returns as
- * front_open; f->state tells: FRONT_OFFERED, FRONT_GONE (removed), FRONT_BROKEN, or still FRONT_NONE: try again. */
+ * front_open; f->state tells: FRONT_OFFERED, FRONT_GONE (removed), FRONT_ENDED, FRONT_BROKEN, or still FRONT_NONE: try again. */
 int front_find(struct front *f);
 
 /* Write the choice (queues, features and what follows them are the caller's, the rest is filled in) and ask to be connected. */
 int front_choose(struct front *f, struct pv_noxs_choice *choice);
 
 /* Fetch pending ports and follow the states: f->state tells. Returns how many ports that are not ours are in ports[], each
- * masked until the caller is done with its work (XSA-391), or -errno. */
+ * masked until the caller is done with its work (XSA-391), or -errno; -ESHUTDOWN: f->state is FRONT_ENDED. */
 int front_events(struct front *f, uint32_t *ports, unsigned max);
 
 /* Follow the states without an event. `changed`: the offer may have changed too (carrier, MTU, size): read it again. */
@@ -69,7 +70,8 @@ void front_follow(struct front *f, bool changed);
 int front_broken(struct front *f, const char *what);
 
 /* Closing; wait until the backend stopped, at most timeout_ms. Returns 0, or -ETIMEDOUT: its mappings may linger, as those
- * of a peer who died: whatever is unshared now is kept out of use by the hypervisor port until they are gone (XSA-396). */
+ * of a peer who died: whatever is unshared now is kept out of use by the hypervisor port until they are gone (XSA-396).
+ * -ESHUTDOWN: our domain or its hypervisor is gone, there is nobody to wait for. */
 int front_leave(struct front *f, int timeout_ms);
 
 /* Closed: from now on nothing is shared. The control page and the port are kept for the next offer. */
@@ -84,7 +86,7 @@ int front_error(const struct front *f);
 /* Our state as XenBus has it. */
 enum xenbus_state front_xenbus_state(const struct front *f);
 
-/* "vif 0", "vbd 51712": for messages. buf of at least 24 bytes. */
+/* "vif 0", "vbd xvda": for messages. buf of at least 24 bytes. */
 const char *front_name(const struct front *f, char *buf, size_t len);
 
 uint64_t front_now_ms(void); /* monotonic */

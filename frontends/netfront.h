@@ -44,8 +44,8 @@ void pv_netfront_close(struct pv_netfront *f, int timeout_ms);
 int pv_netfront_fd(const struct pv_netfront *f);
 
 /* Events, state changes, tx answers, rx refill. Returns 0; 1: something to receive or room to send again; -EPROTO: the
- * backend lied; -ESHUTDOWN: dom0 detaches the device (close it); -ECONNREFUSED: the backend would not connect, or stopped for
- * an error. A device that is offered anew (its backend was restarted) is connected anew by itself, what was in flight is lost:
+ * backend lied; -ESHUTDOWN: dom0 detaches the device, or with the state Unknown: our domain or its hypervisor is gone (close it);
+ * -ECONNREFUSED: the backend would not connect, or stopped for an error. A device that is offered anew (its backend was restarted) is connected anew by itself, what was in flight is lost:
  * the state is then Initialising for a while. While it is not Connected, call this at least every 100 ms. */
 int pv_netfront_work(struct pv_netfront *f);
 

@@ -337,6 +337,7 @@ static void front_find_device_removed(void **state)
 	f.looked = 0;
 	assert_int_equal(front_find(&f), -ENOENT);
 	assert_int_equal(f.state, FRONT_GONE);
+	assert_non_null(strstr(f.why, "dom0 removed it"));
 	assert_int_equal(front_error(&f), -ESHUTDOWN);
 }
 
