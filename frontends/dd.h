@@ -17,6 +17,8 @@ enum {
 	TICK_MS = 1000, /* progress */
 };
 
+#define DD_ALL UINT64_MAX
+
 enum bench { BENCH_NONE, BENCH_READ, BENCH_WRITE, BENCH_RANDREAD, BENCH_RANDWRITE };
 
 struct dd_options {
@@ -24,7 +26,7 @@ struct dd_options {
 	const char *vbd;
 	uint32_t devid;
 	int domid, wait_ms, seconds_ms;
-	uint64_t bs, count, skip, seek;
+	uint64_t bs, count /* DD_ALL: to the end */, skip, seek;
 	unsigned iodepth, queues;
 	bool flush, json;
 	unsigned status; /* 1: progress */

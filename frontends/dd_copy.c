@@ -86,7 +86,7 @@ static int read_input(struct dd *d, struct chunk *c, uint64_t most)
 static int fill_from_input(struct dd *d)
 {
 	struct chunk *c = chunk_at(d, d->tail);
-	uint64_t limit = d->o->count ? d->o->count * d->o->bs - (d->pos - d->o->seek * d->o->bs) : UINT64_MAX;
+	uint64_t limit = d->o->count != DD_ALL ? d->o->count * d->o->bs - (d->pos - d->o->seek * d->o->bs) : UINT64_MAX;
 	uint64_t room = d->end - d->pos, most = limit < d->chunk_len ? limit : d->chunk_len;
 	int rc;
 
@@ -237,7 +237,7 @@ int dd_plan(struct dd *d)
 		return dd_fail(d, -EINVAL, "%s begins at byte %llu of %s, which is not a multiple of its sector size %u; use another bs",
 			    o->out ? "skip" : "seek", (unsigned long long)d->pos, o->vbd, offer->sector_size);
 	d->end = size;
-	if (o->out && o->count && !__builtin_mul_overflow(o->count, o->bs, &count) && count < size - d->pos)
+	if (o->out && o->count != DD_ALL && !__builtin_mul_overflow(o->count, o->bs, &count) && count < size - d->pos)
 		d->end = d->pos + count;
 	return 0;
 }

@@ -1,6 +1,7 @@
 /* pvio-dd.c - copy between a vbd and a file or pipe, through blkfront; and a quick measure of a vbd. Options, results. */
 #include "dd.h"
 #include <errno.h>
+#include <pvio/hyper.h>
 #include <pvio/message.h>
 #include <pvio/options.h>
 #include <stdio.h>
@@ -21,6 +22,14 @@ static int parse_vbd(const struct pv_option *row, const char *text, void *field)
 
 	o->vbd = text;
 	return pv_devid_of(PV_NOXS_VBD, text, &o->devid);
+}
+
+/* 0 would be "not given"; a request's length has 32 bits. */
+static int parse_bs(const struct pv_option *row, const char *text, void *field)
+{
+	uint64_t *bs = field;
+
+	return pv_option_size(row, text, bs) || *bs == 0 || *bs > UINT32_MAX ? -EINVAL : 0;
 }
 
 /* OFFSET,LEN */
@@ -51,13 +60,13 @@ static const struct pv_option options[] = {
 	{ "wait", "SECONDS", "wait for the device to be announced (0)", pv_option_seconds, AT(wait_ms) },
 	{ "if", "FILE", "write this file into the device; -: standard input", pv_option_text, AT(in), .operand = true },
 	{ "of", "FILE", "read the device into this file; -: standard output", pv_option_text, AT(out), .operand = true },
-	{ "bs", "BYTES", "size of a block, and of a request if the device allows (1M; bench: 4k)", pv_option_size, AT(bs), .operand = true },
+	{ "bs", "BYTES", "size of a block, and of a request if the device allows (1M; bench: 4k)", parse_bs, AT(bs), .operand = true },
 	{ "count", "N", "blocks to copy (all)", pv_option_size, AT(count), .operand = true },
 	{ "skip", "N", "blocks to skip in what is read", pv_option_size, AT(skip), .operand = true },
 	{ "seek", "N", "blocks to skip in what is written", pv_option_size, AT(seek), .operand = true },
 	{ "iodepth", "N", "requests in flight (32)", pv_option_number, AT(iodepth), 1, 4096, .operand = true },
 	{ "status", "KIND", "progress: a line each second; none", pv_option_name, AT(status), .names = statuses, .operand = true },
-	{ "bs", "BYTES", "as bs=", pv_option_size, AT(bs) },
+	{ "bs", "BYTES", "as bs=", parse_bs, AT(bs) },
 	{ "iodepth", "N", "as iodepth=", pv_option_number, AT(iodepth), 1, 4096 },
 	{ "status", "KIND", "as status=", pv_option_name, AT(status), .names = statuses },
 	{ "queues", "N", "queues to use, at most (1)", pv_option_number, AT(queues), 1, PV_NOXS_QUEUES_MAX },
@@ -162,14 +171,16 @@ static const char *wrong(const struct dd_options *o)
 		return "nothing to do: give if=, of=, --bench, --flush or --discard";
 	if (o->bench && (o->in || o->out))
 		return "--bench copies nothing: leave out if= and of=";
-	if (o->bs > UINT32_MAX)
-		return "bs is at most 4G";
+	if (pv_hyper_needs_domid(o->hypervisor) && o->domid < 0)
+		return "--domid is missing: which guest? (the loopback hypervisor must be told)";
+	if (o->count != DD_ALL && o->count > UINT64_MAX / o->bs)
+		return "count is too large";
 	return NULL;
 }
 
 int main(int argc, char **argv)
 {
-	struct dd_options o = { .domid = -1, .iodepth = 32, .queues = 1, .seconds_ms = 2000 };
+	struct dd_options o = { .domid = -1, .iodepth = 32, .queues = 1, .seconds_ms = 2000, .count = DD_ALL };
 	struct dd d = { .o = &o, .file = -1 };
 	struct sigaction sa = { .sa_handler = on_signal };
 	int rc;

@@ -18,6 +18,7 @@
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <netinet/in.h>
+#include <pvio/hyper.h>
 #include <pvio/netfront.h>
 #include <pvio/options.h>
 #include <sched.h>
@@ -429,6 +430,12 @@ static int device_error(struct tap *t, int rc)
 	return fail(t, rc, "%s", *pv_netfront_error(t->f) ? pv_netfront_error(t->f) : strerror(-rc));
 }
 
+/* Did dom0 ask for the vif back? Else it took it, or the whole domain is gone. */
+static bool detached(const struct tap *t)
+{
+	return t->f && pv_netfront_state(t->f) == XenbusStateClosing;
+}
+
 /* Follow the vif: carrier, MTU, and after a new connection what was agreed. */
 static int follow_vif(struct tap *t)
 {
@@ -496,8 +503,8 @@ static int run(struct tap *t)
 				t->queue[e[i].data.u32].readable = true;
 		}
 		rc = turn(t);
-		if (rc == -ESHUTDOWN)
-			return 0; /* dom0 detached it */
+		if (rc == -ESHUTDOWN && detached(t))
+			return 0;
 		if (rc < 0)
 			return rc;
 	}
@@ -605,6 +612,8 @@ int main(int argc, char **argv)
 
 	if (rc >= 0)
 		return rc;
+	if (pv_hyper_needs_domid(o.hypervisor) && o.domid < 0)
+		return pv_options_wrong(&program, "--domid is missing: which guest? (the loopback hypervisor must be told)");
 	if (o.tap)
 		snprintf(t.name, sizeof(t.name), "%s", o.tap);
 	else
@@ -612,7 +621,7 @@ int main(int argc, char **argv)
 	rc = start(&t);
 	if (rc == 0)
 		rc = run(&t);
-	if (rc == -EINTR || rc == -ESHUTDOWN)
+	if (rc == -EINTR || (rc == -ESHUTDOWN && detached(&t)))
 		rc = 0;
 	if (rc < 0)
 		fprintf(stderr, "pvio-tap: %s\n", *t.why ? t.why : strerror(-rc));

@@ -56,13 +56,23 @@ const char *pv_rundir(void)
 	return dir && *dir ? dir : "/run/pvio";
 }
 
+static const char *spec_or_preset(const char *spec)
+{
+	return spec ? spec : getenv("PVIO_HYPERVISOR");
+}
+
+bool pv_hyper_needs_domid(const char *spec)
+{
+	spec = spec_or_preset(spec);
+	return spec && (!strcmp(spec, "loopback") || !strncmp(spec, "loopback:", 9));
+}
+
 int pv_hyper_open(const char *spec, int domid, struct pv_hyper **out, char *why, size_t len)
 {
 	char path[108];
 
 	*out = NULL;
-	if (!spec)
-		spec = getenv("PVIO_HYPERVISOR");
+	spec = spec_or_preset(spec);
 	if (!spec || !*spec)
 		return no_hypervisor(why, len);
 	if (!strcmp(spec, "loopback")) {

@@ -77,6 +77,9 @@ const char *pv_rundir(void);
  * On failure *out is NULL and `why` (of `len` bytes, may be NULL) holds one line for a person. */
 int pv_hyper_open(const char *spec, int domid, struct pv_hyper **out, char *why, size_t len);
 
+/* Would pv_hyper_open(spec) refuse domid -1? On loopback a process can be any domain, so it must say which. */
+bool pv_hyper_needs_domid(const char *spec);
+
 /* Close: everything shared, mapped and bound through the handle goes, as when the process dies. NULL is fine. */
 void pv_hyper_close(struct pv_hyper *h);
 

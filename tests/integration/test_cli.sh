@@ -84,8 +84,20 @@ rc_is 1 "$bin/pvio-dd" --domid 1 --vbd xvdq of=-
 err_has "vbd xvdq"
 "$bin/pvio-dd" --domid 1 --vbd xvda --bench read --seconds 60 2>"$work/dd" &
 dd=$!
+pids+=("$dd")
 until_true 10 sh -c "'$pvio' list | grep -q 'xvda.*Connected'" || die "pvio-dd does not connect: $(cat "$work/dd")"
+if [ -c /dev/net/tun ]; then
+	"$bin/pvio-tap" --domid 1 --tap pvtest0 2>"$work/tap" &
+	tap=$!
+	pids+=("$tap")
+	until_true 10 grep -q ready "$work/tap" || die "pvio-tap does not connect: $(cat "$work/tap")"
+fi
 rc_is 0 "$pvio" guest destroy g1 --force
+if [ -n "${tap-}" ]; then
+	until_true 20 sh -c "! kill -0 $tap" || die "pvio-tap outlives its guest: $(cat "$work/tap")"
+	wait "$tap" && die "pvio-tap did not fail although its guest is gone"
+	grep -q "vif 0 of domain 1:" "$work/tap" || die "pvio-tap does not say what happened: $(cat "$work/tap")"
+fi
 until_true 20 sh -c "! kill -0 $dd" || die "pvio-dd outlives its guest: $(cat "$work/dd")"
 wait $dd && die "pvio-dd did not fail although its guest is gone"
 grep -q "xvda" "$work/dd" || die "pvio-dd does not say what happened: $(cat "$work/dd")"
