@@ -176,7 +176,7 @@ struct blkworker_options {
 	int domid; /* to be */
 	int cpu; /* to run on, -1: any */
 	unsigned poll_us; /* look again for so long, at most, before asking for an event */
-	int broken_fd; /* an eventfd: told when a queue breaks */
+	int broken_fd; /* an eventfd: told when a queue breaks, or the hypervisor ended the worker's handle */
 };
 
 TAILQ_HEAD(blkq_head, blkq);
@@ -194,6 +194,7 @@ struct blkworker {
 	struct blkq **by_port; /* local port -> queue */
 	unsigned ports;
 	uint64_t turns, sleeps, trimmed_at;
+	bool ended; /* atomic: the hypervisor ended our handle */
 	int error; /* why it did not start */
 	char why[256];
 };
@@ -203,8 +204,10 @@ void blkworker_stop(struct blkworker *w); /* its queues are closed. NULL is fine
 
 /* From the control thread. */
 int blkworker_connect(struct blkworker *w, const struct blkq_config *c, struct blkq **out, char *why, size_t len);
-/* Stop a queue, wait for its I/O, and close it. -ETIMEDOUT: I/O is still in flight after some seconds; the queue stays, stopped. */
+/* Stop a queue, wait for its I/O, and close it. -EAGAIN: I/O is still in flight after a while; the queue stays, stopped. */
 int blkworker_disconnect(struct blkworker *w, struct blkq *q);
+/* Is its hypervisor gone? Then nobody can be served. */
+bool blkworker_ended(const struct blkworker *w);
 /* The next queue that broke since the last time: its owner and reason. Returns false when there is none. */
 bool blkworker_broken(struct blkworker *w, void **owner, const char **why);
 

@@ -67,18 +67,28 @@ void blkworker_wake(struct blkq *q)
 	move(q, BLKQ_ACTIVE);
 }
 
-void blkworker_break(struct blkq *q, const char *why)
+/* A full counter wakes the reader just as well. */
+static void wake_control(struct blkworker *w)
 {
 	uint64_t one = 1;
-	ssize_t ret;
+	ssize_t ret = write(w->o.broken_fd, &one, sizeof(one));
 
+	(void)ret;
+}
+
+bool blkworker_ended(const struct blkworker *w)
+{
+	return __atomic_load_n(&w->ended, __ATOMIC_RELAXED);
+}
+
+void blkworker_break(struct blkq *q, const char *why)
+{
 	if (q->state == BLKQ_BROKEN)
 		return;
 	q->state = BLKQ_BROKEN;
 	q->why = why;
 	TAILQ_INSERT_TAIL(&q->w->broken, q, broken);
-	ret = write(q->w->o.broken_fd, &one, sizeof(one)); /* a full counter wakes the reader just as well */
-	(void)ret;
+	wake_control(q->w);
 }
 
 /* ---- events ---- */
@@ -131,6 +141,8 @@ static void fetch_events(struct blkworker *w)
 			if (ports[i] < w->ports && w->by_port[ports[i]])
 				event(w->by_port[ports[i]]);
 	} while (n == PORTS);
+	if (n < 0 && !__atomic_exchange_n(&w->ended, true, __ATOMIC_RELAXED)) /* nothing else goes with it */
+		wake_control(w);
 }
 
 /* ---- sleeping ---- */

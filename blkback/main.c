@@ -64,7 +64,8 @@ static int workers_start(const struct options *o, int broken_fd, struct blkworke
 	return 0;
 }
 
-static void loop(struct vbds *vbds, struct pv_backend *backend, int signals, int broken)
+/* Returns 0: told to end, or -errno. */
+static int loop(struct vbds *vbds, struct pv_backend *backend, struct blkworker *const *workers, unsigned n, int signals, int broken)
 {
 	struct pollfd p[3] = { { .fd = signals, .events = POLLIN }, { .fd = broken, .events = POLLIN } };
 	uint64_t count;
@@ -72,11 +73,16 @@ static void loop(struct vbds *vbds, struct pv_backend *backend, int signals, int
 	for (;;) {
 		p[2] = (struct pollfd){ .fd = pv_backend_fd(backend), .events = pv_backend_events(backend) };
 		if (poll(p, 3, pv_backend_timeout(backend)) < 0 && errno != EINTR)
-			return;
+			return -errno;
 		if (p[0].revents)
-			return;
+			return 0;
 		if (p[1].revents && read(broken, &count, sizeof(count)) > 0)
 			vbds_report_broken(vbds, backend);
+		for (unsigned i = 0; p[1].revents && i < n; i++)
+			if (blkworker_ended(workers[i])) {
+				pv_log(PV_LOG_ERR, "the hypervisor is gone; nobody can be served");
+				return -ESHUTDOWN;
+			}
 		pv_backend_work(backend);
 	}
 }
@@ -101,7 +107,7 @@ static int serve(const struct options *o, struct blkworker **workers, int signal
 	} else {
 		pv_backend_domid(backend, (uint16_t)o->domid);
 		fprintf(stderr, "pvio-blkback: ready\n");
-		loop(vbds, backend, signals, broken);
+		ret = loop(vbds, backend, workers, o->workers, signals, broken);
 	}
 	pv_backend_free(backend);
 	vbds_free(vbds);

@@ -57,7 +57,8 @@ static int signals_open(void)
 	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
-static void serve(struct netback *nb, int sigfd)
+/* Returns 0: told to end, or -ESHUTDOWN. */
+static int serve(struct netback *nb, int sigfd)
 {
 	struct pollfd fds[3] = { { .fd = sigfd, .events = POLLIN }, { .fd = nb->wake_fd, .events = POLLIN } };
 	uint64_t ticked = netback_seconds();
@@ -68,7 +69,11 @@ static void serve(struct netback *nb, int sigfd)
 		fds[2] = (struct pollfd){ .fd = pv_backend_fd(nb->backend), .events = pv_backend_events(nb->backend) };
 		poll(fds, 3, timeout < 0 || timeout > 1000 ? 1000 : timeout);
 		if (fds[0].revents)
-			return;
+			return 0;
+		if (__atomic_load_n(&nb->ended, __ATOMIC_RELAXED)) {
+			pv_log(PV_LOG_ERR, "the hypervisor is gone; nobody can be served");
+			return -ESHUTDOWN;
+		}
 		if (fds[1].revents)
 			netback_woken(nb);
 		pv_backend_work(nb->backend);
@@ -96,7 +101,7 @@ static int run(struct nb_options *opt, int sigfd)
 	if (ret >= 0) {
 		pv_backend_domid(nb.backend, (uint16_t)opt->domid);
 		fprintf(stderr, "pvio-netback: ready\n");
-		serve(&nb, sigfd);
+		ret = serve(&nb, sigfd);
 	}
 	pv_backend_free(nb.backend);
 	nb.backend = NULL;

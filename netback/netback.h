@@ -365,6 +365,7 @@ struct netback {
 	uint64_t poll_tsc, tsc_second;
 	int wake_fd; /* workers wake the control thread: a vif broke, memory ran out */
 	bool no_memory; /* atomic: tell it */
+	bool ended; /* atomic: the hypervisor ended a worker's handle, nobody can be served */
 
 	TAILQ_HEAD(, vif) vifs;
 	struct pv_backend *backend;

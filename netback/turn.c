@@ -59,6 +59,8 @@ static void take_events(struct nb_worker *w)
 				queue_activate(q);
 		}
 	} while (n == RTE_DIM(ports));
+	if (n < 0 && !__atomic_exchange_n(&w->nb->ended, true, __ATOMIC_RELAXED))
+		netback_wake(w->nb);
 }
 
 /* End of a turn for one queue: show the guest what was done, wake it at most once a port, and rest if there was nothing. */

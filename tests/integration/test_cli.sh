@@ -160,3 +160,24 @@ rc_is 1 "$pvio" detach web 0
 rc_is 0 "$pvio" guest destroy web
 rc_is 0 "$pvio" sandbox down
 rc_is 0 "$pvio" sandbox down
+
+# Without the hub nobody can be served: the daemons say so and end.
+daemons=()
+"$bin/pvio-hub" 2>/dev/null &
+hub=$!
+pids+=("$hub")
+until_true 10 test -S "$PVIO_RUNDIR/hub.sock" || die "pvio-hub does not begin"
+for p in pviod pvio-blkback "pvio-netback --memory 32"; do
+	# shellcheck disable=SC2086
+	"$bin"/$p 2>"$work/${p%% *}" &
+	daemons+=("${p%% *}:$!")
+	pids+=("$!")
+	until_true 20 grep -q "ready" "$work/${p%% *}" || die "$p does not begin: $(cat "$work/${p%% *}")"
+done
+kill "$hub"
+for p in "${daemons[@]}"; do
+	until_true 20 sh -c "! kill -0 ${p#*:}" || die "${p%:*} outlives the hub"
+	wait "${p#*:}"
+	[ $? = 1 ] || die "${p%:*} does not fail although the hub is gone"
+	grep -q "the hypervisor is gone" "$work/${p%:*}" || die "${p%:*} does not say why it ended: $(cat "$work/${p%:*}")"
+done
