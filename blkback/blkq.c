@@ -1,8 +1,8 @@
 /* blkq.c - one queue: take -> parse -> plan -> execute -> respond.
  *
- * blkq_take copies requests out of the ring, checks them, maps their pages and starts them; neighbours become one I/O. Ends of I/O come
- * back through io_end, which fills the answers in; blkq_publish shows them. A request is answered exactly once, in any order, and
- * an error answers only the request that caused it. See enum blkr_state for where a request can be.
+ * blkq_take copies requests out of the ring, checks them, maps their pages and starts them; neighbours become one I/O. Ends of
+ * I/O come back through io_end, which fills the answers in; blkq_publish shows them. A request is answered exactly once, in any
+ * order, and an error answers only the request that caused it. See enum blkr_state for where a request can be.
  *
  * A queue takes nothing while a request is HELD or a barrier is being executed. A held request always has others in flight before
  * it, whose ends wake the queue.
@@ -13,7 +13,8 @@
 #include <stdlib.h>
 
 enum {
-	BUDGET = 64, BYTES_BUDGET = 1 << 20, /* requests and bytes a turn: then it is the next queue's */
+	BUDGET = 64, /* requests a turn: then it is the next queue's */
+	BYTES_BUDGET = 1 << 20, /* the same in bytes */
 	ROOM = 2, /* sqes that taking a request may need: the planned I/O's and its own */
 	OUT_OF_REACH = 1 << 30, /* requests ahead: more than any ring has */
 	IOV_MIN = 64, /* entries for merging, also where no indirect segments are offered */

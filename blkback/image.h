@@ -1,7 +1,8 @@
 /* image.h - what the sectors of a vbd are kept in: a raw file or block device today.
  *
- * One image, one struct image_ops in a file of its own, image_NAME.c. An I/O is a contiguous range of the image; the image executes it
- * with as many sqes as it takes, one after the other, and calls `end` once. An image without sqes may call `end` before submit returns.
+ * One image, one struct image_ops in a file of its own, image_NAME.c. An I/O is a contiguous range of the image; the image
+ * executes it with as many sqes as it takes, one after the other, and calls `end` once. An image without sqes may call `end`
+ * before submit returns.
  */
 #ifndef BLKBACK_IMAGE_H
 #define BLKBACK_IMAGE_H

@@ -131,7 +131,8 @@ static int set_direct(struct image_file *f, const struct image_config *c, char *
 		return 0;
 	if (!align)
 		return pv_why(why, len, -EOPNOTSUPP, "%s: its file system has no O_DIRECT; use direct=auto", c->path);
-	return pv_why(why, len, -EOPNOTSUPP, "%s: O_DIRECT needs %u-byte sectors here, the guest is offered 512; use direct=auto", c->path, align);
+	return pv_why(why, len, -EOPNOTSUPP, "%s: O_DIRECT needs %u-byte sectors here, the guest is offered 512; use direct=auto",
+		      c->path, align);
 }
 
 static unsigned long queue_limit(dev_t dev, const char *name)

@@ -7,8 +7,9 @@
 
 enum { SQ_ENTRIES = 512, CQ_ENTRIES = 4096 };
 
-/* Best first. COOP_TASKRUN spares the interrupt for each completion, TASKRUN_FLAG tells when to fetch them; DEFER_TASKRUN measured
- * no better, and each of its turns must enter the kernel. 5.19 has no SINGLE_ISSUER, 5.13 (the first with multishot polls) only the last. */
+/* Best first. COOP_TASKRUN spares the interrupt for each completion, TASKRUN_FLAG tells when to fetch them; DEFER_TASKRUN
+ * measured no better, and each of its turns must enter the kernel. 5.19 has no SINGLE_ISSUER, 5.13 (the first with multishot
+ * polls) only the last. */
 static const unsigned setups[] = {
 	IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SINGLE_ISSUER,
 	IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,

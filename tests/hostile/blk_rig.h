@@ -245,7 +245,8 @@ static inline struct blkif_response guest_wait(struct guest *g, unsigned queue)
 
 	while (!guest_poll(g, queue, &r)) {
 		if (rig_ms() > end)
-			fail_msg("no answer from the backend; inspect: %s %s", guest_call(g, "inspect") ? rig_last.message : json_object_to_json_string(rig_last.result), rig.broken_why);
+			fail_msg("no answer from the backend: %s; %s", rig.broken_why, guest_call(g, "inspect") ?
+				 rig_last.message : json_object_to_json_string(rig_last.result));
 		if (pv_ring_rearm(&g->q[queue].ring, 1) == 0)
 			usleep(20);
 	}

@@ -260,8 +260,8 @@ static void short_io_is_continued_where_it_stopped(void **state)
 {
 	struct image *im = image(path, false, IMAGE_DIRECT_OFF);
 	struct iovec iov[3] = { { buf, PAGE }, { buf + 2 * PAGE, PAGE }, { buf + 4 * PAGE, PAGE } };
-	struct image_io io = { .image = im, .uring = &ring, .entry = -1, .kind = IMAGE_READ, .offset = PAGE, .len = 3 * PAGE, .iov = iov, .niov = 3,
-			       .end = on_end };
+	struct image_io io = { .image = im, .uring = &ring, .entry = -1, .kind = IMAGE_READ, .offset = PAGE, .len = 3 * PAGE,
+			       .iov = iov, .niov = 3, .end = on_end };
 	const struct io_uring_sqe *sqe;
 
 	(void)state;
@@ -296,7 +296,8 @@ static void io_that_makes_no_progress_ends(void **state)
 {
 	struct image *im = image(path, false, IMAGE_DIRECT_OFF);
 	struct iovec iov = { buf, PAGE };
-	struct image_io io = { .image = im, .uring = &ring, .entry = -1, .kind = IMAGE_READ, .len = PAGE, .iov = &iov, .niov = 1, .end = on_end };
+	struct image_io io = { .image = im, .uring = &ring, .entry = -1, .kind = IMAGE_READ, .len = PAGE,
+			       .iov = &iov, .niov = 1, .end = on_end };
 
 	(void)state;
 	image_submit(&io);
@@ -367,7 +368,8 @@ static void registered_file_serves_and_lets_the_lock_go(void **state)
 {
 	struct image *im = image(path, false, IMAGE_DIRECT_AUTO);
 	struct iovec iov = { buf, PAGE };
-	struct image_io io = { .image = im, .uring = &ring, .kind = IMAGE_READ, .offset = PAGE, .len = PAGE, .iov = &iov, .niov = 1, .end = on_end };
+	struct image_io io = { .image = im, .uring = &ring, .kind = IMAGE_READ, .offset = PAGE, .len = PAGE,
+			       .iov = &iov, .niov = 1, .end = on_end };
 	int again, fd;
 
 	(void)state;

@@ -25,7 +25,8 @@ static void blkplan_iov_whole_adjacent_pages_become_one_piece(void **state)
 
 static void blkplan_iov_a_gap_begins_another_piece(void **state)
 {
-	struct pv_blk_seg segs[4] = { { .first = 0, .last = 7 }, { .first = 1, .last = 7 }, { .first = 0, .last = 3 }, { .first = 4, .last = 7 } };
+	struct pv_blk_seg segs[4] = { { .first = 0, .last = 7 }, { .first = 1, .last = 7 }, { .first = 0, .last = 3 },
+				       { .first = 4, .last = 7 } };
 	void *pages[4] = { memory[0], memory[1], memory[2], memory[2] };
 	struct iovec iov[4];
 	uint64_t bytes;
@@ -101,7 +102,7 @@ static void blkplan_join_never_passes_the_room_of_the_iovec(void **state)
 	for (unsigned i = 1; i < 4; i++) {
 		struct image_io b = io(IMAGE_READ, 8 * i, w, memory[i % 2 ? 6 : 1]);
 
-		assert_true(blkplan_join(&a, &b, 4) == (i < 4));
+		assert_true(blkplan_join(&a, &b, 4));
 	}
 	{
 		struct image_io b = io(IMAGE_READ, 32, w, memory[1]);
