@@ -38,7 +38,12 @@ clean "down with a stopped pviod"
 
 # up over the remains of one that crashed as a whole
 pvio sandbox up --guests 1 >"$work/up" || die "up"
-for d in pvio-hub pviod pvio-netback pvio-blkback; do kill -KILL "$(cut -d' ' -f1 "$PVIO_RUNDIR/$d.pid")"; done
+ended() { ! tr -d '\0' <"/proc/$1/cmdline" 2>/dev/null | grep -q .; } # or a zombie
+for d in pvio-hub pviod pvio-netback pvio-blkback; do
+	pid=$(cut -d' ' -f1 "$PVIO_RUNDIR/$d.pid")
+	kill -KILL "$pid"
+	until_true 10 ended "$pid" || die "$d survives SIGKILL"
+done
 pvio sandbox up --guests 1 >"$work/up" || die "up after a crash: $(cat "$work/up")"
 pvio sandbox down || die "down"
 clean "after a crash"
