@@ -36,7 +36,7 @@ static const struct command commands[] = {
 		{ "--timeout", "SECONDS", "how long to wait for the guest, 0..3600 (5)", false },
 	  } },
 	{ "list", "[GUEST]", 0, 1, true, "the devices and how they do", cmd_list, { { 0 } } },
-	{ "stats", "[GUEST [DEVICE]]", 0, 2, true, "what each device counted; of an unconnected one, how the handshake stands", cmd_stats, { { 0 } } },
+	{ "stats", "[GUEST [DEVICE]]", 0, 2, true, "the counters of each device, connected or not, as its backend has them", cmd_stats, { { 0 } } },
 	{ "inspect", "[GUEST [DEVICE]]", 0, 2, true, "the inside of devices: indices, in-flight, caches, handshake", cmd_inspect, { { 0 } } },
 	{ "backend list", "", 0, 0, true, "the backends that serve devices", cmd_backend_list, { { 0 } } },
 	{ "doctor", "", 0, 0, true, "what this machine has and lacks; exit 1 if something needed is missing", cmd_doctor, { { 0 } } },
