@@ -38,7 +38,7 @@ clean "down with a stopped pviod"
 
 # up over the remains of one that crashed as a whole
 pvio sandbox up --guests 1 >"$work/up" || die "up"
-ended() { ! tr -d '\0' <"/proc/$1/cmdline" 2>/dev/null | grep -q .; } # or a zombie
+ended() { ! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status" 2>/dev/null; } # or a zombie
 for d in pvio-hub pviod pvio-netback pvio-blkback; do
 	pid=$(cut -d' ' -f1 "$PVIO_RUNDIR/$d.pid")
 	kill -KILL "$pid"
