@@ -16,7 +16,7 @@ for want in "SHA-256 .* equal" "e2fsck -fn clean" "20 received" "are as before" 
 done
 
 before=$(snapshot)
-setsid tests/integration/main_job.sh >"$out" 2>&1 & job=$!
+setsid env --default-signal=INT tests/integration/main_job.sh >"$out" 2>&1 & job=$! # a background job begins with SIGINT ignored
 until_true 60 grep -q "iperf3 TCP g1" "$out" || die "the second run did not reach its network part: $(tail -5 "$out")"
 kill -INT -- -$job # as a terminal does: the whole process group
 wait $job

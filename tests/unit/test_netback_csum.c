@@ -283,8 +283,9 @@ static void gso_check_lies(void **state)
 	assert_int_equal(check(len, false, 1000), 0);
 	assert_int_equal(check(len, true, 1000), -EINVAL); /* says IPv6 */
 	assert_int_equal(check(len + 1, false, 1000), -EINVAL); /* padding */
-	assert_int_equal(check(len, false, 1), -EINVAL); /* 10,000 pieces */
-	assert_int_equal(check(len, false, 40), 0); /* 250 */
+	assert_int_equal(check(len, false, GSO_SIZE_MIN - 1), -EINVAL);
+	assert_int_equal(check(len, false, GSO_SIZE_MIN), 0); /* 209 pieces */
+	assert_int_equal(check(make(false, true, 0, 13000), false, GSO_SIZE_MIN), -EINVAL); /* 271 pieces */
 	assert_int_equal(check(make(false, false, 0, 10000), false, 1000), -EINVAL); /* UDP */
 }
 
