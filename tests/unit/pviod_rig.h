@@ -937,20 +937,38 @@ static void __attribute__((noreturn)) fe_child_main(uint16_t domid, uint32_t dev
 	_exit(f.state == FE_LEFT || f.state == FE_GONE ? 0 : 4);
 }
 
+/* A child of a process with threads may not do more than exec (another thread may hold the allocator's lock), so children are this
+ * program again, with words of which main never hears. */
+static void __attribute__((constructor)) fe_child_entry(int argc, char **argv)
+{
+	if (argc != 6 || strcmp(argv[1], "--frontend"))
+		return;
+	snprintf(lb_spec, sizeof(lb_spec), "%s", argv[2]);
+	fe_said = 1000;
+	fe_go = 1001;
+	fe_stop_at = (enum fe_step)atoi(argv[5]);
+	fe_child_main((uint16_t)atoi(argv[3]), (uint32_t)atoi(argv[4]));
+}
+
 static UNUSED struct fe_child fe_spawn(uint32_t devid, enum fe_step stop_at)
 {
+	char guest[16], device[16], step[16];
 	struct fe_child c;
 	int said[2], go[2];
+
+	snprintf(guest, sizeof(guest), "%u", rig->domid);
+	snprintf(device, sizeof(device), "%u", devid);
+	snprintf(step, sizeof(step), "%d", (int)stop_at);
 
 	assert_int_equal(pipe(said), 0);
 	assert_int_equal(pipe(go), 0);
 	c.pid = fork();
 	if (c.pid == 0) {
-		fe_said = dup2(said[1], 1000);
-		fe_go = dup2(go[0], 1001);
+		dup2(said[1], 1000);
+		dup2(go[0], 1001);
 		close_range(3, 999, 0); /* or it would keep the other sockets of this process open when those are closed here */
-		fe_stop_at = stop_at;
-		fe_child_main(rig->domid, devid);
+		execl("/proc/self/exe", "frontend", "--frontend", lb_spec, guest, device, step, NULL);
+		_exit(127);
 	}
 	close(said[1]);
 	close(go[0]);

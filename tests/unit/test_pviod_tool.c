@@ -56,6 +56,13 @@ static void __attribute__((noreturn)) serve(const char *path)
 	}
 }
 
+/* The child is this program again: see fe_child_entry. */
+static void __attribute__((constructor)) serve_entry(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "--backend"))
+		serve(argv[2]);
+}
+
 static int up(void **state)
 {
 	char why[200], *list = NULL;
@@ -64,7 +71,8 @@ static int up(void **state)
 	backend = fork();
 	if (backend == 0) {
 		close_range(3, ~0u, 0);
-		serve(rig->sock);
+		execl("/proc/self/exe", "backend", "--backend", rig->sock, NULL);
+		_exit(127);
 	}
 	if (pv_tool_open(rig->sock, &tool, why, sizeof(why)) < 0)
 		fail_msg("%s", why);
