@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -43,14 +42,6 @@ struct pv_backend {
 	int64_t retry_at; /* ms, monotonic */
 	struct broken *broken;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
 
 static bool same_device(const struct pv_device_id *a, const struct pv_device_id *b)
 {
@@ -253,7 +244,7 @@ static void lost(struct pv_backend *b)
 	pv_rpc_free(b->rpc);
 	b->rpc = NULL;
 	b->registered = b->drop = false;
-	b->retry_at = now_ms() + b->delay;
+	b->retry_at = pv_rpc_now_ms() + b->delay;
 	b->delay = b->delay * 2 < RETRY_MAX ? b->delay * 2 : RETRY_MAX;
 	for (struct broken *d = b->broken; d; d = d->next)
 		d->told = false;
@@ -341,14 +332,14 @@ short pv_backend_events(const struct pv_backend *b)
 
 int pv_backend_timeout(const struct pv_backend *b)
 {
-	int64_t left = b->retry_at - now_ms();
+	int64_t left = b->retry_at - pv_rpc_now_ms();
 
 	return b->rpc ? pv_rpc_deadline(b->rpc) : left > 0 ? (int)left : 0;
 }
 
 void pv_backend_work(struct pv_backend *b)
 {
-	if (!b->rpc && now_ms() >= b->retry_at)
+	if (!b->rpc && pv_rpc_now_ms() >= b->retry_at)
 		try_connect(b);
 	if (b->rpc)
 		pv_rpc_work(b->rpc);

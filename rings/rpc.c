@@ -54,7 +54,7 @@ struct pv_rpc {
 	uint64_t last_id;
 };
 
-static int64_t now_ms(void)
+int64_t pv_rpc_now_ms(void)
 {
 	struct timespec t;
 
@@ -279,7 +279,7 @@ int pv_rpc_call(struct pv_rpc *rpc, const char *method, struct json_object *para
 		json_object_put(params);
 		return ret;
 	}
-	*c = (struct call){ .id = ++rpc->last_id, .deadline = now_ms() + timeout_ms, .done = done, .arg = arg };
+	*c = (struct call){ .id = ++rpc->last_id, .deadline = pv_rpc_now_ms() + timeout_ms, .done = done, .arg = arg };
 	m = envelope(json_object_new_int64(c->id));
 	json_object_object_add(m, "method", json_object_new_string(method));
 	if (params)
@@ -322,7 +322,7 @@ static void call_end(struct call *c, int code, const char *message, struct json_
 
 int pv_rpc_deadline(const struct pv_rpc *rpc)
 {
-	int64_t first = INT64_MAX, now = now_ms();
+	int64_t first = INT64_MAX, now = pv_rpc_now_ms();
 
 	for (struct call *c = rpc->calls; c; c = c->next)
 		if (c->deadline < first)
@@ -333,7 +333,7 @@ int pv_rpc_deadline(const struct pv_rpc *rpc)
 void pv_rpc_expire(struct pv_rpc *rpc)
 {
 	uint64_t last = rpc->last_id; /* calls made by callbacks come later than that */
-	int64_t now = now_ms();
+	int64_t now = pv_rpc_now_ms();
 	struct call *c;
 
 	rpc->busy++;

@@ -43,6 +43,7 @@ typedef void pv_rpc_done(void *arg, int code, const char *message, struct json_o
  * answer in timeout_ms ends with -ETIMEDOUT, and the connection goes on. Returns 0; -EBUSY: too many outstanding. */
 int pv_rpc_call(struct pv_rpc *rpc, const char *method, struct json_object *params, int timeout_ms, pv_rpc_done *done, void *arg);
 
+int64_t pv_rpc_now_ms(void); /* the clock of all deadlines here: monotonic */
 int pv_rpc_deadline(const struct pv_rpc *rpc); /* ms until the next call times out, -1: none */
 void pv_rpc_expire(struct pv_rpc *rpc);
 

@@ -10,18 +10,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BACKLOG = 128 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
 
 /* ---- sockets ---- */
 
@@ -170,7 +161,7 @@ static int ask_connect(const char *path, int64_t deadline)
 {
 	int fd;
 
-	while ((fd = pv_rpc_connect(path)) == -EAGAIN && now_ms() < deadline)
+	while ((fd = pv_rpc_connect(path)) == -EAGAIN && pv_rpc_now_ms() < deadline)
 		poll(NULL, 0, 5);
 	return fd;
 }
@@ -191,7 +182,7 @@ int pv_rpc_ask(const char *path, const char *method, struct json_object *params,
 {
 	struct ask a = { .why = why, .len = len };
 	struct pv_rpc *rpc = NULL;
-	int fd = ask_connect(path, now_ms() + timeout_ms), ret = fd;
+	int fd = ask_connect(path, pv_rpc_now_ms() + timeout_ms), ret = fd;
 
 	*result = NULL;
 	if (fd < 0) {
