@@ -26,7 +26,7 @@ DPDK_L = $(call pc,--libs,libdpdk)
 
 # ---- what is built from what
 # what pvio's own programs share and nobody else sees
-INTERNAL := rpc rpc_socket message devid backend worker options log
+INTERNAL := rpc rpc_socket message devid backend front worker options log
 INTERNAL_SRC := $(INTERNAL:%=rings/%.c)
 LIBPVIO_SRC := $(filter-out $(INTERNAL_SRC) rings/pvio-hub.c,$(wildcard rings/*.c))
 DD_SRC := $(wildcard frontends/dd_*.c)
@@ -103,7 +103,7 @@ bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf
 # What others link with: of the static libraries only the public names stay visible.
 PUBLIC_H := $(addprefix rings/,blk.h gnt_cache.h hub.h hyper.h net.h noxs.h ring.h) frontends/netfront.h frontends/blkfront.h dom0-tools/libpvtool.h
 PC := rings/libpvio.pc.in frontends/libpvfront.pc.in dom0-tools/libpvtool.pc.in
-$(B)/install/libpvfront.a: $(call obj,$(LIBFRONT_SRC) rings/devid.c)
+$(B)/install/libpvfront.a: $(call obj,$(LIBFRONT_SRC) rings/front.c rings/devid.c)
 $(B)/install/libpvfront.a: KEEP := pv_netfront_* pv_blkfront_*
 $(B)/install/libpvtool.a: $(call obj,$(LIBTOOL_SRC) rings/rpc.c rings/rpc_socket.c rings/message.c rings/devid.c)
 $(B)/install/libpvtool.a: KEEP := pv_tool_*

@@ -7,11 +7,11 @@
  * only if it names a shadow in flight, and the operation that was asked (XSA-376); what is in flight when a backend goes away
  * is asked again of the next one, out of the shadows.
  */
-#include "front.h"
 #include "pool.h"
 #include <errno.h>
 #include <pvio/blk.h>
 #include <pvio/blkfront.h>
+#include <pvio/front.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -6,8 +6,8 @@
  * posted again in the order in which they were taken, so number and slot never part), tx page i to id i. The backend writes
  * to rings and rx pages whenever it likes: answers are copied once and checked (XSA-376), packets are copied out.
  */
-#include "front.h"
 #include <errno.h>
+#include <pvio/front.h>
 #include <pvio/net.h>
 #include <pvio/netfront.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* A hostile domain 0: what it writes into the device page and the control page (XSA-155, 175, 376). */
-#include "frontends/front.h"
 #include "tests/unit/front_fake.h"
+#include <pvio/front.h>
 
 static struct fake k;
 static struct front f;

@@ -1,6 +1,6 @@
 /* The handshake from the guest's side, against a domain 0 of the test's own. */
-#include "frontends/front.h"
 #include "tests/unit/front_fake.h"
+#include <pvio/front.h>
 
 static struct fake k;
 static struct front f;

@@ -1,5 +1,6 @@
-/* front.h - what netfront and blkfront share: finding a device, its handshake, its events. Internal to libpvfront and to the
- * tests, which use it to be a frontend that does as it pleases: everything is open here, and nothing is forced.
+/* front.h - the guest's side of noxs, for any type of device: finding it, its handshake, its events. Netfront, blkfront and the
+ * backend's end of a pipe are made of it; so are tests, as frontends that do as they please: everything is open here, and nothing
+ * is forced. Internal to pvio; not installed.
  *
  *	front_open	handle, pointer, device page, entry, our port (one process a device), control page, offer
  *	...		the user shares rings with f->entry.backend_domid and allocates ports for it
