@@ -358,6 +358,20 @@ static enum pv_noxs_type param_type(struct request *r)
 	return PV_NOXS_NONE;
 }
 
+/* By whom the device is to be found: the guest's kernel (XenStore) or what speaks noxs. */
+static const struct dialect *param_dialect(struct request *r, struct guest *g)
+{
+	static const struct dialect *const dialects[] = { &dialect_noxs };
+	const char *name = param_text(r, "dialect");
+
+	for (size_t i = 0; name && i < sizeof(dialects) / sizeof(dialects[0]); i++)
+		if (strcmp(dialects[i]->name, name) == 0)
+			return dialects[i];
+	if (name)
+		refuse(r, PV_RPC_BAD_PARAMS, "dialect is noxs, not %s", name);
+	return g->dialect;
+}
+
 static struct backend *param_backend(struct request *r, enum pv_noxs_type type)
 {
 	const char *name = param_text(r, "backend");
@@ -387,6 +401,7 @@ static void attach_again(struct request *r, struct guest *g, struct device *dev,
 static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type type, struct json_object *config)
 {
 	unsigned wait_ms = param_number(r, "wait_ms", 0, WAIT_MS_MAX);
+	const struct dialect *dialect = param_dialect(r, g);
 	struct backend *b;
 	struct device *dev;
 	uint32_t devid;
@@ -405,7 +420,7 @@ static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type ty
 	b = param_backend(r, type);
 	if (!b)
 		return;
-	rc = device_create(g, type, devid, b, config, &dev, why, sizeof(why));
+	rc = device_create(g, dialect, type, devid, b, config, &dev, why, sizeof(why));
 	if (rc < 0)
 		refuse(r, rc, "%s", why);
 	else if (!wait_for(r, wait_ms ? WAIT_CONNECTED : WAIT_ANNOUNCED, dev, g, wait_ms ? wait_ms : r->d->opt.backend_ms + GRACE_MS))

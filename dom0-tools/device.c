@@ -5,7 +5,8 @@
  * posted and worked off in device_drain, outside of any callback, so that no action runs inside another one and a device is
  * freed in one place. The guest's half is read by level, not by edge: after each transition and each event of the port it is
  * looked at anew, and a look costs a token, so that a guest who toggles its state, with or without events, buys a bounded
- * number of looks a second with our time; its port stays masked until the look was done (XSA-331, 342..349).
+ * number of looks a second with our time; its port stays masked until the look was done (XSA-331, 342..349). How a device is
+ * shown to its guest and how the guest answers is its dialect's affair.
  */
 #include "pviod.h"
 #include <stdarg.h>
@@ -189,34 +190,12 @@ void device_fail(struct device *dev, int error, const char *fmt, ...)
 
 /* ---- what the guest sees ---- */
 
-static struct slot *slot_of(const struct device *dev)
-{
-	return &dev->guest->slots[dev->slot];
-}
-
-static void write_entry(struct device *dev)
-{
-	struct pv_noxs_entry e = {
-		.type = dev->id.type,
-		.state = dev->offer.state,
-		.backend_domid = dev->backend_domid,
-		.devid = dev->id.devid,
-		.control_gref = slot_of(dev)->gref,
-		.port = dev->port,
-		.generation = dev->offer.generation,
-	};
-
-	slot_entry_write(dev->guest, dev->slot, &e);
-	pv_evt_notify(dev->d->hyper, dev->port);
-}
-
 /* Show a state of the backend and, with it, why the connection ended (0: it did not, or in order). */
 static int show(struct device *dev, enum xenbus_state state, int error)
 {
 	dev->offer.state = state;
 	dev->offer.error = error;
-	pv_noxs_backend_state(slot_of(dev)->page, state, error);
-	write_entry(dev);
+	dev->dialect->show(dev);
 	return 0;
 }
 
@@ -259,13 +238,12 @@ static int show_lost(struct device *dev)
 	return show(dev, dev->offer.state, -EOWNERDEAD);
 }
 
-/* Offer in a new generation: whatever was written into the choice half before is stale from now on. */
+/* Offer anew: whatever the frontend chose before is stale from now on. */
 static int offer_anew(struct device *dev)
 {
 	dev->offer.magic = PV_NOXS_MAGIC;
 	dev->offer.version = PV_NOXS_VERSION;
 	dev->offer.type = dev->id.type;
-	dev->offer.generation = ++slot_of(dev)->generation;
 	dev->offer.state = XenbusStateInitWait;
 	dev->offer.error = 0;
 	memset(&dev->choice, 0, sizeof(dev->choice));
@@ -274,31 +252,20 @@ static int offer_anew(struct device *dev)
 	if (dev->error == -EOWNERDEAD)
 		dev->why[0] = '\0';
 	dev->error = 0; /* but other words stay for `pvio list`, until it is connected */
-	pv_noxs_offer_write(slot_of(dev)->page, &dev->offer);
-	write_entry(dev);
+	dev->dialect->offer(dev);
 	return 0;
 }
 
-/* The first offer takes what the device holds: a slot and a port. On failure it holds nothing. */
+/* The first offer takes what the device holds. On failure it holds nothing. */
 static int announce(struct device *dev)
 {
-	struct guest *g = dev->guest;
 	char why[WHY_LEN];
-	int slot = slot_take(g, dev, why, sizeof(why)), port;
+	int rc = dev->dialect->announce(dev, why, sizeof(why));
 
-	if (slot < 0) {
-		device_fail(dev, slot, "%s", why);
-		return slot;
+	if (rc < 0) {
+		device_fail(dev, rc, "%s", why);
+		return rc;
 	}
-	port = pv_evt_alloc(dev->d->hyper, g->domid);
-	if (port < 0) {
-		device_fail(dev, port, "cannot allocate its port: %s", pv_hyper_error(dev->d->hyper));
-		slot_put(g, slot);
-		return port;
-	}
-	dev->slot = slot;
-	dev->port = port;
-	HASH_ADD(hh_port, dev->d->by_port, port, sizeof(dev->port), dev);
 	dev->announced = true;
 	offer_anew(dev);
 	dev->offer_us = (uv_hrtime() - dev->attach_ns) / 1000.0;
@@ -387,9 +354,7 @@ static int give_up(struct device *dev)
 static int vanish(struct device *dev)
 {
 	show(dev, XenbusStateClosed, dev->error);
-	pv_evt_unbind(dev->d->hyper, dev->port);
-	HASH_DELETE(hh_port, dev->d->by_port, dev);
-	slot_put(dev->guest, dev->slot);
+	dev->dialect->retire(dev);
 	dev->announced = false;
 	dev->error = 0;
 	return 0;
@@ -481,8 +446,7 @@ static void look(struct device *dev)
 	const char *why;
 
 	dev->nlooks++;
-	pv_noxs_choice_read(slot_of(dev)->page, &c);
-	ev = choice_event(&c, &dev->offer, &why);
+	ev = dev->dialect->look(dev, &c, &why);
 	if (rules[dev->state][ev].next == DEV_NONE)
 		return;
 	if (ev == EV_MISDEED)
@@ -492,12 +456,6 @@ static void look(struct device *dev)
 		dev->choice_ns = uv_hrtime();
 	}
 	happen(dev, ev);
-}
-
-static void unmask(struct device *dev)
-{
-	dev->masked = false;
-	pv_evt_unmask(dev->d->hyper, &dev->port, 1);
 }
 
 /* Work off one device. Returns false when it is gone. */
@@ -518,8 +476,8 @@ static bool work(struct device *dev)
 		return false;
 	if (dev->posted || (dev->look && dev->announced && !dev->look_due))
 		queue(dev);
-	else if (dev->masked && !dev->look_due)
-		unmask(dev);
+	else if (dev->announced && !dev->look_due)
+		dev->dialect->looked(dev);
 	return true;
 }
 
@@ -564,8 +522,8 @@ void device_tick(struct pviod *d)
 
 /* ---- attach, detach, find ---- */
 
-int device_create(struct guest *g, enum pv_noxs_type type, uint32_t devid, struct backend *b, struct json_object *config,
-		  struct device **out, char *why, size_t len)
+int device_create(struct guest *g, const struct dialect *dialect, enum pv_noxs_type type, uint32_t devid, struct backend *b,
+		  struct json_object *config, struct device **out, char *why, size_t len)
 {
 	struct device *dev;
 	unsigned max = g->d->opt.devices_max;
@@ -582,6 +540,7 @@ int device_create(struct guest *g, enum pv_noxs_type type, uint32_t devid, struc
 	}
 	dev->d = g->d;
 	dev->guest = g;
+	dev->dialect = dialect;
 	dev->id = (struct pv_device_id){ .guest = g->domid, .type = type, .devid = devid };
 	pv_devid_name(type, devid, dev->name, sizeof(dev->name));
 	dev->backend = b;
@@ -603,12 +562,8 @@ int device_create(struct guest *g, enum pv_noxs_type type, uint32_t devid, struc
 
 void device_detach(struct device *dev, bool force)
 {
-	struct pv_noxs_choice c;
-
-	if (!force && dev->announced) {
-		pv_noxs_choice_read(slot_of(dev)->page, &c);
-		force = !choice_present(&c, dev->offer.generation);
-	} /* with nobody at the other end there is nobody to wait for */
+	if (!force && dev->announced)
+		force = !dev->dialect->present(dev); /* with nobody at the other end there is nobody to wait for */
 	device_post(dev, force ? EV_FORCE : EV_DETACH);
 }
 

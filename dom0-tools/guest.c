@@ -75,6 +75,7 @@ int guest_create(struct pviod *d, const char *name, unsigned domid, struct guest
 		return -ENOMEM;
 	}
 	g->d = d;
+	g->dialect = &dialect_noxs;
 	snprintf(g->name, sizeof(g->name), "%s", name);
 	rc = pv_hub_domain_create(d->hyper, domid, &store_port);
 	if (rc < 0) {

@@ -30,13 +30,11 @@ static void on_event(uv_poll_t *p, int status, int events)
 		return;
 	}
 	for (int i = 0; i < n; i++) {
-		struct device *dev;
+		struct port_user *u;
 
-		HASH_FIND(hh_port, d->by_port, &ports[i], sizeof(ports[i]), dev);
-		if (!dev)
-			continue;
-		dev->masked = true;
-		device_look(dev);
+		HASH_FIND(hh, d->ports, &ports[i], sizeof(ports[i]), u);
+		if (u)
+			u->fired(u);
 	}
 }
 

@@ -1,8 +1,8 @@
 /* pviod.h - the inside of pviod, the one negotiator, by file.
  *
- *	guests' pages and ports --- guest.c slot.c --- device.c (one table: state x event) --- backends.c --- backends
- *	                                choice.c            |
- *	pvio, toolstacks -------- conn.c --- control.c, report.c
+ *	guests' pages and ports --- guest.c --- dialect_*.c --- device.c (one table: state x event) --- backends.c --- backends
+ *	                            slot.c choice.c                 |
+ *	pvio, toolstacks ---------------- conn.c --- control.c, report.c
  *
  * Thread rule: everything here runs on the thread that runs the loop. Nothing waits: calls to backends are answered later by
  * an event, and what must wait for a time sits on a list that one timer looks at.
@@ -49,6 +49,21 @@ struct bucket {
 bool bucket_take(struct bucket *b, const struct limit *l, uint64_t now); /* now: ms, > 0 */
 unsigned bucket_wait(const struct bucket *b, const struct limit *l); /* ms until bucket_take succeeds, seen from the last one */
 
+/* ---- ports.c: who in here hears of which port ---- */
+
+/* Owner: whoever embeds it; one for each port that is listened to. */
+struct port_user {
+	uint32_t port; /* 0: none */
+	void (*fired)(struct port_user *u); /* the port is pending, and masked until the user unmasks it after the work */
+	UT_hash_handle hh;
+};
+
+struct pviod;
+
+void port_listen(struct pviod *d, struct port_user *u, uint32_t port, void (*fired)(struct port_user *u));
+void port_unmask(struct pviod *d, const struct port_user *u);
+void port_close(struct pviod *d, struct port_user *u); /* forget and unbind; none: nothing */
+
 /* ---- the daemon: pviod.c ---- */
 
 struct pviod_options {
@@ -78,7 +93,8 @@ struct pviod {
 	bool ticking, ending;
 	uint64_t serial; /* the last number given to a device, a connection or a call */
 	struct guest *by_domid, *by_name;
-	struct device *by_serial, *by_port;
+	struct device *by_serial;
+	struct port_user *ports;
 	struct device *ready; /* have posted events */
 	struct device *waiting; /* for a time: out of budget, or to ask a backend again */
 	struct conn *conns;
@@ -130,8 +146,10 @@ struct guest {
 	char name[NAME_LEN];
 	uint16_t domid;
 	bool dying; /* devices are going, then the guest goes */
-	bool domain; /* the domain exists */
+	bool domain; /* the domain exists, and ends with the guest */
 	void *store; /* its store page, mapped */
+	struct nodes *nodes; /* where its XenStore nodes live; NULL: it has none, and is served by noxs alone */
+	const struct dialect *dialect; /* of devices that are attached without saying which */
 	uint32_t port; /* announcements */
 	struct device_page pages[DEVICE_PAGES_MAX];
 	unsigned npages, ndevices;
@@ -174,6 +192,25 @@ enum dev_event {
 enum dev_event choice_event(const struct pv_noxs_choice *c, const struct pv_noxs_offer *offer, const char **why);
 bool choice_present(const struct pv_noxs_choice *c, uint32_t generation); /* is there a live frontend to be asked politely? */
 
+/* ---- dialect_*.c: how a device is shown to its guest, and how the guest answers ---- */
+
+/* What a guest's half says, as pviod takes it, is the same in each dialect: a state, and a choice (struct pv_noxs_choice).
+ * All calls but announce are for announced devices only. */
+struct dialect {
+	const char *name; /* "noxs", "xenstore" */
+	/* Take what the device holds from its first offer to its end. Returns 0, or -errno with `why`, and holds nothing. */
+	int (*announce)(struct device *dev, char *why, size_t len);
+	void (*offer)(struct device *dev); /* show dev->offer, in InitWait; what was chosen before is stale */
+	void (*show)(struct device *dev); /* dev->offer.state and .error have changed */
+	/* One snapshot of the guest's half, and what it asks for; *c only for EV_CHOICE, *why (static) for EV_MISDEED. */
+	enum dev_event (*look)(struct device *dev, struct pv_noxs_choice *c, const char **why);
+	void (*looked)(struct device *dev); /* the work after an event is done: the next may come */
+	bool (*present)(struct device *dev); /* is there a live frontend to be asked politely? */
+	void (*retire)(struct device *dev); /* give back what announce took */
+};
+
+extern const struct dialect dialect_noxs; /* shared pages: slot.c, choice.c */
+
 /* ---- device.c: one device's state machine ---- */
 
 enum dev_state {
@@ -209,16 +246,20 @@ struct device {
 	uint16_t backend_domid; /* as announced */
 	struct json_object *config;
 	/* announced: from the first offer on */
+	const struct dialect *dialect;
 	bool announced;
-	unsigned slot;
-	uint32_t port;
+	struct {
+		unsigned slot;
+		bool masked; /* its port, until the look was done */
+		struct port_user port;
+	} noxs; /* of dialect_noxs */
 	struct pv_noxs_offer offer; /* as shown; the truth about state and generation */
 	struct pv_noxs_choice choice; /* the checked snapshot that the backend was told */
 	/* what is going on */
 	uint64_t serial;
 	uint64_t call; /* the call to the backend whose answer counts, 0: none */
 	uint32_t posted; /* events, bits */
-	bool look, masked; /* look at the guest's half; the port is masked until that was done */
+	bool look; /* look at the guest's half */
 	bool queued, waits; /* on which of pviod's lists */
 	uint64_t look_due, retry_due, again_due; /* ms, 0: not waiting for it */
 	const char *again; /* the call that the backend wants to be asked again, if the state is still ... */
@@ -231,12 +272,12 @@ struct device {
 	uint64_t attach_ns, choice_ns;
 	double offer_us, connect_us; /* < 0: not yet */
 	unsigned nwaiters; /* clients that wait for it */
-	UT_hash_handle hh_serial, hh_port;
+	UT_hash_handle hh_serial;
 	struct device *ready_prev, *ready_next, *wait_prev, *wait_next, *prev, *next;
 };
 
-int device_create(struct guest *g, enum pv_noxs_type type, uint32_t devid, struct backend *b, struct json_object *config,
-		  struct device **out, char *why, size_t len); /* takes a reference of config */
+int device_create(struct guest *g, const struct dialect *dialect, enum pv_noxs_type type, uint32_t devid, struct backend *b,
+		  struct json_object *config, struct device **out, char *why, size_t len); /* takes a reference of config */
 void device_post(struct device *dev, enum dev_event ev);
 void device_look(struct device *dev); /* soon */
 /* The backend could not yet do what `answer` stands for (-EAGAIN: I/O is in flight): ask again after a while, and until then stay

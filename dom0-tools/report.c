@@ -120,9 +120,12 @@ static struct json_object *negotiation(const struct device *dev)
 
 	add_text(o, "state", device_state_inner(dev->state));
 	add_number(o, "generation", dev->announced ? dev->offer.generation : 0);
-	add_number(o, "slot", dev->announced ? (int)dev->slot : -1);
-	add_number(o, "control_gref", dev->announced ? dev->guest->slots[dev->slot].gref : 0);
-	add_number(o, "port", dev->port);
+	add_text(o, "dialect", dev->dialect->name);
+	if (dev->dialect == &dialect_noxs) {
+		add_number(o, "slot", dev->announced ? (int)dev->noxs.slot : -1);
+		add_number(o, "control_gref", dev->announced ? dev->guest->slots[dev->noxs.slot].gref : 0);
+		add_number(o, "port", dev->noxs.port.port);
+	}
 	add_number(o, "frontend_ring_order", dev->choice.ring_order);
 	add_number(o, "frontend_abi", dev->choice.abi);
 	add_number(o, "connects", dev->nconnects);
