@@ -26,7 +26,7 @@ DPDK_L = $(call pc,--libs,libdpdk)
 
 # ---- what is built from what
 # what pvio's own programs share and nobody else sees
-INTERNAL := rpc rpc_socket message devid backend front worker options log
+INTERNAL := rpc rpc_socket message devid backend front worker options privileges log
 INTERNAL_SRC := $(INTERNAL:%=rings/%.c)
 LIBPVIO_SRC := $(filter-out $(INTERNAL_SRC) rings/pvio-hub.c,$(wildcard rings/*.c))
 DD_SRC := $(wildcard frontends/dd_*.c)

@@ -1,8 +1,10 @@
 /* main.c - pvio-blkback: options, workers, and the control loop. */
 #include "blkback.h"
 #include <errno.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <pvio/options.h>
+#include <pvio/privileges.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,6 +160,7 @@ int main(int argc, char **argv)
 	if (!o.workers)
 		o.workers = preset_workers(&o);
 	raise_limits();
+	pv_privileges_keep((const int[]){ CAP_DAC_OVERRIDE, -1 }); /* an image may be another user's */
 	signals = signals_open();
 	broken = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (signals < 0 || broken < 0) {

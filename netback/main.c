@@ -1,6 +1,8 @@
 /* main.c - pvio-netback: options, and the control thread's loop. */
 #include "netback.h"
+#include <linux/capability.h>
 #include <poll.h>
+#include <pvio/privileges.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/resource.h>
@@ -124,6 +126,8 @@ int main(int argc, char **argv)
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
+	/* What opening an uplink may take; netback_open gives up these too. No thread runs yet. */
+	pv_privileges_keep(opt.uplink ? (const int[]){ CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_IPC_LOCK, -1 } : (const int[]){ -1 });
 	sigfd = signals_open();
 	if (sigfd < 0 || eal_start(opt.memory, why, sizeof(why)) < 0) {
 		pv_log(PV_LOG_ERR, "%s", sigfd < 0 ? "out of descriptors: raise ulimit -n" : why);

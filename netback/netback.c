@@ -1,5 +1,6 @@
 /* netback.c - the parts put together: packet memory, switch, uplink, workers. Control thread. */
 #include "netback.h"
+#include <pvio/privileges.h>
 #include <rte_cycles.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -102,6 +103,7 @@ int netback_open(struct netback *nb, const struct nb_options *opt, char *why, si
 		if (ret < 0)
 			return ret;
 	}
+	pv_privileges_keep((const int[]){ -1 }); /* from here on guests' packets are looked at */
 	return workers_start(nb, why, len);
 }
 
