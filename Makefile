@@ -103,6 +103,7 @@ bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf
 # What others link with: of the static libraries only the public names stay visible.
 PUBLIC_H := $(addprefix rings/,blk.h gnt_cache.h hub.h hyper.h net.h noxs.h ring.h) frontends/netfront.h frontends/blkfront.h dom0-tools/libpvtool.h
 PC := rings/libpvio.pc.in frontends/libpvfront.pc.in dom0-tools/libpvtool.pc.in
+UNITS := $(wildcard dom0-tools/systemd/*.service.in)
 $(B)/install/libpvfront.a: $(call obj,$(LIBFRONT_SRC) rings/front.c rings/devid.c)
 $(B)/install/libpvfront.a: KEEP := pv_netfront_* pv_blkfront_*
 $(B)/install/libpvtool.a: $(call obj,$(LIBTOOL_SRC) rings/rpc.c rings/rpc_socket.c rings/message.c rings/devid.c)
@@ -110,7 +111,7 @@ $(B)/install/libpvtool.a: KEEP := pv_tool_*
 $(B)/install/%.a: ; @mkdir -p $(@D) && ld -r $^ -o $(@:.a=.o) && objcopy -w $(foreach k,$(KEEP),-G '$k') $(@:.a=.o) && rm -f $@ && ar rcs $@ $(@:.a=.o)
 
 install: all perf $(B)/install/libpvfront.a $(B)/install/libpvtool.a
-	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,lib/pvio/perf,include/pvio,share/man/man1,share/man/man8}
+	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,lib/pvio/perf,lib/systemd/system,include/pvio,share/man/man1,share/man/man8}
 	install -m755 $(PROGS) $(DESTDIR)$(PREFIX)/bin/
 	install -m755 perf/bench $(DESTDIR)$(PREFIX)/bin/pvio-bench
 	install -m755 $(PERF) $(DESTDIR)$(PREFIX)/lib/pvio/perf/
@@ -121,6 +122,7 @@ install: all perf $(B)/install/libpvfront.a $(B)/install/libpvtool.a
 	install -m644 $(PUBLIC_H) $(DESTDIR)$(PREFIX)/include/pvio/
 	for p in $(PC); do sed 's,@PREFIX@,$(PREFIX),;s,@VERSION@,$(VERSION),' $$p > $(DESTDIR)$(PREFIX)/lib/pkgconfig/$$(basename $$p .in); done
 	for m in $(MAN); do install -m644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/; done
+	for u in $(UNITS); do sed 's,@PREFIX@,$(PREFIX),' $$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$u .in); done
 
 clean: ; rm -rf build
 help:
