@@ -6,19 +6,21 @@
 #ifndef NODES_H
 #define NODES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct nodes {
 	const struct nodes_ops *ops; /* the head of every kind's own struct */
+	bool others; /* a toolstack beside us makes and removes the directories of devices: we only fill in the backend's */
 };
 
 struct nodes_ops {
 	/* A node's value, with a 0 behind it. Returns its length; -ENOENT: no such node; -EINVAL: longer than len - 1, or with a
 	 * 0 byte in it: nothing that a frontend should have written. Other -errno: the store is gone. */
 	int (*read)(struct nodes *n, const char *path, char *buf, size_t len);
-	/* Write a node, and its parents if there are none. A node that is made is owned by domid `owner`, and domid `reader` may
-	 * read it; a node that is there keeps its permissions. Returns 0 or -errno. */
+	/* Write a node. If it is made, domid `owner` owns it and domid `reader` may read it; if it is there, it keeps its
+	 * permissions. Parents that are missing are made, with the permissions of the node above them. Returns 0 or -errno. */
 	int (*write)(struct nodes *n, const char *path, const char *value, uint16_t owner, uint16_t reader);
 	/* Remove a node and all below it. 0: it is gone, also if it was not there. */
 	int (*remove)(struct nodes *n, const char *path);
