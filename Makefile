@@ -23,6 +23,7 @@ pc = $(shell pkg-config $(1) $(2) 2>/dev/null)
 JSON_L = $(call pc,--libs,json-c)
 DPDK_C = $(call pc,--cflags,libdpdk)
 DPDK_L = $(call pc,--libs,libdpdk)
+XENCTRL_L := -lxenguest -lxenctrl -lxentoollog # pviod's alone
 
 # ---- what is built from what
 # what pvio's own programs share and nobody else sees
@@ -68,7 +69,7 @@ $(B)/libpvio.so: $(call obj,$(LIBPVIO_SRC)) rings/libpvio.map
 link = @mkdir -p $(@D) && echo "  LD $@" && $(CC) $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(X_LIBS) -o $@
 $(B)/pvio-hub: $(call obj,rings/pvio-hub.c) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pviod: $(call obj,$(PVIOD_SRC)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
-$(B)/pviod: X_LIBS = $(JSON_L) -luv
+$(B)/pviod: X_LIBS = $(JSON_L) -luv $(XENCTRL_L)
 $(B)/pvio: $(call obj,$(PVIO_SRC)) $(B)/libpvtool.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pvio: X_LIBS = $(JSON_L)
 $(B)/pvio-blkback: $(call obj,$(wildcard blkback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
@@ -87,7 +88,7 @@ $(B)/man/%: %.scd ; @mkdir -p $(@D) && scdoc < $< > $@
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/hostile/test_*.c))
 TSAN_TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_ring*.c tests/unit/test_noxs*.c tests/unit/test_handshake*.c))
 $(B)/tests/%: $(B)/obj/tests/%.o $(B)/libpviod.a $(B)/libblkback.a $(B)/libnetback.a $(LIBS) ; $(link)
-$(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -luv $(if $(findstring netback,$@),$(DPDK_L))
+$(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -luv $(XENCTRL_L) $(if $(findstring netback,$@),$(DPDK_L))
 .PHONY: tests tsan-tests perf
 tests: $(TESTS)
 tsan-tests: $(TSAN_TESTS)
