@@ -127,8 +127,9 @@ static inline void guest_open(struct guest *g)
 
 	*g = (struct guest){ .devid = XVDA };
 	g->domid = rig_domain(&g->h);
+	g->devid += 16 * rig.devids;
 	assert_int_equal(pv_gnt_share(g->h, 0, DATA_PAGES, true, NULL, g->gref, (void **)&g->data), 0);
-	snprintf(g->image, sizeof(g->image), "%s/disk%d.img", rig.dir, g->domid);
+	snprintf(g->image, sizeof(g->image), "%s/disk%d.%u.img", rig.dir, g->domid, g->devid);
 	fd = open(g->image, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	assert_true(fd >= 0);
 	for (unsigned done = 0; done < DISK_SECTORS * 512; done += sizeof(block)) {

@@ -29,7 +29,7 @@ struct net_queue {
 struct net_guest {
 	struct pv_hyper *h;
 	uint16_t domid;
-	uint32_t features;
+	uint32_t devid, features;
 	uint8_t mac[6];
 	unsigned nq;
 	bool one_port;
@@ -44,7 +44,7 @@ static struct {
 
 static inline struct pv_device_id guest_device(const struct net_guest *g)
 {
-	return (struct pv_device_id){ .guest = g->domid, .type = PV_NOXS_VIF, .devid = 0 };
+	return (struct pv_device_id){ .guest = g->domid, .type = PV_NOXS_VIF, .devid = g->devid };
 }
 
 static inline int guest_call(const struct net_guest *g, const char *method)
@@ -115,6 +115,7 @@ static inline void guest_open(struct net_guest *g, unsigned nq, uint32_t feature
 
 	*g = (struct net_guest){ .nq = nq, .features = features, .one_port = one_port };
 	g->domid = rig_domain(&g->h);
+	g->devid = rig.devids;
 	for (unsigned i = 0; i < nq; i++)
 		guest_queue_new(g, i);
 }
@@ -371,12 +372,12 @@ static inline void wait_broken(const struct net_guest *g)
 	rig.broken = 0;
 }
 
-/* args: of pvio-netback, beside the hypervisor; ends with NULL. */
+/* args: of pvio-netback; ends with NULL. */
 static inline void rig_open(const char *const *args)
 {
-	const char *all[16] = { "--hypervisor", "loopback", "--memory", "64", "--log", "warn" };
+	const char *all[16] = { "--memory", "64", "--log", "warn" };
 
-	for (int n = 6; args && *args; n++)
+	for (int n = 4; args && *args; n++)
 		all[n] = *args++;
 	memset(&peers, 0, sizeof(peers));
 	assert_int_equal(rig_start("pvio-netback", all), 0);

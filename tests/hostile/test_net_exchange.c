@@ -329,7 +329,8 @@ static void mac_of_another_is_refused(void **state)
 
 	(void)state;
 	guest_open(&c, 1, 0);
-	snprintf(config, sizeof(config), "{\"mac\":\"02:70:%02x:%02x:00:00\"}", peers.a.domid >> 8, peers.a.domid & 255);
+	snprintf(config, sizeof(config), "{\"mac\":\"%02x:%02x:%02x:%02x:%02x:%02x\"}", peers.a.mac[0], peers.a.mac[1], peers.a.mac[2],
+		 peers.a.mac[3], peers.a.mac[4], peers.a.mac[5]);
 	assert_int_equal(guest_prepare(&c, config), -EEXIST);
 	assert_non_null(strstr(rig_last.message, "give another mac="));
 	assert_int_equal(guest_prepare(&c, "{\"nonsense\":\"1\"}"), -EINVAL);

@@ -232,6 +232,7 @@ static void copies_failing_at_random(void **state)
 	unsigned errors = 0;
 
 	(void)state;
+	rig_needs_hub();
 	for (unsigned round = 0; round < 40; round++) {
 		struct pv_net_rx_packet p;
 
@@ -279,6 +280,7 @@ static void disconnect_under_traffic(void **state)
 static void domain_gone_under_traffic(void **state)
 {
 	(void)state;
+	rig_needs_hub();
 	rx_post(&c, 0, 200);
 	flood_c(100, 60);
 	for (unsigned i = 0; i < 60; i++)
@@ -327,6 +329,7 @@ static void connect_when_resources_run_out(void **state)
 	struct net_guest d = { 0 };
 
 	(void)state;
+	rig_needs_hub();
 	guest_open(&d, 2, ALL_FEATURES);
 	assert_int_equal(guest_prepare(&d, NULL), 0);
 	for (unsigned skip = 0; skip < 2; skip++) {

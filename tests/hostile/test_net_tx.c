@@ -339,6 +339,7 @@ static void gref_failing_at_random(void **state)
 	unsigned ok = 0, failed = 0;
 
 	(void)state;
+	rig_needs_hub();
 	for (unsigned round = 0; round < 50; round++) {
 		pv_hub_inject(rig.dom0, c.domid, "copy", round % 8, 1 + round % 3, round % 2 ? GNTST_eagain : 7 /* positive: XSA-313 */);
 		for (unsigned i = 0; i < 8; i++) {
