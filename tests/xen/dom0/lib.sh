@@ -1,0 +1,98 @@
+# lib.sh - for scenarios: bash in dom0. TYPE is the guest type of this run (pv, pvh, hvm or none).
+#
+# Verdicts: expect WHAT COMMAND..., or pass WHAT, fail WHAT WHY, skip WHAT WHY. The rest of what is printed is for people.
+
+verdict() {
+	echo "$1"
+	echo "$1" >>/run/lab/verdicts
+}
+pass() { verdict "PASS $1"; }
+fail() { verdict "FAIL $1: $2"; }
+skip() { verdict "SKIP $1: $2"; }
+show() { sed 's/^/  | /' "$@"; } # output that must not be taken for a verdict
+
+expect() { # WHAT COMMAND... : pass if it succeeds, else its output is shown
+	local what=$1
+	shift
+	"$@" >/run/lab/out 2>&1 && { pass "$what"; return; }
+	fail "$what" "$* ended with $?: $(tail -n1 /run/lab/out)"
+	show /run/lab/out
+	return 1
+}
+
+wait_for() { # SECONDS COMMAND... : until it succeeds
+	local end=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.1
+	done
+}
+
+# ---- Xen's own tools
+
+start_xenstored() { # [ARGUMENT...] : with xenconsoled, once a boot
+	[ -e /run/xen/xenstored.pid ] && return
+	xenstored --pid-file /run/xen/xenstored.pid "$@"
+	wait_for 10 xenstore-read / || return 1
+	xen-init-dom0 >/dev/null
+	xenconsoled --pid-file=/run/xen/xenconsoled.pid --log=guest --log-dir=/var/log/xen/console
+}
+
+start_linux_backends() { # once a boot: xen-blkback, xen-netback and the bridge xenbr0 with address 10.0.0.1
+	[ -d /sys/class/net/xenbr0 ] && return
+	modprobe -a xen-blkback xen-netback loop bridge
+	ip link add xenbr0 type bridge
+	ip addr add 10.0.0.1/24 dev xenbr0
+	ip link set xenbr0 up
+}
+
+ramdisk() { # LAYER... : path of a guest's initramfs: the stock guest, and `front` (pvio-tap, pvio-dd) and `back` (the backends) if named
+	local path=/run/lab/guest${*/#/-}.cpio
+	path=${path// /}
+	[ -e "$path" ] || (cd /boot && cat guest.cpio script.cpio "${@/%/.cpio}" >"$path")
+	echo "$path"
+}
+
+xl_config() { # NAME SCRIPT ARG [LINE...] : a stock guest of type $TYPE that runs /lab/SCRIPT.sh with ARG (blanks as commas)
+	local name=$1 script=$2 arg=$3
+	shift 3
+	rm -f "/var/log/xen/console/guest-$name.log"
+	cat >"/run/lab/$name.cfg" <<X
+name = "$name"
+type = "$TYPE"
+uuid = "$(cat /proc/sys/kernel/random/uuid)"
+memory = 192
+vcpus = 1
+kernel = "/boot/vmlinux"
+ramdisk = "$(ramdisk)"
+extra = "console=hvc0 quiet loglevel=4 panic=5 labu=$script labarg=$arg"
+on_poweroff = "destroy"
+on_reboot = "destroy"
+on_crash = "destroy"
+X
+	printf '%s\n' "$@" >>"/run/lab/$name.cfg" # uuid: else libuuid waits for entropy
+}
+xl_create() { xl create "/run/lab/$1.cfg"; } # NAME
+xl_gone() { # NAME SECONDS : wait for its end; destroyed if it does not come
+	gone() { ! xl domid "$1"; }
+	wait_for "$2" gone "$1" && return
+	xl destroy "$1"
+	return 1
+}
+xl_console() { cat "/var/log/xen/console/guest-$1.log"; } # NAME
+
+# What a guest's script found, read from its console (stdin): each `guest: ok` and `guest: bad` is a verdict, and it must have ended with 0.
+guest_verdicts() { # PREFIX
+	local line ended=
+	while IFS= read -r line; do
+		echo "  | $line"
+		line=${line%$'\r'}
+		case $line in
+		"guest: ok "*) pass "$1: ${line#guest: ok }" ;;
+		"guest: bad "*) line=${line#guest: bad }; fail "$1: ${line%%:*}" "${line#*: }" ;;
+		"guest: done 0 "*) ended=1 ;;
+		esac
+	done
+	[ -n "$ended" ] || fail "$1: the guest's script" "it did not end well"
+}
