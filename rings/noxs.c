@@ -8,6 +8,7 @@
 #include "noxs.h"
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the pages are little-endian");
@@ -92,6 +93,60 @@ int pv_noxs_pointer_read(const void *store_page, struct pv_noxs_pointer *out)
 		out->port = load(&at->port);
 		if (load(&at->magic) == out->magic && load(&at->generation) == out->generation)
 			return out->version == PV_NOXS_VERSION ? 0 : -EPROTO;
+	}
+	return -ENOENT;
+}
+
+int pv_noxs_pointer_format(const struct pv_noxs_pointer *p, char *buf, size_t len)
+{
+	int n = snprintf(buf, len, "%u %u %u %u", p->version, p->generation, p->gref, p->port);
+
+	return (size_t)n < len ? n : -ENOSPC;
+}
+
+/* Decimal numbers up to UINT32_MAX without sign or leading zeros, `sep` between them, from text to exactly end. */
+static bool parse_numbers(const char *text, const char *end, char sep, uint32_t *out, int n)
+{
+	for (int i = 0; i < n; i++) {
+		const char *first = text;
+		uint64_t value = 0;
+
+		while (text < end && *text >= '0' && *text <= '9' && value <= UINT32_MAX)
+			value = value * 10 + (*text++ - '0');
+		if (text == first || value > UINT32_MAX || (*first == '0' && text > first + 1))
+			return false;
+		if (i < n - 1 && (text == end || *text++ != sep))
+			return false;
+		out[i] = value;
+	}
+	return text == end;
+}
+
+int pv_noxs_pointer_parse(const char *text, size_t len, struct pv_noxs_pointer *out)
+{
+	uint32_t n[4];
+
+	if (len == 0)
+		return -ENOENT;
+	if (!parse_numbers(text, text + len, ' ', n, 4) || n[0] != PV_NOXS_VERSION)
+		return -EPROTO;
+	*out = (struct pv_noxs_pointer){ PV_NOXS_MAGIC, n[0], n[1], n[2], n[3] };
+	return 0;
+}
+
+int pv_noxs_hint_parse(const char *cmdline, struct pv_noxs_pointer *out)
+{
+	uint32_t n[2];
+
+	for (const char *word = cmdline; *word; word += strcspn(word, " \t\n")) {
+		word += strspn(word, " \t\n");
+		if (strncmp(word, "noxs=", 5))
+			continue;
+		word += 5;
+		if (!parse_numbers(word, word + strcspn(word, " \t\n"), ',', n, 2))
+			return -EPROTO;
+		*out = (struct pv_noxs_pointer){ PV_NOXS_MAGIC, PV_NOXS_VERSION, 0, n[0], n[1] };
+		return 0;
 	}
 	return -ENOENT;
 }

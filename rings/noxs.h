@@ -12,6 +12,7 @@
 #define PV_NOXS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <xen/io/xenbus.h>
 
@@ -19,11 +20,14 @@ enum {
 	PV_NOXS_MAGIC = 0x73786f6e, /* "noxs" */
 	PV_NOXS_VERSION = 1,
 	PV_NOXS_POINTER_OFFSET = 2560, /* of the pointer in the store page */
+	PV_NOXS_POINTER_TEXT = 44, /* bytes that the pointer as text needs at most, with its NUL */
 	PV_NOXS_ENTRIES = 126, /* a device page */
 	PV_NOXS_QUEUES_MAX = 16,
 	PV_NOXS_RING_PAGES_MAX = 16, /* order 4 */
 	PV_NOXS_CHOICE_OFFSET = 2048, /* of the choice half in the control page */
 };
+
+#define PV_NOXS_POINTER_NODE "device/pvio" /* relative to the guest's home in XenStore */
 
 enum pv_noxs_type { PV_NOXS_NONE, PV_NOXS_VIF, PV_NOXS_VBD, PV_NOXS_VF, PV_NOXS_SYSCTL, PV_NOXS_PIPE };
 
@@ -159,6 +163,10 @@ _Static_assert(sizeof(struct pv_noxs_offer) == 2048 && sizeof(struct pv_noxs_cho
 /* Write the pointer into a store page (its first byte at `store_page`), magic last. */
 void pv_noxs_pointer_write(void *store_page, const struct pv_noxs_pointer *p);
 
+/* The pointer as text, for the node PV_NOXS_POINTER_NODE of a guest's store tree. Returns its length, or -ENOSPC: PV_NOXS_POINTER_TEXT
+ * bytes are always enough. */
+int pv_noxs_pointer_format(const struct pv_noxs_pointer *p, char *buf, size_t len);
+
 /* Begin a device page for domid. */
 void pv_noxs_device_init(struct pv_noxs_device_page *page, uint16_t domid);
 
@@ -186,6 +194,14 @@ int pv_noxs_choice_check(const struct pv_noxs_choice *choice, const struct pv_no
 
 /* Read the pointer from a store page. Returns 0; -ENOENT: none there; -EPROTO: of a version that we do not know. */
 int pv_noxs_pointer_read(const void *store_page, struct pv_noxs_pointer *out);
+
+/* The pointer from the node's text (len bytes, no NUL needed). Returns 0; -ENOENT: empty, nothing is announced; -EPROTO: not a
+ * pointer, or of a version that we do not know. */
+int pv_noxs_pointer_parse(const char *text, size_t len, struct pv_noxs_pointer *out);
+
+/* The pointer from noxs=GREF,PORT among the words of a kernel's command line; its generation is 0. Returns 0; -ENOENT: there is no
+ * such word; -EPROTO: it is not two numbers. */
+int pv_noxs_hint_parse(const char *cmdline, struct pv_noxs_pointer *out);
 
 /* One consistent snapshot of a device page. Returns 0; -EAGAIN: it kept changing (wait for the event, read again);
  * -EPROTO: not a device page. */

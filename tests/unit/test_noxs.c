@@ -204,6 +204,72 @@ static void pointer_read_refuses_unknown_versions(void **state)
 	assert_int_equal(pv_noxs_pointer_read(store_page, &p), -EPROTO);
 }
 
+static void pointer_format_gives_the_node(void **state)
+{
+	const struct pv_noxs_pointer p = { PV_NOXS_MAGIC, PV_NOXS_VERSION, 3, 18, 33 }, longest = { ~0u, ~0u, ~0u, ~0u, ~0u };
+	char text[PV_NOXS_POINTER_TEXT];
+
+	(void)state;
+	assert_int_equal(pv_noxs_pointer_format(&p, text, sizeof(text)), 9);
+	assert_string_equal(text, "1 3 18 33"); /* the example of NOXS.md */
+	assert_int_equal(pv_noxs_pointer_format(&p, text, 10), 9);
+	assert_int_equal(pv_noxs_pointer_format(&p, text, 9), -ENOSPC);
+	assert_int_equal(pv_noxs_pointer_format(&longest, text, sizeof(text)), PV_NOXS_POINTER_TEXT - 1);
+}
+
+static void pointer_parse_takes_what_format_gives(void **state)
+{
+	const struct pv_noxs_pointer all[] = { { PV_NOXS_MAGIC, PV_NOXS_VERSION, 3, 18, 33 },
+					       { PV_NOXS_MAGIC, PV_NOXS_VERSION, ~0u, 0, ~0u } };
+	char text[PV_NOXS_POINTER_TEXT];
+	struct pv_noxs_pointer got;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		int n = pv_noxs_pointer_format(&all[i], text, sizeof(text));
+
+		text[n] = '7'; /* what is behind its length does not count */
+		assert_int_equal(pv_noxs_pointer_parse(text, n, &got), 0);
+		assert_memory_equal(&got, &all[i], sizeof(got));
+	}
+}
+
+static void pointer_parse_is_strict(void **state)
+{
+	static const char *const bad[] = { "1", "1 ", "1 2 3", "1 2 3 ", "1 2 3 4 ", " 1 2 3 4", "1  2 3 4", "1 2 3 4 5", "1 2 3 4\n", "1\t2\t3\t4",
+					   "1,2,3,4", "1 -2 3 4", "1 +2 3 4", "1 02 3 4", "1 0x2 3 4", "1 2 3 4294967296",
+					   "1 2 3 99999999999999999999", "0 2 3 4", "2 2 3 4", "01 2 3 4", "noxs", "1 2 3 four", " " };
+	struct pv_noxs_pointer got;
+
+	(void)state;
+	assert_int_equal(pv_noxs_pointer_parse("", 0, &got), -ENOENT);
+	assert_int_equal(pv_noxs_pointer_parse("1 2 3 4", 8, &got), -EPROTO); /* its NUL is not part of it */
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		if (pv_noxs_pointer_parse(bad[i], strlen(bad[i]), &got) != -EPROTO)
+			fail_msg("'%s' was taken", bad[i]);
+}
+
+static void hint_parse_finds_its_word(void **state)
+{
+	static const char *const none[] = { "", "\n", "quiet ro", "xnoxs=1,2", "noxs", "noxs 1,2" };
+	static const char *const bad[] = { "noxs=", "noxs=1", "noxs=1,", "noxs=,2", "noxs=1,2,3", "noxs=1, 2", "noxs=-1,2", "noxs=1,2x",
+					   "noxs=4294967296,2", "noxs=x noxs=1,2" };
+	const struct pv_noxs_pointer want = { PV_NOXS_MAGIC, PV_NOXS_VERSION, 0, 18, 33 };
+	struct pv_noxs_pointer got;
+
+	(void)state;
+	assert_int_equal(pv_noxs_hint_parse("console=hvc0 noxs=18,33 quiet\n", &got), 0);
+	assert_memory_equal(&got, &want, sizeof(got));
+	assert_int_equal(pv_noxs_hint_parse("noxs=18,33\n", &got), 0);
+	assert_int_equal(pv_noxs_hint_parse("  a noxs=18,33 noxs=1,2", &got), 0);
+	assert_memory_equal(&got, &want, sizeof(got));
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+		assert_int_equal(pv_noxs_hint_parse(none[i], &got), -ENOENT);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		if (pv_noxs_hint_parse(bad[i], &got) != -EPROTO)
+			fail_msg("'%s' was taken", bad[i]);
+}
+
 /* ---- device page ---- */
 
 static const struct pv_noxs_entry vif3 = {
@@ -929,6 +995,10 @@ int main(void)
 		cmocka_unit_test(offer_and_choice_write_give_the_example),
 		cmocka_unit_test(pointer_read_gives_what_was_written),
 		cmocka_unit_test(pointer_read_refuses_unknown_versions),
+		cmocka_unit_test(pointer_format_gives_the_node),
+		cmocka_unit_test(pointer_parse_takes_what_format_gives),
+		cmocka_unit_test(pointer_parse_is_strict),
+		cmocka_unit_test(hint_parse_finds_its_word),
 		cmocka_unit_test(device_read_gives_what_was_written),
 		cmocka_unit_test(device_write_of_a_hole_leaves_the_others),
 		cmocka_unit_test(device_read_gives_up_on_a_page_that_stays_odd),
