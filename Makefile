@@ -23,11 +23,11 @@ pc = $(shell pkg-config $(1) $(2) 2>/dev/null)
 JSON_L = $(call pc,--libs,json-c)
 DPDK_C = $(call pc,--cflags,libdpdk)
 DPDK_L = $(call pc,--libs,libdpdk)
-XENCTRL_L := -lxenguest -lxenctrl -lxentoollog # pviod's alone
+XENCTRL_L := -lxenguest -lxenctrl -lxentoollog -lxenstore # pviod's alone
 
 # ---- what is built from what
 # what pvio's own programs share and nobody else sees
-INTERNAL := rpc rpc_socket message devid backend front worker options privileges log
+INTERNAL := rpc rpc_socket message devid backend front pipe pipe_link worker options privileges log
 INTERNAL_SRC := $(INTERNAL:%=rings/%.c)
 LIBPVIO_SRC := $(filter-out $(INTERNAL_SRC) rings/pvio-hub.c,$(wildcard rings/*.c))
 DD_SRC := $(wildcard frontends/dd_*.c)
@@ -82,11 +82,12 @@ $(B)/perf/%: $(B)/obj/perf/%.o $(LIBS) ; $(link)
 $(B)/perf/%: X_LIBS = $(JSON_L) -luring
 $(B)/perf/xenstored_shim.so: $(B)/obj/perf/xenstored_shim.o ; $(link)
 $(B)/perf/xenstored_shim.so: X_LIBS = -shared
+$(B)/perf/xenstored_shim.so: SAN = # it goes into Debian's xenstored
 $(B)/man/%: %.scd ; @mkdir -p $(@D) && scdoc < $< > $@
 
 # ---- tests: every tests/{unit,hostile}/test_*.c is a program of its own, linked with all libraries
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/hostile/test_*.c))
-TSAN_TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_ring*.c tests/unit/test_noxs*.c tests/unit/test_handshake*.c))
+TSAN_TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_ring*.c tests/unit/test_noxs*.c tests/unit/test_handshake*.c tests/unit/test_pipe*.c))
 $(B)/tests/%: $(B)/obj/tests/%.o $(B)/libpviod.a $(B)/libblkback.a $(B)/libnetback.a $(LIBS) ; $(link)
 $(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -luv $(XENCTRL_L) $(if $(findstring netback,$@),$(DPDK_L))
 .PHONY: tests tsan-tests perf

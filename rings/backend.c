@@ -1,11 +1,13 @@
 /* backend.c - the backend's connection to pviod. See backend.h.
  *
- * Theory of operation. Without pviod a backend goes on serving, and tries again after 50 ms, 100 ms .. 1 s.
+ * Theory of operation. Without pviod a backend goes on serving, and tries again after 50 ms, 100 ms .. 1 s. In a driver domain a
+ * thread of its own looks for a pipe (pipe_link.h), and tells when there is a connection.
  * Once connected it registers; pviod may call only then, and calls with everything that is needed (all calls are idempotent).
  * What broke is kept in a list until the device is connected, disconnected or removed, so that it is told once a pviod: not
  * twice to the same, but again to one that was restarted.
  */
 #include "backend.h"
+#include "pipe_link.h"
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -33,6 +35,7 @@ struct pv_backend {
 	char path[108];
 	char name[64];
 	uint16_t domid;
+	struct pv_pipe_link *link; /* NULL: pviod is reached by its socket */
 	const struct pv_backend_ops *ops;
 	void *ctx;
 	struct pv_rpc *rpc; /* NULL: pviod is away */
@@ -274,9 +277,11 @@ static void registered(void *arg, int code, const char *message, struct json_obj
 
 static void try_connect(struct pv_backend *b)
 {
-	int fd = pv_rpc_connect(b->path), ret = fd;
+	int fd = b->link ? pv_pipe_link_accept(b->link) : pv_rpc_connect(b->path), ret = fd;
 	struct json_object *params;
 
+	if (b->link && fd == -EAGAIN)
+		return; /* its descriptor tells when there is one */
 	if (fd >= 0) {
 		ret = pv_rpc_new(fd, &rpc_ops, b, &b->rpc);
 		if (ret < 0)
@@ -291,7 +296,8 @@ static void try_connect(struct pv_backend *b)
 	json_object_object_add(params, "name", json_object_new_string(b->name));
 	json_object_object_add(params, "pid", json_object_new_int(getpid()));
 	json_object_object_add(params, "version", json_object_new_string(PVIO_VERSION));
-	json_object_object_add(params, "domid", json_object_new_int(b->domid));
+	if (!b->link) /* a pipe says by itself whose it is */
+		json_object_object_add(params, "domid", json_object_new_int(b->domid));
 	if (pv_rpc_call(b->rpc, "register", params, REGISTER_TIMEOUT, registered, b) < 0)
 		lost(b);
 }
@@ -320,21 +326,38 @@ void pv_backend_domid(struct pv_backend *b, uint16_t domid)
 	b->domid = domid;
 }
 
+int pv_backend_by_pipe(struct pv_backend *b, const char *hypervisor, int domid)
+{
+	return pv_pipe_link_start(hypervisor, domid, &b->link);
+}
+
+/* ms until a connection may be tried again. */
+static int pause_left(const struct pv_backend *b)
+{
+	int64_t left = b->retry_at - pv_rpc_now_ms();
+
+	return left > 0 ? (int)left : 0;
+}
+
 int pv_backend_fd(const struct pv_backend *b)
 {
-	return b->rpc ? pv_rpc_fd(b->rpc) : -1;
+	if (b->rpc)
+		return pv_rpc_fd(b->rpc);
+	return b->link && pause_left(b) == 0 ? pv_pipe_link_fd(b->link) : -1;
 }
 
 short pv_backend_events(const struct pv_backend *b)
 {
-	return b->rpc ? pv_rpc_events(b->rpc) : 0;
+	return b->rpc ? pv_rpc_events(b->rpc) : b->link ? POLLIN : 0;
 }
 
 int pv_backend_timeout(const struct pv_backend *b)
 {
-	int64_t left = b->retry_at - pv_rpc_now_ms();
+	int left = pause_left(b);
 
-	return b->rpc ? pv_rpc_deadline(b->rpc) : left > 0 ? (int)left : 0;
+	if (b->rpc)
+		return pv_rpc_deadline(b->rpc);
+	return b->link && left == 0 ? -1 : left;
 }
 
 void pv_backend_work(struct pv_backend *b)
@@ -354,6 +377,7 @@ void pv_backend_free(struct pv_backend *b)
 	if (!b)
 		return;
 	pv_rpc_free(b->rpc);
+	pv_pipe_link_stop(b->link);
 	while (b->broken) {
 		struct broken *d = b->broken;
 

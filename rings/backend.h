@@ -39,6 +39,10 @@ int pv_backend_new(const char *path, const char *name, const struct pv_backend_o
 /* The domain that this backend runs in, to which frontends grant their pages (0 until said). Before the first pv_backend_work. */
 void pv_backend_domid(struct pv_backend *b, uint16_t domid);
 
+/* Reach pviod from a driver domain: through the first free pipe of the domain (pipe_link.h), not by the socket, and as the domain that the
+ * pipe belongs to. hypervisor (borrowed), domid: as for pv_hyper_open. Before the first pv_backend_work. Returns 0 or -errno. */
+int pv_backend_by_pipe(struct pv_backend *b, const char *hypervisor, int domid);
+
 int pv_backend_fd(const struct pv_backend *b);
 short pv_backend_events(const struct pv_backend *b);
 int pv_backend_timeout(const struct pv_backend *b);

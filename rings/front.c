@@ -33,10 +33,11 @@ uint64_t front_now_ms(void)
 
 const char *front_name(const struct front *f, char *buf, size_t len)
 {
-	char name[20];
+	char name[20] = "";
 
-	pv_devid_name(f->type, f->devid, name, sizeof(name));
-	snprintf(buf, len, "%s %s", f->type == PV_NOXS_VIF ? "vif" : "vbd", name);
+	if (f->devid != FRONT_ANY)
+		pv_devid_name(f->type, f->devid, name, sizeof(name));
+	snprintf(buf, len, "%s%s%s", pv_type_name(f->type), *name ? " " : "", name);
 	return buf;
 }
 
@@ -68,12 +69,21 @@ static int ended(struct front *f)
 
 /* ---- the device page ---- */
 
-/* One device page: its entry of our device into *out. Returns 1: found; 0: not here, *next is the following page's gref. */
-static int look_page(struct front *f, uint32_t gref, struct pv_noxs_entry *out, uint32_t *next)
+/* Is this the entry of our device? Of any of our type: of one with a number from `min` on. */
+static bool is_ours(const struct front *f, const struct pv_noxs_entry *e, uint32_t min)
+{
+	if (e->type != f->type || e->devid == FRONT_ANY)
+		return false;
+	return f->devid == FRONT_ANY ? e->devid >= min : e->devid == f->devid;
+}
+
+/* One device page: its entry of ours with the lowest number, if that is lower than what is in *best (type 0: nothing yet).
+ * Returns 0, *next is the following page's gref; or -errno. */
+static int look_page(struct front *f, uint32_t gref, uint32_t min, struct pv_noxs_entry *best, uint32_t *next)
 {
 	struct pv_noxs_device_page copy;
 	void *page;
-	int slot, rc = pv_gnt_map(f->h, DOM0, &gref, 1, false, NULL, &page);
+	int rc = pv_gnt_map(f->h, DOM0, &gref, 1, false, NULL, &page);
 
 	if (rc < 0)
 		return fail(f, rc, "the device page cannot be mapped: %s", pv_hyper_error(f->h));
@@ -82,29 +92,34 @@ static int look_page(struct front *f, uint32_t gref, struct pv_noxs_entry *out, 
 	if (rc < 0)
 		return fail(f, rc, rc == -EPROTO ? "what domain 0 announces is not a device page that this version knows" :
 						   "the device page keeps changing; try again");
-	slot = pv_noxs_device_find(&copy, f->type, f->devid);
+	for (const struct pv_noxs_entry *e = copy.entries; e < copy.entries + PV_NOXS_ENTRIES; e++)
+		if (is_ours(f, e, min) && (best->type == PV_NOXS_NONE || e->devid < best->devid))
+			*best = *e;
 	*next = copy.next_gref;
-	if (slot < 0)
-		return 0;
-	*out = copy.entries[slot];
-	return 1;
+	return 0;
+}
+
+/* What to type in domain 0. */
+static const char *attach_args(enum pv_noxs_type type)
+{
+	return type == PV_NOXS_VBD ? "vbd path=FILE" : pv_type_name(type);
 }
 
 /* Find our entry in the chain of device pages, which is bounded: a link may lead back. */
-static int look_entry(struct front *f, const struct pv_noxs_pointer *p, struct pv_noxs_entry *out)
+static int look_entry(struct front *f, const struct pv_noxs_pointer *p, uint32_t min, struct pv_noxs_entry *out)
 {
 	uint32_t gref = p->gref;
 
-	for (int i = 0; i < FRONT_PAGES_MAX && gref; i++) {
-		int rc = look_page(f, gref, out, &gref);
+	*out = (struct pv_noxs_entry){ .type = PV_NOXS_NONE };
+	for (int i = 0; i < FRONT_PAGES_MAX && gref && (out->type == PV_NOXS_NONE || f->devid == FRONT_ANY); i++) {
+		int rc = look_page(f, gref, min, out, &gref);
 
 		if (rc < 0)
 			return rc;
-		if (rc > 0)
-			return out->backend_domid < DOMID_FIRST_RESERVED ? 0 : fail(f, -EPROTO, "its entry names no domain");
 	}
-	return fail(f, -ENOENT, "not announced; attach it in dom0, e.g. pvio attach %u %s", f->h->domid,
-		    f->type == PV_NOXS_VIF ? "vif" : "vbd path=FILE");
+	if (out->type == PV_NOXS_NONE)
+		return -ENOENT;
+	return out->backend_domid < DOMID_FIRST_RESERVED ? 0 : fail(f, -EPROTO, "its entry names no domain");
 }
 
 /* ---- the control page and our port ---- */
@@ -173,26 +188,17 @@ static int not_offered(struct front *f, const struct pv_noxs_offer *o)
 	}
 }
 
-/* One look, from the pointer to the offer. */
-static int look(struct front *f)
+/* Take the device of an entry, and read its offer. */
+static int look_at(struct front *f, const struct pv_noxs_entry *entry)
 {
-	struct pv_noxs_pointer pointer;
-	struct pv_noxs_entry entry;
 	struct pv_noxs_offer offer;
-	int rc = pv_hyper_pointer(f->h, &pointer);
+	int rc = take_device(f, entry);
 
-	if (rc == -ENOENT)
-		return fail(f, f->has_retired ? -EAGAIN : rc, "domain 0 announces no devices to us; is pviod running there?");
-	if (rc < 0)
-		return fail(f, rc, "no noxs pointer that this version knows");
-	rc = look_entry(f, &pointer, &entry);
-	if (rc == 0)
-		rc = take_device(f, &entry);
 	if (rc < 0)
 		return rc;
-	f->entry = entry;
+	f->entry = *entry;
 	rc = pv_noxs_offer_read(f->control, f->type, &offer);
-	if (rc == -EAGAIN || (rc == 0 && offer.generation != entry.generation))
+	if (rc == -EAGAIN || (rc == 0 && offer.generation != entry->generation))
 		return fail(f, -EAGAIN, "its offer keeps changing; try again");
 	if (rc < 0)
 		return fail(f, rc, "its offer is nonsense");
@@ -204,6 +210,54 @@ static int look(struct front *f)
 	announce(f, XenbusStateInitialising);
 	f->state = FRONT_OFFERED;
 	return 0;
+}
+
+/* May a failed look end differently a moment later? */
+static bool passing(int rc)
+{
+	return rc == -ENOENT || rc == -EBUSY || rc == -EAGAIN || rc == -EACCES || rc == -ECONNREFUSED;
+}
+
+/* The first device of our type that can be taken now. */
+static int look_any(struct front *f, const struct pv_noxs_pointer *p)
+{
+	struct pv_noxs_entry entry;
+	int rc = look_entry(f, p, 0, &entry), busy = -ENOENT;
+
+	for (int tries = 0; rc == 0 && tries < PV_NOXS_ENTRIES; tries++) {
+		f->devid = entry.devid;
+		rc = look_at(f, &entry);
+		if (rc == 0 || !passing(rc))
+			return rc;
+		busy = rc;
+		drop_device(f);
+		f->devid = FRONT_ANY;
+		rc = look_entry(f, p, entry.devid + 1, &entry);
+	}
+	return rc == -ENOENT || rc == 0 ? busy : rc;
+}
+
+/* One look, from the pointer to the offer. */
+static int look(struct front *f)
+{
+	struct pv_noxs_pointer pointer;
+	struct pv_noxs_entry entry;
+	int rc = pv_hyper_pointer(f->h, &pointer);
+
+	if (rc == -ENOENT)
+		return fail(f, f->has_retired ? -EAGAIN : rc, "domain 0 announces no devices to us; is pviod running there?");
+	if (rc < 0)
+		return fail(f, rc, "no noxs pointer that this version knows");
+	if (f->devid == FRONT_ANY) {
+		rc = look_any(f, &pointer);
+	} else {
+		rc = look_entry(f, &pointer, 0, &entry);
+		if (rc == 0)
+			return look_at(f, &entry);
+	}
+	if (rc == -ENOENT)
+		fail(f, rc, "not announced; attach it in dom0, e.g. pvio attach %u %s", f->h->domid, attach_args(f->type));
+	return rc;
 }
 
 int front_find(struct front *f)
@@ -224,12 +278,6 @@ int front_find(struct front *f)
 		ended(f);
 	}
 	return rc;
-}
-
-/* May a failed look end differently a moment later? */
-static bool passing(int rc)
-{
-	return rc == -ENOENT || rc == -EBUSY || rc == -EAGAIN || rc == -EACCES || rc == -ECONNREFUSED;
 }
 
 /* Fetch and forget whatever is pending. Returns 0, or -ESHUTDOWN. */
@@ -322,7 +370,7 @@ static void follow_offer(struct front *f)
 	if (f->type == PV_NOXS_VIF) {
 		f->offer.vif.mtu = now.vif.mtu;
 		f->offer.vif.carrier = now.vif.carrier && !now.error;
-	} else {
+	} else if (f->type == PV_NOXS_VBD) {
 		f->offer.vbd.sectors = now.vbd.sectors;
 	}
 }

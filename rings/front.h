@@ -35,7 +35,7 @@ enum front_state {
 struct front {
 	struct pv_hyper *h;
 	enum pv_noxs_type type;
-	uint32_t devid;
+	uint32_t devid; /* FRONT_ANY: not found yet */
 	enum front_state state;
 	struct pv_noxs_entry entry; /* private copy; while bound: what we are bound to */
 	struct pv_noxs_offer offer; /* private, checked copy */
@@ -48,8 +48,8 @@ struct front {
 	char why[192]; /* a line for a person about the last failure */
 };
 
-/* Begin: *f is zeroed and filled. Waits up to wait_ms for the device to be offered (0: look once). f->state is FRONT_OFFERED
- * after 0. -ENOENT: not announced; -EBUSY: another process has it, or its last user is still being cleaned up;
+/* Begin: *f is zeroed and filled. devid FRONT_ANY: the first of its type that is free. Waits up to wait_ms for the device to be
+ * offered (0: look once; then front_find looks again). f->state is FRONT_OFFERED after 0. -ENOENT: not announced; -EBUSY: another process has it, or its last user is still being cleaned up;
  * -ECONNREFUSED: its backend is stopped; -EPROTO: the pages are nonsense; other -errno. f->why has words. */
 int front_open(struct front *f, const char *spec, int domid, enum pv_noxs_type type, uint32_t devid, int wait_ms);
 
@@ -87,10 +87,12 @@ int front_error(const struct front *f);
 /* Our state as XenBus has it. */
 enum xenbus_state front_xenbus_state(const struct front *f);
 
-/* "vif 0", "vbd xvda": for messages. buf of at least 24 bytes. */
+/* "vif 0", "vbd xvda", "pipe 1": for messages. buf of at least 24 bytes. */
 const char *front_name(const struct front *f, char *buf, size_t len);
 
 uint64_t front_now_ms(void); /* monotonic */
+
+#define FRONT_ANY UINT32_MAX /* in place of a devid: none has this number */
 
 enum { FRONT_POLL_MS = 10, FRONT_PAGES_MAX = 64 /* linked device pages that are followed: 8064 devices */ };
 

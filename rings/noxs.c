@@ -314,7 +314,16 @@ int pv_noxs_offer_read(const struct pv_noxs_control_page *page, enum pv_noxs_typ
 		memset(out->bytes, 0, sizeof(out->bytes)); /* nothing is offered now */
 		return 0;
 	}
-	return type == PV_NOXS_VIF ? vif_check(&out->vif) : type == PV_NOXS_VBD ? vbd_check(&out->vbd) : -EPROTO;
+	switch (type) {
+	case PV_NOXS_VIF:
+		return vif_check(&out->vif);
+	case PV_NOXS_VBD:
+		return vbd_check(&out->vbd);
+	case PV_NOXS_PIPE:
+		return out->pipe.version == PV_NOXS_PIPE_VERSION ? 0 : -EPROTO;
+	default:
+		return -EPROTO;
+	}
 }
 
 /* ---- control page: the choice ---- */
@@ -373,6 +382,15 @@ static const char *vbd_choice_fault(const struct pv_noxs_choice *c, const struct
 	return NULL;
 }
 
+static const char *pipe_choice_fault(const struct pv_noxs_choice *c)
+{
+	if (c->queues != 1)
+		return "a pipe has one queue";
+	if (c->features)
+		return "features that were not offered";
+	return c->pipe[0].port == 0 ? "a queue without a port" : NULL;
+}
+
 int pv_noxs_choice_check(const struct pv_noxs_choice *choice, const struct pv_noxs_offer *offer, const char **why)
 {
 	if (choice->magic != PV_NOXS_MAGIC)
@@ -387,6 +405,8 @@ int pv_noxs_choice_check(const struct pv_noxs_choice *choice, const struct pv_no
 		*why = vif_choice_fault(choice, &offer->vif);
 	else if (offer->type == PV_NOXS_VBD)
 		*why = vbd_choice_fault(choice, &offer->vbd);
+	else if (offer->type == PV_NOXS_PIPE)
+		*why = pipe_choice_fault(choice);
 	else
 		*why = "a device of this type has no rings to connect";
 	return *why ? -EPROTO : 0;

@@ -24,6 +24,7 @@ enum {
 	PV_NOXS_ENTRIES = 126, /* a device page */
 	PV_NOXS_QUEUES_MAX = 16,
 	PV_NOXS_RING_PAGES_MAX = 16, /* order 4 */
+	PV_NOXS_PIPE_VERSION = 1,
 	PV_NOXS_CHOICE_OFFSET = 2048, /* of the choice half in the control page */
 };
 
@@ -102,6 +103,10 @@ struct pv_noxs_vbd_offer {
 	uint32_t discard_alignment; /* bytes */
 };
 
+struct pv_noxs_pipe_offer {
+	uint32_t version; /* PV_NOXS_PIPE_VERSION: of the page and of what is said through it */
+};
+
 struct pv_noxs_offer { /* bytes 0..2047 of the control page */
 	uint32_t magic;
 	uint32_t version;
@@ -114,6 +119,7 @@ struct pv_noxs_offer { /* bytes 0..2047 of the control page */
 	union {
 		struct pv_noxs_vif_offer vif;
 		struct pv_noxs_vbd_offer vbd;
+		struct pv_noxs_pipe_offer pipe;
 		uint8_t bytes[1984];
 	};
 };
@@ -127,6 +133,12 @@ struct pv_noxs_vbd_queue {
 	uint32_t ring_gref[PV_NOXS_RING_PAGES_MAX]; /* the first 1 << ring_order are used */
 	uint32_t port;
 	uint32_t reserved[3];
+};
+
+struct pv_noxs_pipe_queue {
+	uint32_t gref; /* the page of both rings (pipe.h) */
+	uint32_t port; /* of the guest, waits for domain 0 */
+	uint32_t reserved[2];
 };
 
 struct pv_noxs_choice { /* bytes 2048..4095 of the control page */
@@ -145,6 +157,7 @@ struct pv_noxs_choice { /* bytes 2048..4095 of the control page */
 	union {
 		struct pv_noxs_vif_queue vif[PV_NOXS_QUEUES_MAX];
 		struct pv_noxs_vbd_queue vbd[PV_NOXS_QUEUES_MAX];
+		struct pv_noxs_pipe_queue pipe[1];
 		uint8_t bytes[1984];
 	};
 };
@@ -212,7 +225,7 @@ int pv_noxs_device_find(const struct pv_noxs_device_page *snapshot, enum pv_noxs
 
 /* One snapshot of the offer, checked (XSA-376: the backend's side may be hostile too): magic, version, type, MTU, sector
  * sizes and limits within what this library can work with (limits above are clipped). In states other than InitWait,
- * Initialised and Connected nothing is offered: the vif or vbd part is zeroed and only generation, state and error count.
+ * Initialised and Connected nothing is offered: the part of its type is zeroed and only generation, state and error count.
  * Returns 0; -EAGAIN: it is being written (state Initialising; wait for the event, read again); -EPROTO. */
 int pv_noxs_offer_read(const struct pv_noxs_control_page *page, enum pv_noxs_type type, struct pv_noxs_offer *out);
 

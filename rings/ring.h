@@ -28,6 +28,37 @@ DEFINE_RING_TYPES(pv_any, uint8_t, uint8_t);
 
 enum { PV_PAGE_SIZE = 4096, PV_RING_AHEAD = 8 /* slots */ };
 
+/* ---- one index in shared memory, and the event by which its reader asks to be woken; a ring, or a pipe (pipe.h), has several ---- */
+
+/* Read the peer's index. Pairs with the store in the peer's pv_index_publish: what lies before the index is visible after it. */
+static inline uint32_t pv_index_load(const uint32_t *index)
+{
+	return __atomic_load_n(index, __ATOMIC_ACQUIRE);
+}
+
+/* Move our index from old to now. Returns true if the peer must be notified: its event lies in (old, now]. */
+static inline bool pv_index_publish(uint32_t *index, const uint32_t *event, uint32_t old, uint32_t now)
+{
+	uint32_t asked;
+
+	/* Store index, then load event; the peer's pv_index_rearm stores event, then loads index. All four are seq_cst, so that
+	 * one of the two sees the other's store and no wake-up is lost. The store also releases what lies before the index to
+	 * pv_index_load. */
+	__atomic_store_n(index, now, __ATOMIC_SEQ_CST);
+	asked = __atomic_load_n(event, __ATOMIC_SEQ_CST);
+	return now - asked < now - old;
+}
+
+/* Ask to be notified when the peer's index reaches `at`, and look at the index once more. */
+static inline uint32_t pv_index_rearm(uint32_t *event, uint32_t at, const uint32_t *index)
+{
+	/* Pairs with pv_index_publish, which says why. */
+	__atomic_store_n(event, at, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(index, __ATOMIC_SEQ_CST);
+}
+
+/* ---- the ring ---- */
+
 /* Owner: the thread that works this end. Lifetime: from init until that thread stops using it; nothing to free. */
 struct pv_ring {
 	struct pv_any_sring *shared; /* the peer writes here too */
@@ -98,8 +129,7 @@ static inline int pv_ring_check(const struct pv_ring *r, uint32_t peer_prod)
  * One call a batch: the acquire covers every slot that it counts. */
 static inline int pv_ring_ready(struct pv_ring *r)
 {
-	/* Pairs with the store of prod in the peer's pv_ring_publish: slots before it are visible after it. */
-	int n = pv_ring_check(r, __atomic_load_n(r->back ? &r->shared->req_prod : &r->shared->rsp_prod, __ATOMIC_ACQUIRE));
+	int n = pv_ring_check(r, pv_index_load(r->back ? &r->shared->req_prod : &r->shared->rsp_prod));
 
 	if (r->back && n > 0)
 		r->seen = r->cons + (uint32_t)n;
@@ -149,25 +179,21 @@ static inline void *pv_ring_fill(struct pv_ring *r)
  * by one of the slots that became visible just now. */
 static inline bool pv_ring_publish(struct pv_ring *r)
 {
-	uint32_t old = r->published, event;
+	uint32_t old = r->published;
 
 	if (r->prod == old)
 		return false;
 	r->published = r->prod;
-	/* Store prod, then load event; the peer's pv_ring_rearm stores event, then loads prod. All four are seq_cst, so that
-	 * one of the two sees the other's store and no wake-up is lost. The store also releases the slots to pv_ring_ready. */
-	__atomic_store_n(r->back ? &r->shared->rsp_prod : &r->shared->req_prod, r->prod, __ATOMIC_SEQ_CST);
-	event = __atomic_load_n(r->back ? &r->shared->rsp_event : &r->shared->req_event, __ATOMIC_SEQ_CST);
-	return r->prod - event < r->prod - old;
+	return pv_index_publish(r->back ? &r->shared->rsp_prod : &r->shared->req_prod,
+				r->back ? &r->shared->rsp_event : &r->shared->req_event, old, r->prod);
 }
 
 /* Ask to be notified when the peer publishes its `after`-th slot from now (1: the very next), then look once more.
  * Returns as pv_ring_ready; only after 0 may the caller sleep. */
 static inline int pv_ring_rearm(struct pv_ring *r, uint32_t after)
 {
-	/* Pairs with pv_ring_publish, which says why. */
-	__atomic_store_n(r->back ? &r->shared->req_event : &r->shared->rsp_event, r->cons + after, __ATOMIC_SEQ_CST);
-	return pv_ring_check(r, __atomic_load_n(r->back ? &r->shared->req_prod : &r->shared->rsp_prod, __ATOMIC_SEQ_CST));
+	return pv_ring_check(r, pv_index_rearm(r->back ? &r->shared->req_event : &r->shared->rsp_event, r->cons + after,
+					       r->back ? &r->shared->req_prod : &r->shared->rsp_prod));
 }
 
 #endif

@@ -72,19 +72,20 @@ for kind in race stuck unit; do
 	fi
 done
 
-in_ready='/^static inline int pv_ring_ready/,/^}/'
-in_publish='/^static inline bool pv_ring_publish/,/^}/'
-in_rearm='/^static inline int pv_ring_rearm/,/^}/'
+in_load='/^static inline uint32_t pv_index_load/,/^}/'
+in_publish='/^static inline bool pv_index_publish/,/^}/'
+in_rearm='/^static inline uint32_t pv_index_rearm/,/^}/'
+in_ask='/^static inline int pv_ring_rearm/,/^}/'
 in_check='/^static inline int pv_ring_check/,/^}/'
 
-mutation race 'ready: no acquire' "${in_ready}s/__ATOMIC_ACQUIRE/__ATOMIC_RELAXED/"
+mutation race 'ready: no acquire' "${in_load}s/__ATOMIC_ACQUIRE/__ATOMIC_RELAXED/"
 mutation race 'publish: no release' "${in_publish}{/store_n/s/__ATOMIC_SEQ_CST/__ATOMIC_RELAXED/}"
 mutation race 'rearm: no acquire' "${in_rearm}{/load_n/s/__ATOMIC_SEQ_CST/__ATOMIC_RELAXED/}"
-mutation stuck 'rearm: does not look again' "${in_rearm}s/return .*/return 0;/"
-mutation stuck 'rearm: asks for one slot too late' "${in_rearm}s/r->cons + after/r->cons + after + 1/"
-mutation stuck 'publish: notifies for the last slot of a batch only' "${in_publish}s/return r->prod - event < .*/return r->prod == event;/"
-mutation unit 'publish: notifies for the slot before the batch' "${in_publish}s/ < r->prod - old/ <= r->prod - old/"
-mutation unit 'publish: compares indices, not differences' "${in_publish}s/return r->prod - event < .*/return event > old \&\& event <= r->prod;/"
+mutation stuck 'rearm: does not look again' "${in_rearm}s/return .*/return at - 1;/"
+mutation stuck 'rearm: asks for one slot too late' "${in_ask}s/r->cons + after/r->cons + after + 1/"
+mutation stuck 'publish: notifies for the last slot of a batch only' "${in_publish}s/return now - asked < .*/return now == asked;/"
+mutation unit 'publish: notifies for the slot before the batch' "${in_publish}s/ < now - old/ <= now - old/"
+mutation unit 'publish: compares indices, not differences' "${in_publish}s/return now - asked < .*/return asked > old \&\& asked <= now;/"
 mutation unit 'check: a signed difference' "${in_check}s/n <= pv_ring_window(r)/(int)n <= (int)pv_ring_window(r)/"
 mutation unit 'check: the whole ring, whatever is in flight' "${in_check}s/n <= pv_ring_window(r)/n <= r->nr/"
 mutation unit 'check: one slot less than the window' "${in_check}s/n <= pv_ring_window(r)/n < pv_ring_window(r)/"

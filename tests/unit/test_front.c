@@ -163,6 +163,48 @@ static void front_open_second_process_is_refused_and_harms_nobody(void **state)
 	assert_int_equal(frontend_state(), XenbusStateConnected);
 }
 
+static void announce_pipe(uint32_t devid, unsigned slot)
+{
+	struct pv_noxs_offer o = {
+		.magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .type = PV_NOXS_PIPE, .pipe = { .version = PV_NOXS_PIPE_VERSION },
+	};
+
+	k.control = NULL; /* of a device before: it stays as it is */
+	fake_announce(&k, o, devid, slot);
+}
+
+/* Any of a type: the lowest number that is free and offered. */
+static void front_open_any_takes_the_first_that_is_free(void **state)
+{
+	struct front p[4];
+
+	(void)state;
+	assert_int_equal(front_open(&p[0], lb_spec, k.domid, PV_NOXS_PIPE, FRONT_ANY, 0), -ENOENT);
+	assert_non_null(strstr(p[0].why, "pvio attach"));
+	front_close(&p[0]);
+	fake_announce(&k, fake_vif_offer(), 0, 0);
+	announce_pipe(UINT32_MAX, 1); /* not a number that a device may have */
+	announce_pipe(7, 2);
+	announce_pipe(3, 5);
+	announce_pipe(1, 9);
+	fake_state(&k, XenbusStateClosed, -EPROTO);
+	assert_int_equal(front_open(&p[0], lb_spec, k.domid, PV_NOXS_PIPE, FRONT_ANY, 0), 0);
+	assert_int_equal(p[0].devid, 3);
+	assert_int_equal(front_open(&p[1], lb_spec, k.domid, PV_NOXS_PIPE, FRONT_ANY, 0), 0);
+	assert_int_equal(p[1].devid, 7);
+	assert_int_equal(front_open(&p[2], lb_spec, k.domid, PV_NOXS_PIPE, FRONT_ANY, 30), -EBUSY);
+	assert_int_equal(p[2].devid, FRONT_ANY);
+	fake_offer(&k); /* 1 is whole again */
+	assert_int_equal(front_open(&p[3], lb_spec, k.domid, PV_NOXS_PIPE, FRONT_ANY, 0), 0);
+	assert_int_equal(p[3].devid, 1);
+	front_close(&p[0]);
+	p[2].looked = 0;
+	assert_int_equal(front_find(&p[2]), 0);
+	assert_int_equal(p[2].devid, 3);
+	for (int i = 1; i < 4; i++)
+		front_close(&p[i]);
+}
+
 static void front_open_backend_stopped_with_an_error(void **state)
 {
 	(void)state;
@@ -418,8 +460,11 @@ static void front_name_of_disks(void **state)
 	disk.devid = 51712;
 	assert_string_equal(front_name(&disk, name, sizeof(name)), "vbd xvda");
 	disk.type = PV_NOXS_VIF;
-	disk.devid = UINT32_MAX;
-	assert_string_equal(front_name(&disk, name, sizeof(name)), "vif 4294967295");
+	disk.devid = UINT32_MAX - 1;
+	assert_string_equal(front_name(&disk, name, sizeof(name)), "vif 4294967294");
+	disk.type = PV_NOXS_PIPE;
+	disk.devid = FRONT_ANY;
+	assert_string_equal(front_name(&disk, name, sizeof(name)), "pipe");
 }
 
 static void front_leave_backend_does_not_answer(void **state)
@@ -491,6 +536,7 @@ int main(void)
 		T(front_open_waits_for_the_announcement),
 		T(front_open_waits_without_the_announcement_port),
 		T(front_open_second_process_is_refused_and_harms_nobody),
+		T(front_open_any_takes_the_first_that_is_free),
 		T(front_open_backend_stopped_with_an_error),
 		T(front_open_while_dom0_detaches),
 		T(front_choose_then_connected),

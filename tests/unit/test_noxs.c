@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <pvio/noxs.h>
+#include <pvio/pipe.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -47,6 +48,11 @@ static const struct layout {
 	F(pv_noxs_choice, bytes),
 	F(pv_noxs_vif_queue, tx_gref), F(pv_noxs_vif_queue, rx_gref), F(pv_noxs_vif_queue, tx_port), F(pv_noxs_vif_queue, rx_port),
 	F(pv_noxs_vbd_queue, ring_gref), F(pv_noxs_vbd_queue, port), F(pv_noxs_vbd_queue, reserved),
+	F(pv_noxs_pipe_offer, version),
+	F(pv_noxs_pipe_queue, gref), F(pv_noxs_pipe_queue, port), F(pv_noxs_pipe_queue, reserved),
+	F(pv_pipe_page, guest), F(pv_pipe_page, dom0), F(pv_pipe_page, reserved), F(pv_pipe_page, up), F(pv_pipe_page, down),
+	F(pv_pipe_line, put), F(pv_pipe_line, taken), F(pv_pipe_line, put_event), F(pv_pipe_line, taken_event),
+	F(pv_pipe_line, alive), F(pv_pipe_line, reserved),
 #undef F
 };
 
@@ -97,6 +103,10 @@ static void constants_are_those_of_the_specification(void **state)
 	assert_int_equal(sizeof(struct pv_noxs_pointer), 20);
 	assert_int_equal(sizeof(struct pv_noxs_vif_queue), 16);
 	assert_int_equal(sizeof(struct pv_noxs_vbd_queue), 80);
+	assert_int_equal(sizeof(struct pv_noxs_pipe_queue), 16);
+	assert_int_equal(PV_PIPE_NOTICE_OFFSET, 80);
+	assert_int_equal(offsetof(struct pv_noxs_offer, pipe), 64);
+	assert_int_equal(offsetof(struct pv_noxs_choice, pipe), 64);
 	assert_int_equal(offsetof(struct pv_noxs_offer, vif), 64);
 	assert_int_equal(offsetof(struct pv_noxs_offer, vbd), 64);
 	assert_int_equal(offsetof(struct pv_noxs_choice, vif), 64);
@@ -488,7 +498,7 @@ static void offer_read_refuses_half_a_sector(void **state)
 	assert_int_equal(pv_noxs_offer_read(&control, PV_NOXS_VBD, &o), -EPROTO);
 }
 
-static void offer_read_knows_vif_and_vbd_only(void **state)
+static void offer_read_knows_no_vf(void **state)
 {
 	struct pv_noxs_offer o = vbd_offer;
 
@@ -496,6 +506,25 @@ static void offer_read_knows_vif_and_vbd_only(void **state)
 	o.type = PV_NOXS_VF;
 	pv_noxs_offer_write(&control, &o);
 	assert_int_equal(pv_noxs_offer_read(&control, PV_NOXS_VF, &o), -EPROTO);
+}
+
+static const struct pv_noxs_offer pipe_offer = {
+	.magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .generation = 2, .state = XenbusStateInitWait, .type = PV_NOXS_PIPE,
+	.pipe = { .version = PV_NOXS_PIPE_VERSION },
+};
+
+static void offer_read_refuses_a_pipe_of_another_version(void **state)
+{
+	struct pv_noxs_offer o = pipe_offer, got;
+
+	(void)state;
+	pv_noxs_offer_write(&control, &o);
+	assert_int_equal(pv_noxs_offer_read(&control, PV_NOXS_PIPE, &got), 0);
+	assert_memory_equal(&got, &o, sizeof(got));
+	assert_int_equal(pv_noxs_offer_read(&control, PV_NOXS_VBD, &got), -EPROTO);
+	o.pipe.version++;
+	pv_noxs_offer_write(&control, &o);
+	assert_int_equal(pv_noxs_offer_read(&control, PV_NOXS_PIPE, &got), -EPROTO);
 }
 
 /* ---- choice ---- */
@@ -567,6 +596,29 @@ static void choice_check_tells_each_fault(void **state)
 		if (ret != (t->ok ? 0 : -EPROTO) || (why == NULL) != t->ok)
 			fail_msg("%s: returned %d, %s", t->name, ret, why ? why : "no reason");
 	}
+}
+
+static void choice_check_of_a_pipe_wants_one_queue(void **state)
+{
+	const struct pv_noxs_choice good = {
+		.magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .generation = 2, .state = XenbusStateInitialised, .alive = 1,
+		.queues = 1, .pipe = { { .gref = 5, .port = 6 } },
+	};
+	struct pv_noxs_choice c = good;
+	const char *why;
+
+	(void)state;
+	assert_int_equal(pv_noxs_choice_check(&c, &pipe_offer, &why), 0);
+	c.queues = 2;
+	assert_int_equal(pv_noxs_choice_check(&c, &pipe_offer, &why), -EPROTO);
+	c.queues = 0;
+	assert_int_equal(pv_noxs_choice_check(&c, &pipe_offer, &why), -EPROTO);
+	c = good;
+	c.features = 1;
+	assert_int_equal(pv_noxs_choice_check(&c, &pipe_offer, &why), -EPROTO);
+	c = good;
+	c.pipe[0].port = 0;
+	assert_int_equal(pv_noxs_choice_check(&c, &pipe_offer, &why), -EPROTO);
 }
 
 /* Bounds that hold whatever was offered: the arrays of a choice have 16 queues of 16 pages. */
@@ -1009,9 +1061,11 @@ int main(void)
 		cmocka_unit_test(backend_state_is_read_as_written),
 		cmocka_unit_test(offer_read_checks_each_field),
 		cmocka_unit_test(offer_read_refuses_half_a_sector),
-		cmocka_unit_test(offer_read_knows_vif_and_vbd_only),
+		cmocka_unit_test(offer_read_knows_no_vf),
+		cmocka_unit_test(offer_read_refuses_a_pipe_of_another_version),
 		cmocka_unit_test(choice_read_gives_what_was_written),
 		cmocka_unit_test(choice_check_tells_each_fault),
+		cmocka_unit_test(choice_check_of_a_pipe_wants_one_queue),
 		cmocka_unit_test(choice_check_never_passes_what_a_choice_cannot_hold),
 		cmocka_unit_test(choice_check_refuses_devices_without_rings),
 		cmocka_unit_test(choice_check_survives_random_pages),
