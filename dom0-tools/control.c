@@ -361,14 +361,19 @@ static enum pv_noxs_type param_type(struct request *r)
 /* By whom the device is to be found: the guest's kernel (XenStore) or what speaks noxs. */
 static const struct dialect *param_dialect(struct request *r, struct guest *g)
 {
-	static const struct dialect *const dialects[] = { &dialect_noxs };
+	static const struct dialect *const dialects[] = { &dialect_noxs, &dialect_store };
 	const char *name = param_text(r, "dialect");
 
-	for (size_t i = 0; name && i < sizeof(dialects) / sizeof(dialects[0]); i++)
-		if (strcmp(dialects[i]->name, name) == 0)
-			return dialects[i];
-	if (name)
-		refuse(r, PV_RPC_BAD_PARAMS, "dialect is noxs, not %s", name);
+	if (!name)
+		return g->dialect;
+	for (size_t i = 0; i < sizeof(dialects) / sizeof(dialects[0]); i++) {
+		if (strcmp(dialects[i]->name, name))
+			continue;
+		if (dialects[i] == &dialect_store && !g->nodes)
+			refuse(r, -ENOTSUP, "guest %s has no XenStore; attach with the dialect noxs", g->name);
+		return dialects[i];
+	}
+	refuse(r, PV_RPC_BAD_PARAMS, "dialect is noxs or xenstore, not %s", name);
 	return g->dialect;
 }
 

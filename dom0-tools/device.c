@@ -19,7 +19,7 @@ enum { RETRY_MS = 1000, AGAIN_MS = 200 };
 static const struct limit device_looks = { .burst = 128, .rate = 200 }; /* a connection and its end take about 10 */
 static const struct limit guest_looks = { .burst = 4096, .rate = 1000 };
 
-typedef int action(struct device *dev); /* -errno: the device is refused instead; only `announce` may */
+typedef int action(struct device *dev); /* -errno: refused, the state stays; only `announce` and `ask_again` may */
 
 static action announce, offer_anew, back_to_offer, ask_again, ask_connect, ask_disconnect, ask_remove;
 static action show_connected, show_closing, show_closed, show_broken, show_lost, retry_later, give_up, vanish;
@@ -284,6 +284,11 @@ static int ask_prepare(struct device *dev)
 static int ask_again(struct device *dev)
 {
 	dev->retry_due = 0;
+	if (!dev->dialect->renewable(dev)) {
+		device_fail(dev, -EOWNERDEAD, "its backend %s was restarted, and the guest's kernel cannot be connected anew; detach "
+			    "it and attach it again", dev->backend_name);
+		return -EOWNERDEAD;
+	}
 	backend_ask(dev, "disconnect", EV_NONE, EV_NONE);
 	return ask_prepare(dev);
 }

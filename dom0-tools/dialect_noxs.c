@@ -85,6 +85,12 @@ static bool present(struct device *dev)
 	return choice_present(&c, dev->offer.generation);
 }
 
+static bool renewable(struct device *dev)
+{
+	(void)dev; /* a new generation tells its frontend */
+	return true;
+}
+
 static void retire(struct device *dev)
 {
 	port_close(dev->d, &dev->noxs.port);
@@ -99,5 +105,6 @@ const struct dialect dialect_noxs = {
 	.look = look,
 	.looked = looked,
 	.present = present,
+	.renewable = renewable,
 	.retire = retire,
 };

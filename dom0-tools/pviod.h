@@ -10,6 +10,7 @@
 #ifndef PVIOD_H
 #define PVIOD_H
 
+#include "nodes.h"
 #include <json-c/json.h>
 #include <pvio/backend.h>
 #include <pvio/hyper.h>
@@ -71,9 +72,11 @@ struct pviod_options {
 	const char *socket; /* where to listen */
 	unsigned devices_max; /* a guest, 0: DEVICES_MAX */
 	unsigned backend_ms; /* 0: BACKEND_MS */
+	const char *console_log; /* a folder for what guests say on their consoles; NULL: it is not logged */
 	bool embedded; /* in a test: no signal handlers, no line when ready */
 };
 
+struct console;
 struct guest;
 struct device;
 struct conn;
@@ -97,6 +100,7 @@ struct pviod {
 	struct port_user *ports;
 	struct device *ready; /* have posted events */
 	struct device *waiting; /* for a time: out of budget, or to ask a backend again */
+	struct console *consoles; /* of guests that ended, still being read: console.c */
 	struct conn *conns;
 	unsigned nconns;
 	struct backend *backends;
@@ -166,6 +170,16 @@ void guest_end(struct guest *g, bool force); /* detach all, then destroy */
 struct guest *guest_find(struct pviod *d, const char *name); /* name or domid */
 bool guest_name_ok(const char *name);
 
+/* ---- nodes_xenstored.c: a xenstored beside us, of another toolstack ---- */
+
+/* -ENOENT: none answers here. On the loopback hypervisor there is one only if $XENSTORED_PATH names its socket. */
+int xenstored_open(struct pviod *d, struct nodes **out);
+void xenstored_close(struct nodes *n); /* NULL is fine; the loop must run once more */
+/* As the watch of struct nodes, but it tells each path that was changed, by our hand too. unwatch is the same. */
+int xenstored_watch(struct nodes *n, const char *path, void (*changed_at)(void *ctx, const char *path), void *ctx);
+char **xenstored_list(struct nodes *n, const char *path, unsigned *count); /* names below path, freed by one free(); NULL: there is none */
+bool xenstored_has_domain(struct nodes *n, uint16_t domid); /* it lives, and xenstored serves it */
+
 /* ---- choice.c: what a guest's half of a control page asks for. Pure. ---- */
 
 /* What can happen to a device. */
@@ -192,6 +206,28 @@ enum dev_event {
 enum dev_event choice_event(const struct pv_noxs_choice *c, const struct pv_noxs_offer *offer, const char **why);
 bool choice_present(const struct pv_noxs_choice *c, uint32_t generation); /* is there a live frontend to be asked politely? */
 
+/* ---- store_choice.c: offers and choices as XenStore's keys. Pure. ---- */
+
+enum { STORE_MAC_LEN = 18 };
+
+/* Who writes the backend's keys, relative to its directory. */
+struct store_writer {
+	void (*put)(void *arg, const char *key, const char *value);
+	void *arg;
+};
+
+/* Who reads the frontend's keys, relative to its directory; returns as `read` in nodes.h. */
+struct store_reader {
+	int (*read)(void *arg, const char *key, char *buf, size_t len);
+	void *arg;
+};
+
+void store_mac(const uint8_t mac[6], char out[STORE_MAC_LEN]);
+void store_offer(const struct store_writer *w, const struct pv_noxs_offer *offer); /* a vif's or vbd's */
+/* What a frontend's keys choose of an offer, as it would have been written into a control page. Returns 0; -EPROTO: they are no
+ * legal choice, *why (static) says what is wrong; other -errno: as the reader said. */
+int store_choice(const struct store_reader *r, const struct pv_noxs_offer *offer, struct pv_noxs_choice *c, const char **why);
+
 /* ---- dialect_*.c: how a device is shown to its guest, and how the guest answers ---- */
 
 /* What a guest's half says, as pviod takes it, is the same in each dialect: a state, and a choice (struct pv_noxs_choice).
@@ -206,10 +242,12 @@ struct dialect {
 	enum dev_event (*look)(struct device *dev, struct pv_noxs_choice *c, const char **why);
 	void (*looked)(struct device *dev); /* the work after an event is done: the next may come */
 	bool (*present)(struct device *dev); /* is there a live frontend to be asked politely? */
+	bool (*renewable)(struct device *dev); /* its backend was lost and is back: can the frontend be offered the device anew? */
 	void (*retire)(struct device *dev); /* give back what announce took */
 };
 
 extern const struct dialect dialect_noxs; /* shared pages: slot.c, choice.c */
+extern const struct dialect dialect_store; /* XenStore nodes: nodes.h, store_choice.c */
 
 /* ---- device.c: one device's state machine ---- */
 
@@ -253,6 +291,10 @@ struct device {
 		bool masked; /* its port, until the look was done */
 		struct port_user port;
 	} noxs; /* of dialect_noxs */
+	struct {
+		uint16_t backend_domid; /* whose directory it is shown in */
+		enum xenbus_state front, shown; /* the frontend's state as last seen, the backend's as written */
+	} store; /* of dialect_store */
 	struct pv_noxs_offer offer; /* as shown; the truth about state and generation */
 	struct pv_noxs_choice choice; /* the checked snapshot that the backend was told */
 	/* what is going on */

@@ -1,0 +1,414 @@
+/* dialect_store.c - a device shown as XenStore nodes, to frontends that know nothing of pvio: those of Linux, for instance.
+ *
+ * Theory of operation. A device is two directories: the frontend's belongs to the guest and the backend's domain may read it,
+ * the backend's the other way round. Each end writes its state into its own and watches the other's. They appear in one
+ * transaction, the frontend's state last. `shown` and `meaning` are the whole protocol. The frontend's state is read by level,
+ * in each look; its other keys in one transaction, and only when a choice is awaited. Linux takes odd steps, each of which costs
+ * it 5 s when it is not met:
+ *	- netfront goes from Initialising to Connected at once, blkfront by way of Initialised: both have chosen then;
+ *	- a device that the guest shuts down waits in Closing to see exactly Closing, and then says Closed;
+ *	- a netfront that begins anew, in Initialising, waits to see something else than Closed.
+ */
+#include "pviod.h"
+#include "nodes.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <xen/io/blkif.h>
+
+enum {
+	PATH_LEN = 128, /* every path that is made here fits */
+	TRIES = 8, /* of a transaction that others disturb */
+	STATES = XenbusStateReconfigured + 1,
+};
+
+/* ---- the protocol ---- */
+
+/* What the backend's state looks like, for what we have come to. A frontend sees Closed only when it is, or has to end. */
+static enum xenbus_state shown(enum xenbus_state ours, enum xenbus_state front)
+{
+	if (ours != XenbusStateClosed)
+		return ours;
+	if (front == XenbusStateClosing)
+		return XenbusStateClosing;
+	return front == XenbusStateInitialising ? XenbusStateInitialising : XenbusStateClosed;
+}
+
+/* What the frontend's state means, for what we have come to. Unknown: its node is not there. */
+static const enum dev_event meaning[XenbusStateClosed + 1][STATES] = {
+	[XenbusStateInitWait] = {
+		[XenbusStateUnknown] = EV_CLOSED,
+		[XenbusStateInitialising] = EV_ANEW,
+		[XenbusStateInitialised] = EV_CHOICE,
+		[XenbusStateConnected] = EV_CHOICE,
+		[XenbusStateClosing] = EV_CLOSING,
+		[XenbusStateClosed] = EV_CLOSED,
+	},
+	[XenbusStateConnected] = {
+		[XenbusStateUnknown] = EV_CLOSING,
+		[XenbusStateInitialising] = EV_ANEW,
+		[XenbusStateClosing] = EV_CLOSING,
+		[XenbusStateClosed] = EV_CLOSING,
+	},
+	[XenbusStateClosing] = {
+		[XenbusStateUnknown] = EV_CLOSING,
+		[XenbusStateInitialising] = EV_CLOSING,
+		[XenbusStateClosing] = EV_CLOSING,
+		[XenbusStateClosed] = EV_CLOSING,
+	},
+	[XenbusStateClosed] = {
+		[XenbusStateUnknown] = EV_CLOSED,
+		[XenbusStateInitialising] = EV_ANEW,
+		[XenbusStateClosed] = EV_CLOSED,
+	},
+};
+
+/* ---- paths and keys ---- */
+
+enum dir { FRONT, BACK, ERROR, DIRS };
+
+static void path_of(const struct device *dev, enum dir dir, const char *key, char path[PATH_LEN])
+{
+	const char *type = pv_type_name(dev->id.type), *error = dir == ERROR ? "error/" : "", *slash = *key ? "/" : "";
+	unsigned guest = dev->id.guest, devid = dev->id.devid;
+
+	if (dir == FRONT)
+		snprintf(path, PATH_LEN, "/local/domain/%u/device/%s/%u%s%s", guest, type, devid, slash, key);
+	else
+		snprintf(path, PATH_LEN, "/local/domain/%u/%sbackend/%s/%u/%u%s%s", dev->store.backend_domid, error, type, guest, devid,
+			 slash, key);
+}
+
+static struct nodes *nodes_of(const struct device *dev)
+{
+	return dev->guest->nodes;
+}
+
+/* Who writes keys into one directory: the first failure counts, and then nothing is written any more. */
+struct put {
+	struct device *dev;
+	enum dir dir;
+	int rc;
+};
+
+static void put(void *arg, const char *key, const char *value)
+{
+	struct put *p = arg;
+	uint16_t guest = p->dev->id.guest, backend = p->dev->store.backend_domid;
+	char path[PATH_LEN];
+
+	if (p->rc < 0)
+		return;
+	path_of(p->dev, p->dir, key, path);
+	p->rc = nodes_of(p->dev)->ops->write(nodes_of(p->dev), path, value, p->dir == FRONT ? guest : backend,
+					     p->dir == FRONT ? backend : guest);
+}
+
+static void __attribute__((format(printf, 3, 4))) putf(struct put *p, const char *key, const char *fmt, ...)
+{
+	char value[PATH_LEN];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(value, sizeof(value), fmt, ap);
+	va_end(ap);
+	put(p, key, value);
+}
+
+static int write_backend(struct device *dev)
+{
+	struct put p = { .dev = dev, .dir = BACK };
+	const struct store_writer w = { .put = put, .arg = &p };
+	char front[PATH_LEN];
+
+	if (!nodes_of(dev)->others) {
+		path_of(dev, FRONT, "", front);
+		put(&p, "", "");
+		put(&p, "frontend", front);
+		putf(&p, "frontend-id", "%u", dev->id.guest);
+		put(&p, "online", "1");
+		if (dev->id.type == PV_NOXS_VIF)
+			putf(&p, "handle", "%u", dev->id.devid);
+		else
+			put(&p, "dev", dev->name);
+	}
+	store_offer(&w, &dev->offer);
+	putf(&p, "state", "%d", dev->store.shown);
+	return p.rc;
+}
+
+static int write_frontend(struct device *dev)
+{
+	struct put p = { .dev = dev, .dir = FRONT };
+	char text[PATH_LEN];
+
+	path_of(dev, BACK, "", text);
+	put(&p, "", "");
+	put(&p, "backend", text);
+	putf(&p, "backend-id", "%u", dev->store.backend_domid);
+	if (dev->id.type == PV_NOXS_VIF) {
+		store_mac(dev->offer.vif.mac, text);
+		putf(&p, "handle", "%u", dev->id.devid);
+		put(&p, "mac", text);
+		putf(&p, "mtu", "%u", dev->offer.vif.mtu);
+	} else {
+		putf(&p, "virtual-device", "%u", dev->id.devid);
+		put(&p, "device-type", dev->offer.vbd.info & VDISK_CDROM ? "cdrom" : "disk");
+	}
+	putf(&p, "state", "%d", XenbusStateInitialising);
+	return p.rc;
+}
+
+static int write_both(struct device *dev)
+{
+	int rc = write_backend(dev);
+
+	return rc < 0 || nodes_of(dev)->others ? rc : write_frontend(dev);
+}
+
+/* Another device that is shown in the same directory `dir` of its type? */
+static bool has_sibling(const struct device *dev, enum dir dir)
+{
+	const struct device *o;
+
+	DL_FOREACH(dev->guest->devices, o)
+		if (o != dev && o->announced && o->dialect == dev->dialect && o->id.type == dev->id.type &&
+		    (dir == FRONT || o->store.backend_domid == dev->store.backend_domid))
+			return true;
+	return false;
+}
+
+/* The directories go, and with the last device what held them, so that nothing piles up. Each node goes by itself: Linux
+ * does not look below one that went. */
+static int remove_both(struct device *dev)
+{
+	struct nodes *n = nodes_of(dev);
+	char path[PATH_LEN];
+	int ret = 0, rc;
+
+	for (enum dir dir = FRONT; dir < DIRS; dir++) {
+		if (dir != ERROR && n->others)
+			continue;
+		path_of(dev, dir, "", path);
+		rc = n->ops->remove(n, path);
+		if (rc == 0 && !n->others && !has_sibling(dev, dir)) {
+			*strrchr(path, '/') = '\0';
+			rc = n->ops->remove(n, path);
+		}
+		ret = ret < 0 ? ret : rc;
+	}
+	return ret;
+}
+
+/* Let changes appear as one. When others change the same all the time, they are made one by one. */
+static int together(struct device *dev, int (*change)(struct device *dev))
+{
+	struct nodes *n = nodes_of(dev);
+	int rc;
+
+	for (int i = 0; i < TRIES; i++) {
+		rc = n->ops->begin(n);
+		if (rc < 0)
+			return rc;
+		rc = change(dev);
+		if (rc < 0) {
+			n->ops->abort(n);
+			return rc;
+		}
+		rc = n->ops->commit(n);
+		if (rc != -EAGAIN)
+			return rc;
+	}
+	return change(dev);
+}
+
+/* What cannot be shown is told to people, and goes on: the guest sees an older state, and dom0 can detach. */
+static void complain(struct device *dev, int rc)
+{
+	if (rc < 0)
+		device_fail(dev, rc, "its XenStore nodes cannot be written: %s", strerror(-rc));
+}
+
+/* ---- the dialect ---- */
+
+static void changed(void *ctx)
+{
+	device_look(ctx);
+}
+
+/* In Initialising the backend has nothing to say yet: the offer follows. */
+static int announce(struct device *dev, char *why, size_t len)
+{
+	struct nodes *n = nodes_of(dev);
+	char path[PATH_LEN];
+	int rc;
+
+	dev->store.backend_domid = dev->backend->domid;
+	dev->store.front = dev->store.shown = XenbusStateInitialising;
+	rc = together(dev, write_both);
+	path_of(dev, FRONT, "", path);
+	if (rc == 0)
+		rc = n->ops->watch(n, path, changed, dev);
+	if (rc == 0)
+		return 0;
+	snprintf(why, len, "its XenStore nodes cannot be made: %s", strerror(-rc));
+	remove_both(dev);
+	return rc;
+}
+
+/* A backend that came back in another domain is another device to the guest. */
+static int move(struct device *dev)
+{
+	int rc = remove_both(dev);
+
+	dev->store.backend_domid = dev->backend_domid;
+	return rc < 0 ? rc : together(dev, write_both);
+}
+
+static void offer(struct device *dev)
+{
+	struct nodes *n = nodes_of(dev);
+	char path[PATH_LEN];
+
+	dev->offer.generation++;
+	dev->store.shown = XenbusStateInitWait;
+	if (dev->store.backend_domid != dev->backend_domid && !n->others)
+		complain(dev, move(dev));
+	else
+		complain(dev, together(dev, write_backend));
+	path_of(dev, ERROR, "", path);
+	n->ops->remove(n, path);
+}
+
+/* Linux' way to tell why: the errno and a line. Of what is dom0's affair the guest learns the errno alone. */
+static void show_error(struct device *dev)
+{
+	struct put p = { .dev = dev, .dir = ERROR };
+
+	putf(&p, "error", "%d %s", -dev->offer.error, dev->offer.error == -EPROTO ? dev->why : strerror(-dev->offer.error));
+	complain(dev, p.rc);
+}
+
+static void show_state(struct device *dev)
+{
+	enum xenbus_state state = shown(dev->offer.state, dev->store.front);
+	struct put p = { .dev = dev, .dir = BACK };
+
+	if (state == dev->store.shown)
+		return;
+	if (state == XenbusStateClosing && dev->state == DEV_DETACHING && !nodes_of(dev)->others)
+		put(&p, "online", "0");
+	putf(&p, "state", "%d", state);
+	dev->store.shown = state;
+	complain(dev, p.rc);
+}
+
+static void show(struct device *dev)
+{
+	if (dev->offer.error)
+		show_error(dev);
+	show_state(dev);
+}
+
+/* The frontend's state: Unknown if it is not there, -EPROTO if it is none; other -errno: the store is gone. */
+static int read_front(struct device *dev)
+{
+	char path[PATH_LEN], value[4];
+	int rc;
+
+	path_of(dev, FRONT, "state", path);
+	rc = nodes_of(dev)->ops->read(nodes_of(dev), path, value, sizeof(value));
+	if (rc == -ENOENT)
+		return XenbusStateUnknown;
+	if (rc < 0)
+		return rc == -EINVAL ? -EPROTO : rc;
+	return rc == 1 && *value >= '0' && *value < '0' + STATES ? *value - '0' : -EPROTO;
+}
+
+static int read_key(void *arg, const char *key, char *buf, size_t len)
+{
+	struct device *dev = arg;
+	char path[PATH_LEN];
+
+	path_of(dev, FRONT, key, path);
+	return nodes_of(dev)->ops->read(nodes_of(dev), path, buf, len);
+}
+
+/* One consistent reading of what the frontend chose. One that keeps changing is read when it has: its watch tells. */
+static enum dev_event choose(struct device *dev, struct pv_noxs_choice *c, const char **why)
+{
+	const struct store_reader r = { .read = read_key, .arg = dev };
+	struct nodes *n = nodes_of(dev);
+
+	for (int i = 0; i < TRIES; i++) {
+		int rc = n->ops->begin(n), end;
+
+		if (rc < 0)
+			return EV_NONE;
+		rc = store_choice(&r, &dev->offer, c, why);
+		end = n->ops->commit(n);
+		if (end == 0)
+			return rc == 0 ? EV_CHOICE : rc == -EPROTO ? EV_MISDEED : EV_NONE;
+		if (end != -EAGAIN)
+			break;
+	}
+	return EV_NONE;
+}
+
+static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const char **why)
+{
+	int front = read_front(dev);
+	enum dev_event ev;
+
+	*why = "its state is none that XenBus has";
+	if (front < 0)
+		return front == -EPROTO ? EV_MISDEED : EV_NONE;
+	dev->store.front = front;
+	show_state(dev);
+	ev = meaning[dev->offer.state][front];
+	if (ev == EV_CHOICE)
+		return dev->state == DEV_OFFERED ? choose(dev, c, why) : EV_NONE;
+	if (ev == EV_CLOSED && dev->state == DEV_CLOSED)
+		return EV_NONE; /* it is offered anew when its frontend begins anew */
+	return ev;
+}
+
+static void looked(struct device *dev)
+{
+	(void)dev; /* watches need no unmasking: looks are limited */
+}
+
+static bool present(struct device *dev)
+{
+	int front = read_front(dev);
+
+	return front > XenbusStateInitialising && front < XenbusStateClosed;
+}
+
+/* A frontend that is connected notices nothing of its backend's end, and nothing in XenStore makes Linux connect anew. */
+static bool renewable(struct device *dev)
+{
+	return dev->offer.state != XenbusStateConnected;
+}
+
+static void retire(struct device *dev)
+{
+	struct nodes *n = nodes_of(dev);
+	char path[PATH_LEN];
+
+	path_of(dev, FRONT, "", path);
+	n->ops->unwatch(n, path, dev);
+	complain(dev, remove_both(dev));
+}
+
+const struct dialect dialect_store = {
+	.name = "xenstore",
+	.announce = announce,
+	.offer = offer,
+	.show = show,
+	.look = look,
+	.looked = looked,
+	.present = present,
+	.renewable = renewable,
+	.retire = retire,
+};
