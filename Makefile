@@ -24,6 +24,8 @@ JSON_L = $(call pc,--libs,json-c)
 DPDK_C = $(call pc,--cflags,libdpdk)
 DPDK_L = $(call pc,--libs,libdpdk)
 XENCTRL_L := -lxenguest -lxenctrl -lxentoollog -lxenstore # pviod's alone
+XEN_L := -Wl,--as-needed -lxengnttab -lxenevtchn # libpvio's; last on each line
+XENCTRL_L := -lxenguest -lxenctrl -lxentoollog # pviod's alone
 
 # ---- what is built from what
 # what pvio's own programs share and nobody else sees
@@ -64,9 +66,9 @@ $(B)/libnetback.a: $(call lib_of,$(wildcard netback/*.c))
 $(B)/libpviod.a: $(call lib_of,$(PVIOD_SRC))
 %.a: ; @rm -f $@ && ar rcs $@ $^
 $(B)/libpvio.so: $(call obj,$(LIBPVIO_SRC)) rings/libpvio.map
-	@$(CC) -shared $(filter %.o,$^) -Wl,-soname,libpvio.so.$(SOVERSION) -Wl,--version-script=rings/libpvio.map $(ALL_LDFLAGS) -o $@
+	@$(CC) -shared $(filter %.o,$^) -Wl,-soname,libpvio.so.$(SOVERSION) -Wl,--version-script=rings/libpvio.map $(ALL_LDFLAGS) $(XEN_L) -o $@
 
-link = @mkdir -p $(@D) && echo "  LD $@" && $(CC) $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(X_LIBS) -o $@
+link = @mkdir -p $(@D) && echo "  LD $@" && $(CC) $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(X_LIBS) $(XEN_L) -o $@
 $(B)/pvio-hub: $(call obj,rings/pvio-hub.c) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pviod: $(call obj,$(PVIOD_SRC)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pviod: X_LIBS = $(JSON_L) -luv $(XENCTRL_L)

@@ -1,5 +1,5 @@
 /* hyper.c - the port: choose the hypervisor, check arguments once for all of them, preset what a failure must leave behind. */
-#include "hyper_loopback.h"
+#include "hyper_int.h"
 #include "noxs.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xen/grant_table.h>
 
 int hyper_fail(struct pv_hyper *h, int err, const char *fmt, ...)
 {
@@ -30,8 +31,45 @@ static void say(char *why, size_t len, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* Nobody asked for a hypervisor: what does the host run on? Loopback is never chosen unasked. */
-static int no_hypervisor(char *why, size_t len)
+/* ---- what the ports say of limits ---- */
+
+long hyper_number(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	long n = -1;
+
+	if (f && fscanf(f, "%ld", &n) != 1)
+		n = -1;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static long count_maps(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	long n = 0;
+	int ch;
+
+	while (f && (ch = getc_unlocked(f)) != EOF)
+		n += ch == '\n';
+	if (f)
+		fclose(f);
+	return n;
+}
+
+int hyper_no_memory(struct pv_hyper *h, const char *what)
+{
+	long limit = hyper_number("/proc/sys/vm/max_map_count");
+
+	if (limit > 0 && count_maps() + 8 >= limit)
+		return hyper_fail(h, -ENOSPC, "out of mappings for %s: raise vm.max_map_count, now %ld (sysctl)", what, limit);
+	return hyper_fail(h, -ENOMEM, "out of memory for %s", what);
+}
+
+/* ---- which hypervisor ---- */
+
+static bool host_is_xen(void)
 {
 	char type[16] = "";
 	int fd = open("/sys/hypervisor/type", O_RDONLY | O_CLOEXEC);
@@ -41,12 +79,7 @@ static int no_hypervisor(char *why, size_t len)
 			type[0] = 0;
 		close(fd);
 	}
-	if (!strncmp(type, "xen", 3))
-		say(why, len, "this host runs on Xen, but this build serves only the loopback hypervisor: "
-			      "start pvio-hub and give --hypervisor loopback to try pvio out");
-	else
-		say(why, len, "no hypervisor here: start pvio-hub and give --hypervisor loopback (or PVIO_HYPERVISOR=loopback) to try pvio out");
-	return -ENODEV;
+	return !strncmp(type, "xen", 3);
 }
 
 const char *pv_rundir(void)
@@ -67,29 +100,41 @@ bool pv_hyper_needs_domid(const char *spec)
 	return spec && (!strcmp(spec, "loopback") || !strncmp(spec, "loopback:", 9));
 }
 
-int pv_hyper_open(const char *spec, int domid, struct pv_hyper **out, char *why, size_t len)
+static int open_loopback(const char *path, int domid, struct pv_hyper **out, char *why, size_t len)
 {
-	char path[108];
+	char preset[108];
 
-	*out = NULL;
-	spec = spec_or_preset(spec);
-	if (!spec || !*spec)
-		return no_hypervisor(why, len);
-	if (!strcmp(spec, "loopback")) {
-		if ((size_t)snprintf(path, sizeof(path), "%s/hub.sock", pv_rundir()) >= sizeof(path)) {
+	if (!path) {
+		if ((size_t)snprintf(preset, sizeof(preset), "%s/hub.sock", pv_rundir()) >= sizeof(preset)) {
 			say(why, len, "PVIO_RUNDIR is too long for a Unix socket: at most 98 bytes");
 			return -ENAMETOOLONG;
 		}
-	} else if (!strncmp(spec, "loopback:", 9)) {
-		if ((size_t)snprintf(path, sizeof(path), "%s", spec + 9) >= sizeof(path)) {
-			say(why, len, "the path of the hub's socket is too long: at most 107 bytes");
-			return -ENAMETOOLONG;
-		}
-	} else {
-		say(why, len, "hypervisor '%.40s' is not known to this build: it serves loopback and loopback:PATH", spec);
-		return -ENODEV;
+		path = preset;
+	} else if (strlen(path) >= sizeof(preset)) {
+		say(why, len, "the path of the hub's socket is too long: at most 107 bytes");
+		return -ENAMETOOLONG;
 	}
 	return loopback_open(path, domid, out, why, len);
+}
+
+/* Loopback is never chosen unasked. */
+int pv_hyper_open(const char *spec, int domid, struct pv_hyper **out, char *why, size_t len)
+{
+	*out = NULL;
+	spec = spec_or_preset(spec);
+	if (!spec || !*spec || !strcmp(spec, "xen")) {
+		if (host_is_xen())
+			return xen_open(domid, out, why, len);
+		say(why, len, spec && *spec ? "this host does not run on Xen (see /sys/hypervisor/type)" :
+		    "no hypervisor here: start pvio-hub and give --hypervisor loopback (or PVIO_HYPERVISOR=loopback) to try pvio out");
+		return -ENODEV;
+	}
+	if (!strcmp(spec, "loopback"))
+		return open_loopback(NULL, domid, out, why, len);
+	if (!strncmp(spec, "loopback:", 9))
+		return open_loopback(spec + 9, domid, out, why, len);
+	say(why, len, "hypervisor '%.40s' is not known to this build: it serves xen, loopback and loopback:PATH", spec);
+	return -ENODEV;
 }
 
 void pv_hyper_close(struct pv_hyper *h)

@@ -92,35 +92,6 @@ int lb_call(struct loopback *lb, const struct hub_req *req, const void *more, si
 
 /* ---- memory ---- */
 
-static unsigned long count_maps(void)
-{
-	unsigned long n = 0;
-	FILE *f = fopen("/proc/self/maps", "re");
-	int ch;
-
-	while (f && (ch = getc_unlocked(f)) != EOF)
-		n += ch == '\n';
-	if (f)
-		fclose(f);
-	return n;
-}
-
-/* mmap said ENOMEM: which of its two meanings? */
-int lb_no_memory(struct loopback *lb, const char *what)
-{
-	unsigned long limit = 0;
-	FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
-
-	if (f) {
-		if (fscanf(f, "%lu", &limit) != 1)
-			limit = 0;
-		fclose(f);
-	}
-	if (limit && count_maps() + 8 >= limit)
-		return hyper_fail(&lb->h, -ENOSPC, "out of mappings for %s: raise vm.max_map_count, now %lu (sysctl)", what, limit);
-	return hyper_fail(&lb->h, -ENOMEM, "out of memory for %s", what);
-}
-
 /* A file that its owner could cut short or change the rules of is not mapped. */
 int lb_check_seals(struct loopback *lb, int fd, bool *writable)
 {
@@ -190,7 +161,7 @@ static int share_map(struct loopback *lb, unsigned n, bool writable, uint64_t id
 	int err = 0;
 
 	if (p == MAP_FAILED)
-		return lb_no_memory(lb, "a share");
+		return hyper_no_memory(&lb->h, "a share");
 	if (!writable)
 		err = lb_call(lb, &(struct hub_req){ .op = HUB_SEAL, .id = id }, NULL, 0, 0);
 	if (!err)
@@ -273,13 +244,13 @@ static int map_run(struct loopback *lb, struct mapping *m, const struct hub_run 
 	if (!m->base && run->n < m->n) {
 		p = mmap(NULL, (size_t)m->n * HUB_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (p == MAP_FAILED)
-			return lb_no_memory(lb, "granted pages");
+			return hyper_no_memory(&lb->h, "granted pages");
 		m->base = p;
 	}
 	p = mmap(m->base ? m->base + (size_t)m->at * HUB_PAGE : NULL, (size_t)run->n * HUB_PAGE, m->prot,
 		 MAP_SHARED | (m->base ? MAP_FIXED : 0), fd, (off_t)run->page * HUB_PAGE);
 	if (p == MAP_FAILED)
-		return lb_no_memory(lb, "granted pages");
+		return hyper_no_memory(&lb->h, "granted pages");
 	if (!m->base)
 		m->base = p;
 	m->at += run->n;
@@ -372,7 +343,7 @@ static int lb_pointer(struct pv_hyper *h, struct pv_noxs_pointer *out)
 		p = mmap(NULL, HUB_PAGE, PROT_READ, MAP_SHARED, lb->fds[0], 0);
 		drop_fds(lb);
 		if (p == MAP_FAILED)
-			return lb_no_memory(lb, "the store page");
+			return hyper_no_memory(&lb->h, "the store page");
 		lb->store = p;
 	}
 	err = pv_noxs_pointer_read(lb->store, out);

@@ -3,10 +3,11 @@
 #define PV_HYPER_LOOPBACK_H
 
 #include "hub_wire.h"
+#include "hyper_int.h"
 #include "idmap.h"
 #include <sys/queue.h>
 
-enum { HYPER_PAGE = HUB_PAGE };
+_Static_assert((int)HYPER_PAGE == (int)HUB_PAGE, "one size of page");
 
 /* What one share or map call made, found by its address. */
 struct region {
@@ -73,16 +74,11 @@ struct loopback {
 	_Alignas(8) uint8_t payload[HUB_SHARE_MAX * 4];
 };
 
-/* hyper.c */
-int hyper_fail(struct pv_hyper *h, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
 /* hyper_loopback.c. lb_call: ask the hub and wait for the first packet of the answer. Returns its result; the descriptors
  * that came with it are the caller's, and exactly `fds` of them (any number if -1); lb_next: the next packet. */
-int loopback_open(const char *path, int domid, struct pv_hyper **out, char *why, size_t len);
 int lb_call(struct loopback *lb, const struct hub_req *req, const void *more, size_t len, int fds);
 int lb_next(struct loopback *lb, int fds);
 int lb_gone(struct loopback *lb); /* our connection ended: remember it. Returns -ESHUTDOWN, with words */
-int lb_no_memory(struct loopback *lb, const char *what);
 int lb_check_seals(struct loopback *lb, int fd, bool *writable);
 extern const struct pv_hyper_ops loopback_ops;
 
