@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 
 struct settings {
-	const char *hypervisor, *socket;
+	const char *hypervisor, *socket, *console_log;
 	unsigned devices, timeout, log;
 };
 
@@ -21,6 +21,7 @@ static const struct pv_option options[] = {
 	{ "devices", "N", "how many devices a guest may have (1008)", .parse = pv_option_number, .min = 1, .max = DEVICES_MAX, FIELD(devices) },
 	{ "backend-timeout", "MS", "how long a backend may take for an answer (5000)",
 	  .parse = pv_option_number, .min = 1, .max = 600000, FIELD(timeout) },
+	{ "console-log", "DIR", "keep what guests say on their consoles there, as NAME.log and NAME.log.1 of 1 MiB", .parse = pv_option_text, FIELD(console_log) },
 	{ "log", "LEVEL", "err, warn, info or debug (info)", .parse = pv_option_name, .names = pv_log_names, FIELD(log) },
 	{ 0 },
 };
@@ -60,7 +61,8 @@ int main(int argc, char **argv)
 		snprintf(path, sizeof(path), "%s/pviod.sock", pv_rundir());
 		s.socket = path;
 	}
-	opt = (struct pviod_options){ .hypervisor = s.hypervisor, .socket = s.socket, .devices_max = s.devices, .backend_ms = s.timeout };
+	opt = (struct pviod_options){ .hypervisor = s.hypervisor, .socket = s.socket, .devices_max = s.devices, .backend_ms = s.timeout,
+				      .console_log = s.console_log };
 	rc = pviod_open(&d, &opt, why, sizeof(why));
 	if (rc < 0) {
 		pv_log(PV_LOG_ERR, "%s", why);

@@ -1,5 +1,6 @@
 /* pviod.c - the daemon: its loop, the hypervisor's events, and the clock. */
 #include "pviod.h"
+#include "console.h"
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -188,6 +189,7 @@ void pviod_close(struct pviod *d)
 	DL_FOREACH_SAFE(d->conns, c, next)
 		conn_cut(c);
 	drop_guests(d);
+	consoles_free(d);
 	waiters_free(d);
 	uv_walk(&d->loop, close_handle, NULL);
 	uv_run(&d->loop, UV_RUN_DEFAULT);
