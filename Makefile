@@ -25,7 +25,6 @@ DPDK_C = $(call pc,--cflags,libdpdk)
 DPDK_L = $(call pc,--libs,libdpdk)
 XENCTRL_L := -lxenguest -lxenctrl -lxentoollog -lxenstore # pviod's alone
 XEN_L := -Wl,--as-needed -lxengnttab -lxenevtchn # libpvio's; last on each line
-XENCTRL_L := -lxenguest -lxenctrl -lxentoollog # pviod's alone
 
 # ---- what is built from what
 # what pvio's own programs share and nobody else sees
