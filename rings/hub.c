@@ -35,6 +35,7 @@ static int (*const handlers[HUB_OPS])(struct pv_hub *, struct hub_conn *, const 
 	[HUB_UNBIND] = hub_unbind,
 	[HUB_CREATE] = hub_create,
 	[HUB_DESTROY] = hub_destroy,
+	[HUB_STORE_PORT] = hub_store_port,
 	[HUB_LIST] = hub_list,
 	[HUB_INJECT] = hub_do_inject,
 };

@@ -36,6 +36,11 @@ int pv_hub_domain_create(struct pv_hyper *h, unsigned domid, uint32_t *port);
 /* End a domain: its processes lose their handles, its grants and ports end. Returns 0 or -ENOENT. */
 int pv_hub_domain_destroy(struct pv_hyper *h, unsigned domid);
 
+/* As a guest's kernel, on a handle of the guest: its store page, writable, in *page until the handle closes, and its store port in
+ * *port, with the events of this handle. Both stay with the domain; one process of a guest at a time drives them.
+ * Returns 0 or -errno. */
+int pv_hub_store(struct pv_hyper *h, void **page, uint32_t *port);
+
 struct pv_hub_domain {
 	uint16_t domid;
 	uint32_t handles, grants, pinned /* ended, still mapped by a peer */, ports, maps;

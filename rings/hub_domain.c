@@ -144,7 +144,10 @@ static int store_new(struct pv_hub *hub, struct hub_dom *d)
 	d->store->writable = true;
 	hub_gref_set(d, GNTTAB_RESERVED_XENSTORE, d->store, 0);
 	hub_file_publish(d->store);
-	return hub_port_new(hub, d, NULL, 0);
+	err = hub_port_new(hub, d, NULL, 0);
+	if (err > 0)
+		d->store_port = err;
+	return err;
 }
 
 int hub_create(struct pv_hub *hub, struct hub_conn *c, const struct hub_req *req)

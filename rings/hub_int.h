@@ -63,6 +63,7 @@ struct hub_dom {
 	uint16_t domid;
 	LIST_HEAD(, hub_file) files;
 	struct hub_file *store;
+	uint32_t store_port; /* 0: none, as domain 0 */
 	/* grants: fresh numbers from `fresh`, freed ones in the order of freeing */
 	struct hub_table *table; /* shared with all, written here only */
 	int table_fd;
@@ -143,6 +144,7 @@ void hub_port_close(struct pv_hub *hub, struct hub_dom *d, uint32_t port);
 bool hub_port_owned(struct pv_hub *hub, struct hub_conn *c, uint32_t port);
 void hub_port_signal(struct hub_dom *d, struct hub_conn *owner, uint32_t port);
 int hub_alloc(struct pv_hub *hub, struct hub_conn *c, const struct hub_req *req);
+int hub_store_port(struct pv_hub *hub, struct hub_conn *c, const struct hub_req *req);
 int hub_bind(struct pv_hub *hub, struct hub_conn *c, const struct hub_req *req);
 int hub_unbind(struct pv_hub *hub, struct hub_conn *c, const struct hub_req *req);
 

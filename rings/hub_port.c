@@ -151,6 +151,15 @@ int hub_alloc(struct pv_hub *hub, struct hub_conn *c, const struct hub_req *req)
 	return port < 0 ? refuse_port(hub, c, port) : answer_port(c, port);
 }
 
+int hub_store_port(struct pv_hub *hub, struct hub_conn *c, const struct hub_req *req)
+{
+	(void)hub;
+	(void)req;
+	if (!c->dom->store_port)
+		return hub_refuse(c, -ENOENT, "domain %u has no store port", c->dom->domid);
+	return answer_port(c, c->dom->store_port);
+}
+
 int hub_bind(struct pv_hub *hub, struct hub_conn *c, const struct hub_req *req)
 {
 	struct hub_dom *d = hub_dom_get(hub, req->domid);

@@ -41,6 +41,7 @@ enum hub_op {
 	HUB_DESTROY, /* domid */
 	HUB_LIST, /* domid: the first -> n: how many exist, domains[] */
 	HUB_INJECT, /* domid, inject */
+	HUB_STORE_PORT, /* -> port, fds: the domain's own store port, which no handle owns */
 	HUB_OPS,
 };
 

@@ -373,6 +373,8 @@ static void lb_close(struct pv_hyper *h)
 	lb_evt_close(lb);
 	if (lb->store)
 		munmap((void *)lb->store, HUB_PAGE);
+	if (lb->own_store)
+		munmap(lb->own_store, HUB_PAGE);
 	if (lb->fd >= 0) {
 		/* Wait until the hub has ended all that was ours: whoever looks after this sees it gone. */
 		shutdown(lb->fd, SHUT_WR);

@@ -55,6 +55,7 @@ struct loopback {
 	struct idmap regions; /* by address */
 	struct file_slot { uint64_t id; int fd; } slots[HUB_FILE_SLOTS]; /* as struct hub_run says; id 0: empty */
 	const void *store; /* our store page, NULL: not asked for yet */
+	void *own_store; /* the same, writable: pv_hub_store */
 	/* copies */
 	struct peer **peers; /* by domid */
 	LIST_HEAD(, peer) all_peers;
@@ -90,6 +91,7 @@ void lb_copy_close(struct loopback *lb);
 /* loopback_evt.c */
 int lb_evt_open(struct loopback *lb);
 void lb_evt_close(struct loopback *lb);
+int lb_evt_store(struct loopback *lb); /* watch the domain's store port. Returns the port or -errno */
 int lb_evt_alloc(struct pv_hyper *h, uint16_t domid);
 int lb_evt_bind(struct pv_hyper *h, uint16_t domid, uint32_t port);
 int lb_evt_unbind(struct pv_hyper *h, uint32_t port);

@@ -90,6 +90,12 @@ int lb_evt_bind(struct pv_hyper *h, uint16_t domid, uint32_t port)
 	return evt_add((struct loopback *)h, &(struct hub_req){ .op = HUB_BIND, .domid = domid, .port = port });
 }
 
+/* The domain has it, not this handle: it stays when the handle ends. */
+int lb_evt_store(struct loopback *lb)
+{
+	return evt_add(lb, &(struct hub_req){ .op = HUB_STORE_PORT });
+}
+
 /* The peer and the hub hold the eventfd too, so closing it does not take it out of the set. */
 static void evt_drop(struct loopback *lb, struct evt *e)
 {

@@ -229,6 +229,49 @@ static void domain_create_numbers(void **state)
 	assert_int_equal(pv_hub_domain_destroy(dom0, 0), -EINVAL);
 }
 
+static bool has_event(struct pv_hyper *h, uint32_t port)
+{
+	uint32_t got = 0;
+	int n = pv_evt_pending(h, &got, 1);
+
+	assert_true(n >= 0);
+	if (n)
+		assert_int_equal(pv_evt_unmask(h, &got, 1), 0);
+	return n && got == port;
+}
+
+static void store_page_and_port_are_the_guests_own(void **state)
+{
+	uint32_t gref = GNTTAB_RESERVED_XENSTORE, port, theirs;
+	void *page, *mapped, *again;
+	struct pv_hyper *other;
+	int ours;
+
+	(void)state;
+	assert_int_equal(pv_hub_store(dom0, &page, &port), -ENOENT);
+	assert_int_equal(pv_hub_store(guest, &page, &port), 0);
+	assert_int_equal(pv_gnt_map(dom0, gid, &gref, 1, true, NULL, &mapped), 0);
+	strcpy(page, "from the guest");
+	assert_string_equal(mapped, "from the guest");
+	ours = pv_evt_bind(dom0, gid, port);
+	assert_true(ours > 0);
+	assert_true(has_event(dom0, ours));
+	assert_int_equal(pv_evt_notify(guest, port), 0);
+	assert_true(has_event(dom0, ours));
+	assert_int_equal(pv_evt_notify(dom0, ours), 0);
+	assert_true(has_event(guest, port));
+	other = lb_open(gid); /* the port outlives the handle that drove it */
+	pv_hyper_close(guest);
+	guest = other;
+	assert_int_equal(pv_hub_store(guest, &again, &theirs), 0);
+	assert_int_equal(theirs, port);
+	assert_string_equal(again, "from the guest");
+	assert_int_equal(pv_evt_notify(dom0, ours), 0);
+	assert_true(has_event(guest, port));
+	assert_int_equal(pv_evt_unbind(dom0, ours), 0);
+	assert_int_equal(pv_gnt_unmap(dom0, mapped, 1), 0);
+}
+
 static void domain_limit(void **state)
 {
 	uint32_t port;
@@ -675,8 +718,13 @@ static int raw_ask(int fd, const void *req, size_t len, struct hub_rsp *rsp, int
 
 	if (send(fd, req, len, MSG_NOSIGNAL) < 0 || recvmsg(fd, &m, MSG_CMSG_CLOEXEC) <= 0)
 		return -EPIPE;
-	if (CMSG_FIRSTHDR(&m))
-		memcpy(got, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(int));
+	if (CMSG_FIRSTHDR(&m)) {
+		const int *fds = (const void *)CMSG_DATA(CMSG_FIRSTHDR(&m));
+
+		for (size_t i = (CMSG_FIRSTHDR(&m)->cmsg_len - CMSG_LEN(0)) / sizeof(int); i > 1; i--)
+			close(fds[i - 1]);
+		*got = fds[0];
+	}
 	return rsp->result;
 }
 
@@ -1182,6 +1230,7 @@ int main(void)
 		cmocka_unit_test(hyper_open_is_never_loopback_unasked),
 		cmocka_unit_test(hyper_open_refused),
 		TEST(domain_create_numbers),
+		TEST(store_page_and_port_are_the_guests_own),
 		TEST(domain_limit),
 		TEST(domain_calls_of_others),
 		TEST(domain_store_page_and_port),
