@@ -1,5 +1,9 @@
-# lib.sh - for the scripts that run in a guest (busybox sh). What a check finds is said as `guest: ok WHAT` or `guest: bad WHAT`.
-say() { echo "guest: $*"; }
+# lib.sh - for the scripts that run in a guest (busybox sh). A check says `guest: ok WHAT (UPTIME s)` or `guest: bad WHAT: WHY (UPTIME s)`.
+say() {
+	local up
+	read -r up _ </proc/uptime
+	echo "guest: $* ($up s)"
+}
 wait_for() { # SECONDS COMMAND...
 	local n=$(($1 * 10))
 	shift
@@ -21,6 +25,10 @@ check() { # WHAT COMMAND... : its output is shown if it fails
 	fi
 }
 
+same_files() { # DIRECTORY DIRECTORY
+	(cd "$1" && find . -type f -exec md5sum {} + >/tmp/sums)
+	(cd "$2" && md5sum -c -s /tmp/sums)
+}
 disk() { # [DEVICE] : a file system of its own on it, a tree copied into it and read back
 	local dev=${1:-/dev/xvda}
 	check "mkfs" /bin/mke2fs -q -F -t ext4 "$dev" || return # not busybox' own
@@ -30,7 +38,7 @@ disk() { # [DEVICE] : a file system of its own on it, a tree copied into it and 
 	check "copy a tree" cp -r /bin /mnt/
 	check "unmount" umount /mnt || return
 	check "mount again" mount -t ext4 "$dev" /mnt || return
-	check "the tree is equal" diff -r /bin /mnt/bin
+	check "the tree is equal" same_files /bin /mnt/bin
 	check "unmount again" umount /mnt || return
 	check "fsck" e2fsck -fn "$dev"
 }
