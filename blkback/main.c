@@ -19,7 +19,8 @@ enum { WORKERS_MAX = 64, WORKERS_PRESET_MAX = 4, POLL_US_MAX = 1000000 };
 /* Owner: main. */
 struct options {
 	const char *hypervisor, *name;
-	int domid;
+	int domid; /* -1: as the host is */
+	unsigned pviod; /* enum pv_backend_way */
 	unsigned workers; /* 0: one for each of cpus, or one a CPU up to WORKERS_PRESET_MAX */
 	struct pv_cpus cpus;
 	unsigned poll_us;
@@ -29,7 +30,9 @@ struct options {
 #define FIELD(f) .field = offsetof(struct options, f)
 static const struct pv_option table[] = {
 	{ "hypervisor", "SPEC", "loopback or loopback:SOCKET ($PVIO_HYPERVISOR, else what this host is)", pv_option_text, FIELD(hypervisor) },
-	{ "domid", "N", "the domain that this runs in (0)", pv_option_domid, FIELD(domid) },
+	{ "domid", "N", "the domain that this runs in (0; on Xen, this one)", pv_option_domid, FIELD(domid) },
+	{ "pviod", "HOW", "reach pviod by its socket, or in a driver domain through a pipe (socket)", pv_option_name, FIELD(pviod),
+	  .names = pv_backend_ways },
 	{ "workers", "N", "data threads (one a CPU, at most 4)", pv_option_number, FIELD(workers), .min = 1, .max = WORKERS_MAX },
 	{ "cpus", "LIST", "pin them to these, in turn, such as 0,2-3 (not pinned)", pv_option_cpus, FIELD(cpus) },
 	{ "poll-us", "N", "look for requests so long, at most, after the last one before asking for an event; 0: ask at once (50)", pv_option_number,
@@ -43,7 +46,7 @@ static const struct pv_program program = {
 	.name = "pvio-blkback",
 	.usage = "[OPTION]...",
 	.about = "Serve disks to guests: blkif rings on one side, a raw file or block device through io_uring on the other.\n"
-		 "It waits for pviod (PVIO_RUNDIR, else /run/pvio) to say which.",
+		 "It waits for pviod (PVIO_RUNDIR, else /run/pvio; or a pipe) to say which.",
 	.options = table,
 	.more_help = vbd_config_help,
 };
@@ -104,10 +107,11 @@ static int serve(const struct options *o, struct blkworker **workers, int signal
 		ret = vbds_new(workers, o->workers, &vbds);
 	if (ret == 0)
 		ret = pv_backend_new(path, o->name, &vbd_ops, vbds, &backend);
+	if (ret == 0)
+		ret = pv_backend_reach(backend, o->pviod, o->hypervisor, o->domid);
 	if (ret < 0) {
 		pv_log(PV_LOG_ERR, "cannot serve pviod at %s: %s", path, strerror(-ret));
 	} else {
-		pv_backend_domid(backend, (uint16_t)o->domid);
 		fprintf(stderr, "pvio-blkback: ready\n");
 		ret = loop(vbds, backend, workers, o->workers, signals, broken);
 	}
@@ -150,13 +154,15 @@ static int signals_open(void)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .name = "blkback", .poll_us = 50, .log = PV_LOG_INFO };
+	struct options o = { .domid = -1, .name = "blkback", .poll_us = 50, .log = PV_LOG_INFO };
 	struct blkworker *workers[WORKERS_MAX] = { NULL };
 	int signals, broken, ret = pv_options_parse(&program, argc, argv, &o);
 
 	if (ret >= 0)
 		return ret;
 	pv_log_open(program.name, o.log);
+	if (o.domid < 0 && pv_hyper_needs_domid(o.hypervisor))
+		o.domid = 0;
 	if (!o.workers)
 		o.workers = preset_workers(&o);
 	raise_limits();

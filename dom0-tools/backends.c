@@ -1,5 +1,6 @@
 /* backends.c - the registered backends, and the calls that devices make to them.
  *
+ * A backend runs in domain 0, or in the driver domain whose pipe its connection is: that, not what it says, is its domain.
  * A backend is believed in its answers to our calls, and when it says that a device of its own broke. A call is remembered
  * with the number that the device waits for, so that an answer which comes after the device went another way, or away, finds
  * nobody. Calls to one backend are worked off by it in order; several may be under way, for different devices.
@@ -131,10 +132,15 @@ static int ask(struct device *dev, const char *method, struct call *c)
 
 void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum dev_event failed)
 {
-	struct call *c = dev->backend ? call_new(dev->backend) : NULL;
+	struct call *c;
 	int rc;
 
 	dev->call = 0;
+	if (dev->id.type == PV_NOXS_PIPE) {
+		pipe_ask(dev, method, ok, failed);
+		return;
+	}
+	c = dev->backend ? call_new(dev->backend) : NULL;
 	if (c) {
 		c->device = dev->serial;
 		c->method = method;
@@ -155,8 +161,16 @@ void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum
 
 int backend_query(struct device *dev, const char *method, void (*done)(void *arg, struct json_object *result), void *arg)
 {
-	struct call *c = dev->backend ? call_new(dev->backend) : NULL;
+	struct call *c;
 
+	if (dev->id.type == PV_NOXS_PIPE) {
+		struct json_object *o = pipe_report(dev);
+
+		done(arg, o);
+		json_object_put(o);
+		return 0;
+	}
+	c = dev->backend ? call_new(dev->backend) : NULL;
 	if (c) {
 		c->query = done;
 		c->arg = arg;
@@ -166,23 +180,48 @@ int backend_query(struct device *dev, const char *method, void (*done)(void *arg
 
 /* ---- coming and going ---- */
 
+/* Is it called that, or does it run in a domain that is? */
+static bool is_named(const struct backend *b, const char *name)
+{
+	size_t n = strlen(name);
+
+	return strncmp(b->name, name, n) == 0 && (b->name[n] == '\0' || b->name[n] == '/');
+}
+
 struct backend *backend_find(struct pviod *d, enum pv_noxs_type type, const char *name)
+{
+	struct backend *b, *found = NULL;
+
+	DL_FOREACH(d->backends, b)
+		if (b->type == type && (!name || is_named(b, name)) && (!found || (found->domid && !b->domid)))
+			found = b;
+	return found;
+}
+
+static struct backend *registered_as(struct pviod *d, enum pv_noxs_type type, const char *name)
 {
 	struct backend *b;
 
 	DL_FOREACH(d->backends, b)
-		if (b->type == type && (!name || strcmp(b->name, name) == 0))
+		if (b->type == type && strcmp(b->name, name) == 0)
 			return b;
 	return NULL;
 }
 
-/* Take over the devices that a backend of this kind and name left. */
+struct backend *backend_self(struct pviod *d)
+{
+	if (!d->self && (d->self = calloc(1, sizeof(*d->self))))
+		*d->self = (struct backend){ .d = d, .name = "pviod", .type = PV_NOXS_PIPE };
+	return d->self;
+}
+
+/* Take over the devices that a backend of this kind, name and domain left. */
 static void adopt(struct backend *b)
 {
 	struct device *dev, *next;
 
 	HASH_ITER(hh_serial, b->d->by_serial, dev, next) {
-		if (dev->backend || dev->id.type != b->type || strcmp(dev->backend_name, b->name))
+		if (dev->backend || dev->id.type != b->type || dev->backend_domid != b->domid || strcmp(dev->backend_name, b->name))
 			continue;
 		dev->backend = b;
 		b->ndevices++;
@@ -200,49 +239,76 @@ static const char *text(struct json_object *params, const char *key)
 	return json_object_get_type(v) == json_type_string ? json_object_get_string(v) : "";
 }
 
-static int number(struct json_object *params, const char *key)
+static int number(struct json_object *params, const char *key, int none)
 {
 	struct json_object *v = NULL;
 
 	json_object_object_get_ex(params, key, &v);
-	return json_object_get_type(v) == json_type_int ? json_object_get_int(v) : 0;
+	return json_object_get_type(v) == json_type_int ? json_object_get_int(v) : none;
+}
+
+/* Who wants to be a backend. */
+struct applicant {
+	enum pv_noxs_type type;
+	char name[NAME_LEN];
+	int domid;
+};
+
+/* Is what it says of itself right? If not, the call is answered. */
+static bool applicant_ok(struct conn *c, uint64_t id, struct json_object *params, struct applicant *a)
+{
+	const char *name = text(params, "name");
+	struct guest *in = c->pipe ? pipe_guest(c->pipe) : NULL; /* it runs there, whatever it says */
+	struct backend *other;
+
+	a->type = pv_type_of(text(params, "kind"));
+	a->domid = number(params, "domid", in ? in->domid : 0);
+	if (a->type != PV_NOXS_VIF && a->type != PV_NOXS_VBD)
+		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: kind must be vif or vbd");
+	else if (!guest_name_ok(name))
+		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: name must be letters, digits, '.', '_' and '-', and no number");
+	else if (a->domid < 0 || a->domid >= 0x7ff0)
+		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: domid is not one");
+	else if (in && a->domid != in->domid)
+		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: this pipe belongs to domain %u, not to domain %d", in->domid, a->domid);
+	else if (snprintf(a->name, sizeof(a->name), "%s%s%s", in ? in->name : "", in ? "/" : "", name) >= (int)sizeof(a->name))
+		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: the names of guest and backend are longer than %d together", NAME_LEN - 2);
+	else if (c->backend)
+		pv_rpc_fail(c->rpc, id, -EEXIST, "this connection is registered as %s", c->backend->name);
+	else if ((other = registered_as(c->d, a->type, a->name)))
+		pv_rpc_fail(c->rpc, id, -EEXIST, "a backend %s serves already (pid %d); end it first, or give this one another name", a->name,
+			    other->pid);
+	else
+		return true;
+	return false;
 }
 
 static void enlist(struct conn *c, uint64_t id, struct json_object *params)
 {
-	enum pv_noxs_type type = pv_type_of(text(params, "kind"));
-	const char *name = text(params, "name");
-	int domid = number(params, "domid");
+	struct applicant a;
 	struct backend *b;
 
-	if (type != PV_NOXS_VIF && type != PV_NOXS_VBD)
-		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: kind must be vif or vbd");
-	else if (!guest_name_ok(name))
-		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: name must be letters, digits, '.', '_' and '-', and no number");
-	else if (domid < 0 || domid >= 0x7ff0)
-		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: domid is not one");
-	else if (c->backend)
-		pv_rpc_fail(c->rpc, id, -EEXIST, "this connection is registered as %s", c->backend->name);
-	else if ((b = backend_find(c->d, type, name)))
-		pv_rpc_fail(c->rpc, id, -EEXIST, "a backend %s serves already (pid %d); end it first, or give this one another name", name, b->pid);
-	else if (!(b = calloc(1, sizeof(*b))))
+	if (!applicant_ok(c, id, params, &a))
+		return;
+	b = calloc(1, sizeof(*b));
+	if (!b) {
 		pv_rpc_fail(c->rpc, id, -ENOMEM, "out of memory");
-	else {
-		b->d = c->d;
-		b->conn = c;
-		b->type = type;
-		b->domid = domid;
-		b->pid = number(params, "pid");
-		snprintf(b->name, sizeof(b->name), "%s", name);
-		snprintf(b->version, sizeof(b->version), "%s", text(params, "version"));
-		for (char *v = b->version; *v; v++)
-			if ((unsigned char)*v <= ' ' || *v == 127)
-				*v = '?';
-		c->backend = b;
-		DL_APPEND(c->d->backends, b);
-		pv_rpc_reply(c->rpc, id, NULL);
-		adopt(b);
+		return;
 	}
+	b->d = c->d;
+	b->conn = c;
+	b->type = a.type;
+	b->domid = (uint16_t)a.domid;
+	b->pid = number(params, "pid", 0);
+	memcpy(b->name, a.name, sizeof(b->name));
+	snprintf(b->version, sizeof(b->version), "%s", text(params, "version"));
+	for (char *v = b->version; *v; v++)
+		if ((unsigned char)*v <= ' ' || *v == 127)
+			*v = '?';
+	c->backend = b;
+	DL_APPEND(c->d->backends, b);
+	pv_rpc_reply(c->rpc, id, NULL);
+	adopt(b);
 }
 
 void backend_lost(struct backend *b)
@@ -292,7 +358,7 @@ static void broken(struct backend *b, uint64_t id, struct json_object *params)
 		pv_rpc_fail(b->conn->rpc, id, -EPERM, "not a device of backend %s", b->name);
 		return;
 	}
-	error = number(params, "error");
+	error = number(params, "error", 0);
 	if (device_rule(dev->state, EV_BROKEN, &then)) {
 		device_fail(dev, error < 0 && error >= -4095 ? error : -EIO, "%s%s; detach and attach it to serve it again",
 			    error == -EPROTO ? "the guest misbehaved: " : "", without_name(dev, text(params, "why")));

@@ -5,8 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* key=value into config. path= is made absolute here: pviod and the backend know nothing of our working directory. */
-static int add_config(struct pvio *p, struct json_object *config, const char *arg)
+/* key=value into config. path= is made absolute here: pviod and the backend know nothing of our working directory. backend= is
+ * no key of the device: it says who serves it, as --backend. */
+static int add_config(struct pvio *p, struct json_object *params, struct json_object *config, const char *arg)
 {
 	const char *eq = strchr(arg, '='), *value = eq + 1;
 	char key[64], cwd[PATH_MAX], path[2 * PATH_MAX];
@@ -14,6 +15,10 @@ static int add_config(struct pvio *p, struct json_object *config, const char *ar
 	if (eq == arg || (size_t)(eq - arg) >= sizeof(key))
 		return say_usage(p, "%s is not key=value", arg);
 	snprintf(key, sizeof(key), "%.*s", (int)(eq - arg), arg);
+	if (strcmp(key, "backend") == 0) {
+		json_object_object_add(params, key, json_object_new_string(value));
+		return 0;
+	}
 	if (strcmp(key, "path") == 0 && *value && *value != '/' && getcwd(cwd, sizeof(cwd))) {
 		snprintf(path, sizeof(path), "%s/%s", cwd, value);
 		value = path;
@@ -33,7 +38,7 @@ static int attach_params(struct pvio *p, struct json_object *params)
 	json_object_object_add(params, "config", config);
 	for (int i = 2; i < p->nargs && rc == 0; i++) {
 		if (strchr(p->args[i], '='))
-			rc = add_config(p, config, p->args[i]);
+			rc = add_config(p, params, config, p->args[i]);
 		else if (i == 2)
 			json_object_object_add(params, "name", json_object_new_string(p->args[i]));
 		else

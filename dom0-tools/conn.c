@@ -1,4 +1,5 @@
-/* conn.c - connections to pviod's socket: backends and clients alike, until one registers as a backend. */
+/* conn.c - connections to pviod's socket: backends and clients alike, until one registers as a backend. And those that come through
+ * the pipes of driver domains: backends only. */
 #include "pviod.h"
 #include <libgen.h>
 #include <poll.h>
@@ -39,6 +40,9 @@ void conn_cut(struct conn *c)
 	if (c->backend)
 		backend_lost(c->backend);
 	c->backend = NULL;
+	if (c->pipe)
+		pipe_cut(c->pipe);
+	c->pipe = NULL;
 	uv_close((uv_handle_t *)&c->poll, free_conn);
 }
 
@@ -52,8 +56,11 @@ static void called(void *ctx, struct pv_rpc *rpc, uint64_t id, const char *metho
 		conn_cut(c); /* clients ask; only a backend has something to tell */
 		return;
 	}
-	(void)rpc;
-	if (!backend_called(c, id, method, params))
+	if (backend_called(c, id, method, params))
+		return;
+	if (c->pipe)
+		pv_rpc_fail(rpc, id, -EPERM, "%s: through a pipe come backends, which register first", method);
+	else
 		control_called(c, id, method, params);
 }
 
@@ -79,21 +86,14 @@ static void on_ready(uv_poll_t *p, int status, int events)
 		pv_rpc_work(c->rpc);
 }
 
-static void on_connect(uv_poll_t *p, int status, int events)
+struct conn *conn_new(struct pviod *d, int fd)
 {
-	struct pviod *d = p->data;
-	int fd = accept4(d->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	struct conn *c;
+	struct conn *c = d->nconns < CONNS_MAX ? calloc(1, sizeof(*c)) : NULL;
 
-	(void)status;
-	(void)events;
-	if (fd < 0)
-		return;
-	c = d->nconns < CONNS_MAX ? calloc(1, sizeof(*c)) : NULL;
 	if (!c || pv_rpc_new(fd, &ops, c, &c->rpc) < 0) {
 		close(fd);
 		free(c);
-		return;
+		return NULL;
 	}
 	c->d = d;
 	c->serial = ++d->serial;
@@ -101,6 +101,18 @@ static void on_connect(uv_poll_t *p, int status, int events)
 	c->poll.data = c;
 	DL_APPEND(d->conns, c);
 	d->nconns++;
+	return c;
+}
+
+static void on_connect(uv_poll_t *p, int status, int events)
+{
+	struct pviod *d = p->data;
+	int fd = accept4(d->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	(void)status;
+	(void)events;
+	if (fd >= 0)
+		conn_new(d, fd);
 }
 
 void conn_flush(struct pviod *d)

@@ -302,10 +302,10 @@ static struct device *device_at(struct guest *g, enum pv_noxs_type type, uint32_
 	return NULL;
 }
 
-/* xvda, xvdb .. xvdz, xvdaa ..: as pv_devid_of knows them. vif: the number. */
+/* xvda, xvdb .. xvdz, xvdaa ..: as pv_devid_of knows them. vif, pipe: the number. */
 static uint32_t nth_devid(enum pv_noxs_type type, unsigned n)
 {
-	if (type == PV_NOXS_VIF)
+	if (type != PV_NOXS_VBD)
 		return n;
 	return n < 16 ? 202u << 8 | n << 4 : 1u << 28 | n << 8;
 }
@@ -317,7 +317,7 @@ static uint32_t first_free_devid(const struct guest *g, enum pv_noxs_type type)
 	unsigned n;
 
 	DL_FOREACH(g->devices, dev) {
-		n = type == PV_NOXS_VIF ? dev->id.devid : dev->id.devid < 1u << 28 ? dev->id.devid >> 4 & 15 : dev->id.devid >> 8 & 0xfffff;
+		n = type != PV_NOXS_VBD ? dev->id.devid : dev->id.devid < 1u << 28 ? dev->id.devid >> 4 & 15 : dev->id.devid >> 8 & 0xfffff;
 		if (dev->id.type == type && n < DEVICES_MAX && nth_devid(type, n) == dev->id.devid)
 			used[n] = true;
 	}
@@ -337,10 +337,10 @@ static int param_devid(struct request *r, struct guest *g, enum pv_noxs_type typ
 		*devid = first_free_devid(g, type);
 		return 0;
 	}
-	if (pv_devid_of(type, name, devid) == 0)
+	if (pv_devid_of(type, name, devid) == 0 && *devid != UINT32_MAX)
 		return 0;
-	refuse(r, PV_RPC_BAD_PARAMS, type == PV_NOXS_VIF ? "%s is no name of a vif: those are 0, 1, 2 ..." :
-	       "%s is no name of a vbd: those are xvda, xvdb ..., sda ..., hda ...", name);
+	refuse(r, PV_RPC_BAD_PARAMS, "%s is no name of a %s: those are %s", name, pv_type_name(type),
+	       type == PV_NOXS_VBD ? "xvda, xvdb ..., sda ..., hda ..." : "0, 1, 2 ...");
 	return -EINVAL;
 }
 
@@ -349,21 +349,23 @@ static enum pv_noxs_type param_type(struct request *r)
 	const char *name = param_text(r, "type");
 	enum pv_noxs_type type = name ? pv_type_of(name) : PV_NOXS_NONE;
 
-	if (r->answered || type == PV_NOXS_VIF || type == PV_NOXS_VBD)
+	if (r->answered || type == PV_NOXS_VIF || type == PV_NOXS_VBD || type == PV_NOXS_PIPE)
 		return type;
 	if (type == PV_NOXS_VF)
-		refuse(r, PV_RPC_BAD_PARAMS, "vf devices are not served by this version; type is vif or vbd");
+		refuse(r, PV_RPC_BAD_PARAMS, "vf devices are not served by this version; type is vif, vbd or pipe");
 	else
-		refuse(r, PV_RPC_BAD_PARAMS, "type is %s%s", name ? "vif or vbd, not " : "missing: vif or vbd", name ? name : "");
+		refuse(r, PV_RPC_BAD_PARAMS, "type is %s%s", name ? "vif, vbd or pipe, not " : "missing: vif, vbd or pipe", name ? name : "");
 	return PV_NOXS_NONE;
 }
 
-/* By whom the device is to be found: the guest's kernel (XenStore) or what speaks noxs. */
-static const struct dialect *param_dialect(struct request *r, struct guest *g)
+/* By whom the device is to be found: the guest's kernel (XenStore) or what speaks noxs, as all do that use a pipe. */
+static const struct dialect *param_dialect(struct request *r, struct guest *g, enum pv_noxs_type type)
 {
 	static const struct dialect *const dialects[] = { &dialect_noxs, &dialect_store };
 	const char *name = param_text(r, "dialect");
 
+	if (type == PV_NOXS_PIPE)
+		return &dialect_noxs;
 	if (!name)
 		return g->dialect;
 	for (size_t i = 0; i < sizeof(dialects) / sizeof(dialects[0]); i++) {
@@ -380,11 +382,13 @@ static const struct dialect *param_dialect(struct request *r, struct guest *g)
 static struct backend *param_backend(struct request *r, enum pv_noxs_type type)
 {
 	const char *name = param_text(r, "backend");
-	struct backend *b = backend_find(r->d, type, name);
+	struct backend *b = type == PV_NOXS_PIPE ? backend_self(r->d) : backend_find(r->d, type, name);
 
 	if (b || r->answered)
 		return b;
-	if (name)
+	if (type == PV_NOXS_PIPE)
+		refuse(r, -ENOMEM, "out of memory");
+	else if (name)
 		refuse(r, -ENODEV, "no %s backend %s is running; `pvio backend list` shows those that are", pv_type_name(type), name);
 	else
 		refuse(r, -ENODEV, "no %s backend is running; start %s", pv_type_name(type), type == PV_NOXS_VIF ? "pvio-netback" : "pvio-blkback");
@@ -406,7 +410,7 @@ static void attach_again(struct request *r, struct guest *g, struct device *dev,
 static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type type, struct json_object *config)
 {
 	unsigned wait_ms = param_number(r, "wait_ms", 0, WAIT_MS_MAX);
-	const struct dialect *dialect = param_dialect(r, g);
+	const struct dialect *dialect = param_dialect(r, g, type);
 	struct backend *b;
 	struct device *dev;
 	uint32_t devid;
@@ -417,6 +421,10 @@ static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type ty
 		return;
 	if (type == PV_NOXS_VIF)
 		default_mac(config, g, devid);
+	if (type == PV_NOXS_PIPE && json_object_object_length(config) > 0) {
+		refuse(r, PV_RPC_BAD_PARAMS, "a pipe has no keys");
+		return;
+	}
 	dev = device_at(g, type, devid);
 	if (dev) {
 		attach_again(r, g, dev, config, wait_ms);

@@ -3,6 +3,7 @@
 #include "console.h"
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -191,6 +192,7 @@ void pviod_close(struct pviod *d)
 	drop_guests(d);
 	consoles_free(d);
 	waiters_free(d);
+	free(d->self);
 	uv_walk(&d->loop, close_handle, NULL);
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&d->loop);

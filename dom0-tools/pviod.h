@@ -3,6 +3,7 @@
  *	guests' pages and ports --- guest.c --- dialect_*.c --- device.c (one table: state x event) --- backends.c --- backends
  *	                            slot.c choice.c                 |
  *	pvio, toolstacks ---------------- conn.c --- control.c, report.c
+ *	backends in driver domains ------ pipes.c --- conn.c
  *
  * Thread rule: everything here runs on the thread that runs the loop. Nothing waits: calls to backends are answered later by
  * an event, and what must wait for a time sits on a list that one timer looks at.
@@ -104,6 +105,7 @@ struct pviod {
 	struct conn *conns;
 	unsigned nconns;
 	struct backend *backends;
+	struct backend *self; /* not in that list; NULL: no pipe was attached yet */
 	struct waiter *waiters;
 	unsigned nwaiters;
 	uint64_t end_by; /* ms: when an orderly end stops to be patient */
@@ -314,6 +316,7 @@ struct device {
 	uint64_t attach_ns, choice_ns;
 	double offer_us, connect_us; /* < 0: not yet */
 	unsigned nwaiters; /* clients that wait for it */
+	struct pipe *pipe; /* of a pipe that is connected */
 	UT_hash_handle hh_serial;
 	struct device *ready_prev, *ready_next, *wait_prev, *wait_next, *prev, *next;
 };
@@ -337,7 +340,8 @@ bool device_rule(enum dev_state state, enum dev_event ev, enum dev_state *next);
 
 /* ---- backends.c ---- */
 
-/* Owner: its connection; lives as long as that. */
+/* Owner: its connection; lives as long as that. Those of driver domains bear the domain's name too ("storage/blkback"), so that none
+ * can take the name of another's. */
 struct backend {
 	struct pviod *d;
 	struct conn *conn;
@@ -355,12 +359,24 @@ struct backend {
 /* A call from a backend or one that wants to become one; answers it. Returns false if the method is not a backend's. */
 bool backend_called(struct conn *c, uint64_t id, const char *method, struct json_object *params);
 void backend_lost(struct backend *b); /* its connection ended: free */
-struct backend *backend_find(struct pviod *d, enum pv_noxs_type type, const char *name); /* name NULL: any */
+/* name: of a backend, or of the driver domain that it runs in; NULL: any. Those of domain 0 come first. */
+struct backend *backend_find(struct pviod *d, enum pv_noxs_type type, const char *name);
+struct backend *backend_self(struct pviod *d); /* pviod, which serves the pipes. NULL: out of memory */
 
 /* Ask dev's backend; the answer is posted as event ok or failed (with error and why set). */
 void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum dev_event failed);
 /* Ask something about dev beside its states: done(arg, result or NULL). Returns 0 or -errno: then done does not come. */
 int backend_query(struct device *dev, const char *method, void (*done)(void *arg, struct json_object *result), void *arg);
+
+/* ---- pipes.c: pviod is the backend of pipes, through which backends in driver domains talk to it ---- */
+
+struct pipe;
+
+/* As backend_ask and backend_query, for pipes. */
+void pipe_ask(struct device *dev, const char *method, enum dev_event ok, enum dev_event failed);
+struct json_object *pipe_report(const struct device *dev);
+struct guest *pipe_guest(const struct pipe *p); /* the driver domain */
+void pipe_cut(struct pipe *p); /* its connection was cut off */
 
 /* ---- conn.c: sockets ---- */
 
@@ -372,10 +388,12 @@ struct conn {
 	int events;
 	uint64_t serial;
 	struct backend *backend; /* NULL: a client */
+	struct pipe *pipe; /* it comes from a driver domain; NULL: by our socket */
 	struct conn *prev, *next;
 };
 
 int conn_listen(struct pviod *d, char *why, size_t len);
+struct conn *conn_new(struct pviod *d, int fd); /* a connected, non-blocking stream socket, taken over in any case. NULL: no more, or no memory */
 void conn_cut(struct conn *c); /* end it from our side */
 void conn_flush(struct pviod *d); /* poll for what each has to send */
 struct conn *conn_find(struct pviod *d, uint64_t serial);

@@ -13,8 +13,10 @@
 static const struct pv_option options[] = {
 	{ "hypervisor", "SPEC", "loopback, loopback:PATH; default $PVIO_HYPERVISOR, else the host's",
 	  .parse = pv_option_text, .field = FIELD(hypervisor) },
-	{ "domid", "N", "the domain that this backend is; default 0",
+	{ "domid", "N", "the domain that this backend is; default 0, on Xen this one",
 	  .parse = pv_option_domid, .field = FIELD(domid) },
+	{ "pviod", "HOW", "reach pviod by its socket, or in a driver domain through a pipe; default socket",
+	  .parse = pv_option_name, .field = FIELD(pviod), .names = pv_backend_ways },
 	{ "workers", "N", "threads that move packets, 1..16; default 1",
 	  .parse = pv_option_number, .field = FIELD(workers), .min = 1, .max = NB_WORKERS_MAX },
 	{ "cpus", "LIST", "pin the workers to these CPUs in turn, such as 2-3,6",
@@ -97,11 +99,12 @@ static int run(struct nb_options *opt, int sigfd)
 		pv_log(PV_LOG_ERR, "%s", why);
 	} else {
 		ret = pv_backend_new(path, opt->name, &vif_ops, &nb, &nb.backend);
+		if (ret >= 0)
+			ret = pv_backend_reach(nb.backend, opt->pviod, opt->hypervisor, opt->domid);
 		if (ret < 0)
 			pv_log(PV_LOG_ERR, "cannot talk to pviod at %s: %s", path, strerror(-ret));
 	}
 	if (ret >= 0) {
-		pv_backend_domid(nb.backend, (uint16_t)opt->domid);
 		fprintf(stderr, "pvio-netback: ready\n");
 		ret = serve(&nb, sigfd);
 	}
@@ -113,7 +116,7 @@ static int run(struct nb_options *opt, int sigfd)
 
 int main(int argc, char **argv)
 {
-	struct nb_options opt = { .workers = 1, .memory = 128, .poll_us = 20, .name = "netback", .bridge = "xenbr0",
+	struct nb_options opt = { .domid = -1, .workers = 1, .memory = 128, .poll_us = 20, .name = "netback", .bridge = "xenbr0",
 				  .log = PV_LOG_INFO };
 	struct rlimit files;
 	int ret = pv_options_parse(&program, argc, argv, &opt), sigfd;
@@ -122,6 +125,8 @@ int main(int argc, char **argv)
 	if (ret >= 0)
 		return ret;
 	pv_log_open(program.name, opt.log);
+	if (opt.domid < 0 && pv_hyper_needs_domid(opt.hypervisor))
+		opt.domid = 0;
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* each port and each grant may need one */
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);

@@ -57,8 +57,8 @@ enum {
 struct nb_options {
 	const char *hypervisor, *uplink, *name, *bridge;
 	struct pv_cpus cpus;
-	unsigned workers, memory /* MiB */, poll_us, log;
-	int domid;
+	unsigned workers, memory /* MiB */, poll_us, log, pviod /* enum pv_backend_way */;
+	int domid; /* -1: as the host is */
 };
 
 /* ---- eal.c: DPDK's environment, without a trace on the file system ---- */

@@ -7,6 +7,7 @@
  * twice to the same, but again to one that was restarted.
  */
 #include "backend.h"
+#include "log.h"
 #include "pipe_link.h"
 #include <errno.h>
 #include <limits.h>
@@ -326,9 +327,17 @@ void pv_backend_domid(struct pv_backend *b, uint16_t domid)
 	b->domid = domid;
 }
 
-int pv_backend_by_pipe(struct pv_backend *b, const char *hypervisor, int domid)
+const char *const pv_backend_ways[] = { [PV_BACKEND_SOCKET] = "socket", [PV_BACKEND_PIPE] = "pipe", NULL };
+
+int pv_backend_reach(struct pv_backend *b, enum pv_backend_way way, const char *hypervisor, int domid)
 {
-	return pv_pipe_link_start(hypervisor, domid, &b->link);
+	if (way == PV_BACKEND_PIPE)
+		return pv_pipe_link_start(hypervisor, domid, &b->link);
+	if (domid > 0)
+		pv_backend_domid(b, (uint16_t)domid);
+	if (access(b->path, F_OK) < 0)
+		pv_log(PV_LOG_INFO, "pviod is not at %s yet; in a driver domain it is reached with --pviod pipe", b->path);
+	return 0;
 }
 
 /* ms until a connection may be tried again. */

@@ -39,9 +39,13 @@ int pv_backend_new(const char *path, const char *name, const struct pv_backend_o
 /* The domain that this backend runs in, to which frontends grant their pages (0 until said). Before the first pv_backend_work. */
 void pv_backend_domid(struct pv_backend *b, uint16_t domid);
 
-/* Reach pviod from a driver domain: through the first free pipe of the domain (pipe_link.h), not by the socket, and as the domain that the
- * pipe belongs to. hypervisor (borrowed), domid: as for pv_hyper_open. Before the first pv_backend_work. Returns 0 or -errno. */
-int pv_backend_by_pipe(struct pv_backend *b, const char *hypervisor, int domid);
+/* How pviod is reached: by its socket, in domain 0; or from a driver domain, through the first of its pipes that is free (pipe_link.h). */
+enum pv_backend_way { PV_BACKEND_SOCKET, PV_BACKEND_PIPE };
+extern const char *const pv_backend_ways[]; /* "socket", "pipe", NULL: for pv_option_name */
+
+/* Choose. hypervisor (borrowed), domid: as for pv_hyper_open. Before the first pv_backend_work; without it: by the socket. Returns 0
+ * or -errno. */
+int pv_backend_reach(struct pv_backend *b, enum pv_backend_way way, const char *hypervisor, int domid);
 
 int pv_backend_fd(const struct pv_backend *b);
 short pv_backend_events(const struct pv_backend *b);
