@@ -2,12 +2,15 @@
  *
  * Theory of operation. A device is two directories: the frontend's belongs to the guest and the backend's domain may read it,
  * the backend's the other way round. Each end writes its state into its own and watches the other's. They appear in one
- * transaction, the frontend's state last. `shown` and `meaning` are the whole protocol. The frontend's state is read by level,
- * in each look; its other keys in one transaction, and only when a choice is awaited. Linux takes odd steps, each of which costs
- * it 5 s when it is not met:
+ * transaction, the frontend's state last; the backend's comes with the offer. `shown` and `meaning` are the whole protocol. The
+ * frontend's state is read by level, in each look; its other keys in one transaction, and only when a choice is awaited. Linux
+ * takes odd steps, each of which costs it 5 s when it is not met:
  *	- netfront goes from Initialising to Connected at once, blkfront by way of Initialised: both have chosen then;
  *	- a device that the guest shuts down waits in Closing to see exactly Closing, and then says Closed;
  *	- a netfront that begins anew, in Initialising, waits to see something else than Closed.
+ * Where the directories are a xenstored's, Linux in the backend's domain looks into them as well, and would give the device to
+ * its own driver, if it has one, as soon as the backend's state is Initialising: that is never written.
+ * A foreign device is one whose directories another toolstack made and removes: only the offer and the state are ours.
  */
 #include "pviod.h"
 #include "nodes.h"
@@ -31,7 +34,7 @@ static enum xenbus_state shown(enum xenbus_state ours, enum xenbus_state front)
 		return ours;
 	if (front == XenbusStateClosing)
 		return XenbusStateClosing;
-	return front == XenbusStateInitialising ? XenbusStateInitialising : XenbusStateClosed;
+	return front == XenbusStateInitialising ? XenbusStateReconfiguring : XenbusStateClosed;
 }
 
 /* What the frontend's state means, for what we have come to. Unknown: its node is not there. */
@@ -118,20 +121,36 @@ static void __attribute__((format(printf, 3, 4))) putf(struct put *p, const char
 static int write_backend(struct device *dev)
 {
 	struct put p = { .dev = dev, .dir = BACK };
-	const struct store_writer w = { .put = put, .arg = &p };
 	char front[PATH_LEN];
 
-	if (!nodes_of(dev)->others) {
-		path_of(dev, FRONT, "", front);
-		put(&p, "", "");
-		put(&p, "frontend", front);
-		putf(&p, "frontend-id", "%u", dev->id.guest);
-		put(&p, "online", "1");
-		if (dev->id.type == PV_NOXS_VIF)
-			putf(&p, "handle", "%u", dev->id.devid);
-		else
-			put(&p, "dev", dev->name);
-	}
+	path_of(dev, FRONT, "", front);
+	put(&p, "", "");
+	put(&p, "frontend", front);
+	putf(&p, "frontend-id", "%u", dev->id.guest);
+	put(&p, "online", "1");
+	if (dev->id.type == PV_NOXS_VIF)
+		putf(&p, "handle", "%u", dev->id.devid);
+	else
+		put(&p, "dev", dev->name);
+	return p.rc;
+}
+
+/* Is the backend's directory there? That of a foreign device may be gone, and is not ours to make. */
+static bool there(struct device *dev)
+{
+	char path[PATH_LEN], value[16];
+
+	path_of(dev, BACK, "frontend-id", path);
+	return !dev->store.foreign || nodes_of(dev)->ops->read(nodes_of(dev), path, value, sizeof(value)) >= 0;
+}
+
+static int write_offer(struct device *dev)
+{
+	struct put p = { .dev = dev, .dir = BACK };
+	const struct store_writer w = { .put = put, .arg = &p };
+
+	if (!there(dev))
+		return -ENOENT;
 	store_offer(&w, &dev->offer);
 	putf(&p, "state", "%d", dev->store.shown);
 	return p.rc;
@@ -163,7 +182,7 @@ static int write_both(struct device *dev)
 {
 	int rc = write_backend(dev);
 
-	return rc < 0 || nodes_of(dev)->others ? rc : write_frontend(dev);
+	return rc < 0 ? rc : write_frontend(dev);
 }
 
 /* Another device that is shown in the same directory `dir` of its type? */
@@ -178,8 +197,8 @@ static bool has_sibling(const struct device *dev, enum dir dir)
 	return false;
 }
 
-/* The directories go, and with the last device what held them, so that nothing piles up. Each node goes by itself: Linux
- * does not look below one that went. */
+/* The directories go, and with the last device what held them, so that nothing piles up: here, or in `remove`, if others have
+ * devices there too. Each node goes by itself: Linux does not look below one that went. */
 static int remove_both(struct device *dev)
 {
 	struct nodes *n = nodes_of(dev);
@@ -187,7 +206,7 @@ static int remove_both(struct device *dev)
 	int ret = 0, rc;
 
 	for (enum dir dir = FRONT; dir < DIRS; dir++) {
-		if (dir != ERROR && n->others)
+		if (dir != ERROR && dev->store.foreign)
 			continue;
 		path_of(dev, dir, "", path);
 		rc = n->ops->remove(n, path);
@@ -236,7 +255,6 @@ static void changed(void *ctx)
 	device_look(ctx);
 }
 
-/* In Initialising the backend has nothing to say yet: the offer follows. */
 static int announce(struct device *dev, char *why, size_t len)
 {
 	struct nodes *n = nodes_of(dev);
@@ -244,8 +262,9 @@ static int announce(struct device *dev, char *why, size_t len)
 	int rc;
 
 	dev->store.backend_domid = dev->backend->domid;
-	dev->store.front = dev->store.shown = XenbusStateInitialising;
-	rc = together(dev, write_both);
+	dev->store.front = XenbusStateInitialising;
+	dev->store.shown = XenbusStateUnknown;
+	rc = dev->store.foreign ? 0 : together(dev, write_both);
 	path_of(dev, FRONT, "", path);
 	if (rc == 0)
 		rc = n->ops->watch(n, path, changed, dev);
@@ -272,10 +291,9 @@ static void offer(struct device *dev)
 
 	dev->offer.generation++;
 	dev->store.shown = XenbusStateInitWait;
-	if (dev->store.backend_domid != dev->backend_domid && !n->others)
+	if (dev->store.backend_domid != dev->backend_domid && !dev->store.foreign)
 		complain(dev, move(dev));
-	else
-		complain(dev, together(dev, write_backend));
+	complain(dev, together(dev, write_offer));
 	path_of(dev, ERROR, "", path);
 	n->ops->remove(n, path);
 }
@@ -294,9 +312,9 @@ static void show_state(struct device *dev)
 	enum xenbus_state state = shown(dev->offer.state, dev->store.front);
 	struct put p = { .dev = dev, .dir = BACK };
 
-	if (state == dev->store.shown)
+	if (state == dev->store.shown || !there(dev))
 		return;
-	if (state == XenbusStateClosing && dev->state == DEV_DETACHING && !nodes_of(dev)->others)
+	if (state == XenbusStateClosing && dev->state == DEV_DETACHING && !dev->store.foreign)
 		put(&p, "online", "0");
 	putf(&p, "state", "%d", state);
 	dev->store.shown = state;

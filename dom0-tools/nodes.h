@@ -12,7 +12,7 @@
 
 struct nodes {
 	const struct nodes_ops *ops; /* the head of every kind's own struct */
-	bool others; /* a toolstack beside us makes and removes the directories of devices: we only fill in the backend's */
+	bool others; /* other toolstacks have nodes there too: `remove` takes the directories above away by itself when they are empty */
 };
 
 struct nodes_ops {

@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <xenstore.h>
 
-enum { PATH_LEN = 256, TOKEN_LEN = 16 };
+enum { PATH_LEN = 256, TOKEN_LEN = 16, HOME_DEPTH = 4 /* /local/domain/N/device */ };
 
 /* Owner: its store's hash, from watch to unwatch. */
 struct watch {
@@ -88,13 +88,36 @@ static int store_write(struct nodes *n, const char *path, const char *value, uin
 	return 0;
 }
 
+/* The directories above path that are empty now, up to a domain's "backend" or "device". */
+static void prune(struct xenstored *s, const char *path)
+{
+	char up[PATH_LEN];
+	char **names;
+	unsigned depth = 0, count;
+
+	if (snprintf(up, sizeof(up), "%s", path) >= (int)sizeof(up))
+		return;
+	for (const char *c = up; *c; c++)
+		depth += *c == '/';
+	while (--depth > HOME_DEPTH) {
+		*strrchr(up, '/') = '\0';
+		names = xs_directory(s->xs, s->t, up, &count);
+		free(names);
+		if (!names || count > 0 || !xs_rm(s->xs, s->t, up))
+			return;
+	}
+}
+
 static int store_remove(struct nodes *n, const char *path)
 {
 	struct xenstored *s = store_of(n);
 
 	if (!s->xs)
 		return -ENOTCONN;
-	return xs_rm(s->xs, s->t, path) || errno == ENOENT ? 0 : failure();
+	if (!xs_rm(s->xs, s->t, path))
+		return errno == ENOENT ? 0 : failure();
+	prune(s, path);
+	return 0;
 }
 
 static int store_begin(struct nodes *n)
@@ -264,11 +287,14 @@ char **xenstored_list(struct nodes *n, const char *path, unsigned *count)
 	return s->xs ? xs_directory(s->xs, s->t, path, count) : NULL;
 }
 
-bool xenstored_has_domain(struct nodes *n, uint16_t domid)
+int xenstored_has_domain(struct nodes *n, uint16_t domid)
 {
 	struct xenstored *s = store_of(n);
 
-	return s->xs && xs_is_domain_introduced(s->xs, domid);
+	errno = s->xs ? 0 : ENOTCONN;
+	if (s->xs && xs_is_domain_introduced(s->xs, domid))
+		return 1;
+	return -errno;
 }
 
 /* ---- its life ---- */
@@ -333,7 +359,7 @@ int xenstored_open(struct pviod *d, struct nodes **out)
 		free(s);
 		return -ENOMEM; /* it answered just now */
 	}
-	s->nodes.ops = &ops;
+	s->nodes = (struct nodes){ .ops = &ops, .others = true };
 	s->life_fd = fd;
 	listen_to(s, &d->loop);
 	*out = &s->nodes;

@@ -180,7 +180,7 @@ void xenstored_close(struct nodes *n); /* NULL is fine; the loop must run once m
 /* As the watch of struct nodes, but it tells each path that was changed, by our hand too. unwatch is the same. */
 int xenstored_watch(struct nodes *n, const char *path, void (*changed_at)(void *ctx, const char *path), void *ctx);
 char **xenstored_list(struct nodes *n, const char *path, unsigned *count); /* names below path, freed by one free(); NULL: there is none */
-bool xenstored_has_domain(struct nodes *n, uint16_t domid); /* it lives, and xenstored serves it */
+int xenstored_has_domain(struct nodes *n, uint16_t domid); /* 1: it lives and xenstored serves it; 0: not; -errno: xenstored is gone */
 
 /* ---- choice.c: what a guest's half of a control page asks for. Pure. ---- */
 
@@ -295,6 +295,7 @@ struct device {
 	} noxs; /* of dialect_noxs */
 	struct {
 		uint16_t backend_domid; /* whose directory it is shown in */
+		bool foreign; /* another toolstack made the directories, and removes them */
 		enum xenbus_state front, shown; /* the frontend's state as last seen, the backend's as written */
 	} store; /* of dialect_store */
 	struct pv_noxs_offer offer; /* as shown; the truth about state and generation */
