@@ -238,8 +238,8 @@ static int show_lost(struct device *dev)
 	return show(dev, dev->offer.state, -EOWNERDEAD);
 }
 
-/* Offer anew: whatever the frontend chose before is stale from now on. */
-static int offer_anew(struct device *dev)
+/* Whatever the frontend chose before is stale from now on. */
+static void begin_offer(struct device *dev)
 {
 	dev->offer.magic = PV_NOXS_MAGIC;
 	dev->offer.version = PV_NOXS_VERSION;
@@ -252,6 +252,11 @@ static int offer_anew(struct device *dev)
 	if (dev->error == -EOWNERDEAD)
 		dev->why[0] = '\0';
 	dev->error = 0; /* but other words stay for `pvio list`, until it is connected */
+}
+
+static int offer_anew(struct device *dev)
+{
+	begin_offer(dev);
 	dev->dialect->offer(dev);
 	return 0;
 }
@@ -260,14 +265,16 @@ static int offer_anew(struct device *dev)
 static int announce(struct device *dev)
 {
 	char why[WHY_LEN];
-	int rc = dev->dialect->announce(dev, why, sizeof(why));
+	int rc;
 
+	begin_offer(dev);
+	rc = dev->dialect->announce(dev, why, sizeof(why));
 	if (rc < 0) {
 		device_fail(dev, rc, "%s", why);
 		return rc;
 	}
 	dev->announced = true;
-	offer_anew(dev);
+	dev->dialect->offer(dev);
 	dev->offer_us = (uv_hrtime() - dev->attach_ns) / 1000.0;
 	return 0;
 }

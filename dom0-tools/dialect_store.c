@@ -2,7 +2,7 @@
  *
  * Theory of operation. A device is two directories: the frontend's belongs to the guest and the backend's domain may read it,
  * the backend's the other way round. Each end writes its state into its own and watches the other's. They appear in one
- * transaction, the frontend's state last; the backend's comes with the offer. `shown` and `meaning` are the whole protocol. The
+ * transaction with the first offer, the frontend's state last. `shown` and `meaning` are the whole protocol. The
  * frontend's state is read by level, in each look; its other keys in one transaction, and only when a choice is awaited. Linux
  * takes odd steps, each of which costs it 5 s when it is not met:
  *	- netfront goes from Initialising to Connected at once, blkfront by way of Initialised: both have chosen then;
@@ -182,6 +182,8 @@ static int write_both(struct device *dev)
 {
 	int rc = write_backend(dev);
 
+	if (rc == 0)
+		rc = write_offer(dev);
 	return rc < 0 ? rc : write_frontend(dev);
 }
 
@@ -261,9 +263,9 @@ static int announce(struct device *dev, char *why, size_t len)
 	char path[PATH_LEN];
 	int rc;
 
-	dev->store.backend_domid = dev->backend->domid;
+	dev->store.backend_domid = dev->backend_domid;
 	dev->store.front = XenbusStateInitialising;
-	dev->store.shown = XenbusStateUnknown;
+	dev->store.shown = XenbusStateInitWait;
 	rc = dev->store.foreign ? 0 : together(dev, write_both);
 	path_of(dev, FRONT, "", path);
 	if (rc == 0)
@@ -289,11 +291,13 @@ static void offer(struct device *dev)
 	struct nodes *n = nodes_of(dev);
 	char path[PATH_LEN];
 
-	dev->offer.generation++;
+	if (dev->offer.generation++ == 0 && !dev->store.foreign)
+		return; /* it appeared with the directories */
 	dev->store.shown = XenbusStateInitWait;
 	if (dev->store.backend_domid != dev->backend_domid && !dev->store.foreign)
 		complain(dev, move(dev));
-	complain(dev, together(dev, write_offer));
+	else
+		complain(dev, together(dev, write_offer));
 	path_of(dev, ERROR, "", path);
 	n->ops->remove(n, path);
 }
