@@ -671,6 +671,11 @@ void store_free(struct store *s)
 	free(s);
 }
 
+uint16_t store_domid(const struct store *s)
+{
+	return s->domid;
+}
+
 void store_usage(const struct store *s, struct store_usage *out)
 {
 	*out = (struct store_usage){ s->main.owned, s->nwatches, s->ntxns, s->memory, s->total };

@@ -57,6 +57,7 @@ struct store_as {
  * Returns 0 or -ENOMEM. */
 int store_new(uint16_t domid, const struct store_limits *limits, const struct store_ops *ops, void *ctx, struct store **out);
 void store_free(struct store *s); /* NULL is fine */
+uint16_t store_domid(const struct store *s);
 
 /* Of each: -EINVAL: no such path can be; -EACCES; -ENOENT: no such node, or no such transaction; -ENOSPC, -ENOMEM: a quota. */
 
