@@ -129,7 +129,6 @@ struct blkq {
 	unsigned spurious; /* events in a row with nothing behind them */
 
 	struct pv_gnt_cache *cache;
-	int entry; /* of the image among the ring's registered files */
 	unsigned inflight; /* requests that are not FREE */
 	struct blkr *free, *again;
 	struct blkr *held; /* at most one */

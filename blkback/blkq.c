@@ -411,7 +411,7 @@ static int alloc_requests(struct blkq *q)
 			.grefs = q->all_grefs + (size_t)i * greft,
 			.iov = q->all_iov + (size_t)i * iovt,
 			.segs = q->all_segs + (size_t)i * segt,
-			.io = { .image = q->c.image, .uring = &q->w->uring, .entry = q->entry, .end = io_end },
+			.io = { .image = q->c.image, .uring = &q->w->uring, .end = io_end },
 		};
 		q->free = r;
 	}
@@ -427,7 +427,7 @@ int blkq_open(struct blkworker *w, const struct blkq_config *c, struct blkq **ou
 	*out = NULL;
 	if (!q)
 		return -ENOMEM;
-	*q = (struct blkq){ .w = w, .c = *c, .entry = -1 };
+	*q = (struct blkq){ .w = w, .c = *c };
 	TAILQ_INSERT_TAIL(&w->all, q, all);
 	ret = pv_gnt_map(w->hyper, c->guest, c->ring_gref, pages, true, NULL, &q->ring_pages);
 	q->c.ring_gref = NULL; /* the caller's */
@@ -436,7 +436,6 @@ int blkq_open(struct blkworker *w, const struct blkq_config *c, struct blkq **ou
 		goto fail;
 	}
 	pv_ring_init_back(&q->ring, q->ring_pages, (size_t)pages * PV_PAGE_SIZE, pv_blk_slot_size(c->abi));
-	q->entry = uring_file_get(&w->uring, c->image->fd);
 	snprintf(why, len, "out of memory");
 	ret = pv_gnt_cache_new(w->hyper, c->guest, c->cache, c->persistent, &q->cache);
 	if (ret == 0)
@@ -479,7 +478,6 @@ void blkq_close(struct blkq *q)
 	pv_gnt_cache_free(q->cache);
 	if (q->ring_pages)
 		pv_gnt_unmap(w->hyper, q->ring_pages, 1u << q->c.ring_order);
-	uring_file_put(&w->uring, q->entry);
 	free(q->reqs);
 	free(q->pages);
 	free(q->all_grefs);

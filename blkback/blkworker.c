@@ -334,7 +334,7 @@ int blkworker_start(unsigned index, const struct blkworker_options *o, struct bl
 	TAILQ_INIT(&w->resting);
 	TAILQ_INIT(&w->all);
 	TAILQ_INIT(&w->broken);
-	snprintf(name, sizeof(name), "blkback/%u", index);
+	snprintf(name, sizeof(name), "blkback%u", index);
 	ret = pv_worker_start(&w->thread, name, o->cpu, body, w);
 	if (ret < 0) {
 		snprintf(why, len, "worker %u cannot start%s: %s", index, o->cpu >= 0 ? " on its CPU (--cpus)" : "", strerror(-ret));

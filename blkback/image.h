@@ -38,7 +38,6 @@ struct image_io {
 	struct uring_op op; /* first; the sqe in flight, the image's */
 	struct image *image;
 	struct uring *uring;
-	int entry; /* of the image's descriptor among the ring's registered files, -1: none */
 	enum image_kind kind;
 	uint64_t offset, len; /* bytes; FLUSH: 0 */
 	struct iovec *iov; /* READ, WRITE: len bytes of memory in all; changed as the I/O goes on */
@@ -60,7 +59,7 @@ struct image_ops {
 struct image {
 	const struct image_ops *ops;
 	struct image_facts facts;
-	int fd; /* to be registered with the rings, -1: none */
+	int fd; /* -1: none */
 };
 
 extern const struct image_ops image_file_ops; /* image_file.c */

@@ -1,7 +1,8 @@
 /* image_file.c - an image that is a raw file or a block device.
  *
  * The file is locked with flock on the very open file description that io_uring uses: the kernel lets go of that lock only when the
- * last request on it has ended, also after this process was killed. So whoever gets the lock next sees nobody's late writes.
+ * last request on it has ended, also after this process was killed. So whoever gets the lock next sees nobody's late writes. It is not
+ * registered with io_uring: a kernel of 6.1 keeps such a file, its lock and a block device open for a second after it was given up.
  * It is opened O_NONBLOCK: some file systems (tmpfs) are then read and written in the submitting thread instead of a helper's.
  */
 #include "image.h"
@@ -33,7 +34,7 @@ enum { AGAIN_MAX = 1000 }; /* then an I/O that makes no progress has failed */
 
 static void prep(struct image_io *io, struct io_uring_sqe *sqe)
 {
-	int fd = io->entry >= 0 ? io->entry : io->image->fd;
+	int fd = io->image->fd;
 	uint64_t offset = io->offset + io->done;
 
 	switch (io->kind) {
@@ -59,8 +60,6 @@ static void prep(struct image_io *io, struct io_uring_sqe *sqe)
 		io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, io->len);
 		break;
 	}
-	if (io->entry >= 0)
-		sqe->flags |= IOSQE_FIXED_FILE;
 	if (io->again)
 		sqe->flags |= IOSQE_ASYNC; /* where it may block instead of asking again */
 }

@@ -38,9 +38,6 @@ int uring_open(struct uring *u, char *why, size_t len)
 	}
 	u->open = true;
 	io_uring_register_ring_fd(&u->ring); /* saves a look-up a call; older kernels do without */
-	for (unsigned i = 0; i < URING_FILES; i++)
-		u->file[i] = -1;
-	u->files = io_uring_register_files_sparse(&u->ring, URING_FILES) == 0;
 	return 0;
 }
 
@@ -117,35 +114,4 @@ void uring_poll_arm(struct uring *u, struct uring_poll *p)
 	p->op.done = poll_done;
 	io_uring_prep_poll_multishot(uring_sqe(u, &p->op), p->fd, POLLIN);
 	p->armed = true;
-}
-
-int uring_file_get(struct uring *u, int fd)
-{
-	int free_entry = -1;
-
-	if (!u->files || fd < 0)
-		return -1;
-	for (int i = 0; i < URING_FILES; i++) {
-		if (u->file[i] == fd) {
-			u->file_users[i]++;
-			return i;
-		}
-		if (u->file[i] < 0 && free_entry < 0)
-			free_entry = i;
-	}
-	if (free_entry < 0 || io_uring_register_files_update(&u->ring, free_entry, &fd, 1) != 1)
-		return -1;
-	u->file[free_entry] = fd;
-	u->file_users[free_entry] = 1;
-	return free_entry;
-}
-
-void uring_file_put(struct uring *u, int entry)
-{
-	int none = -1;
-
-	if (entry < 0 || --u->file_users[entry])
-		return;
-	io_uring_register_files_update(&u->ring, entry, &none, 1);
-	u->file[entry] = -1;
 }

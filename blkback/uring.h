@@ -26,14 +26,10 @@ struct uring_poll {
 	bool armed, ready;
 };
 
-enum { URING_FILES = 1024 }; /* entries of the table of registered files */
-
 /* Owner: the worker. Lifetime: uring_open to uring_close. */
 struct uring {
 	struct io_uring ring;
-	bool open, files;
-	int file[URING_FILES]; /* the descriptor registered in an entry, -1: free */
-	uint16_t file_users[URING_FILES];
+	bool open;
 	uint64_t submits, waits; /* system calls */
 };
 
@@ -59,9 +55,5 @@ unsigned uring_reap(struct uring *u);
 
 /* Keep a multishot poll armed on p->fd: sets p->ready at each edge. Again after the kernel ended it; no effect while armed. */
 void uring_poll_arm(struct uring *u, struct uring_poll *p);
-
-/* Register a descriptor, counted, for IOSQE_FIXED_FILE. Returns its entry, or -1: use the descriptor as it is. */
-int uring_file_get(struct uring *u, int fd);
-void uring_file_put(struct uring *u, int entry); /* -1 is fine */
 
 #endif
