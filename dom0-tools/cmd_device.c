@@ -27,23 +27,29 @@ static int add_config(struct pvio *p, struct json_object *params, struct json_ob
 	return 0;
 }
 
-/* GUEST TYPE [NAME] [KEY=VALUE...] */
-static int attach_params(struct pvio *p, struct json_object *params)
+int device_params(struct pvio *p, struct json_object *params, const char *guest, const char *type, const char *const *words, int n)
 {
 	struct json_object *config = json_object_new_object();
 	int rc = 0;
 
-	json_object_object_add(params, "guest", json_object_new_string(p->args[0]));
-	json_object_object_add(params, "type", json_object_new_string(p->args[1]));
+	json_object_object_add(params, "guest", json_object_new_string(guest));
+	json_object_object_add(params, "type", json_object_new_string(type));
 	json_object_object_add(params, "config", config);
-	for (int i = 2; i < p->nargs && rc == 0; i++) {
-		if (strchr(p->args[i], '='))
-			rc = add_config(p, params, config, p->args[i]);
-		else if (i == 2)
-			json_object_object_add(params, "name", json_object_new_string(p->args[i]));
+	for (int i = 0; i < n && rc == 0; i++) {
+		if (strchr(words[i], '='))
+			rc = add_config(p, params, config, words[i]);
+		else if (i == 0)
+			json_object_object_add(params, "name", json_object_new_string(words[i]));
 		else
-			rc = say_usage(p, "%s is not key=value", p->args[i]);
+			rc = say_usage(p, "%s is not key=value", words[i]);
 	}
+	return rc;
+}
+
+static int attach_params(struct pvio *p, struct json_object *params)
+{
+	int rc = device_params(p, params, p->args[0], p->args[1], p->args + 2, p->nargs - 2);
+
 	if (opt_value(p, "--backend"))
 		json_object_object_add(params, "backend", json_object_new_string(opt_value(p, "--backend")));
 	return rc;

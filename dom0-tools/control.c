@@ -1,23 +1,12 @@
 /* control.c - what pvio and toolstacks ask: one table of methods. Parameters are checked here, before anything is done. */
-#include "pviod.h"
+#include "control.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { WAIT_MS_MAX = 3600 * 1000, GRACE_MS = 1000 };
-
-/* One call: lives on the stack. */
-struct request {
-	struct pviod *d;
-	struct conn *conn;
-	uint64_t id;
-	struct json_object *params;
-	bool answered;
-};
-
-static void __attribute__((format(printf, 3, 4))) refuse(struct request *r, int code, const char *fmt, ...)
+void refuse(struct request *r, int code, const char *fmt, ...)
 {
 	char why[WHY_LEN];
 	va_list ap;
@@ -29,7 +18,7 @@ static void __attribute__((format(printf, 3, 4))) refuse(struct request *r, int 
 	r->answered = true;
 }
 
-static void reply(struct request *r, struct json_object *result)
+void reply(struct request *r, struct json_object *result)
 {
 	pv_rpc_reply(r->conn->rpc, r->id, result);
 	r->answered = true;
@@ -48,14 +37,14 @@ static struct json_object *param(struct request *r, const char *key, enum json_t
 	return NULL;
 }
 
-static const char *param_text(struct request *r, const char *key)
+const char *param_text(struct request *r, const char *key)
 {
 	struct json_object *v = param(r, key, json_type_string, "a string");
 
 	return v ? json_object_get_string(v) : NULL;
 }
 
-static int64_t param_number(struct request *r, const char *key, int64_t none, int64_t max)
+int64_t param_number(struct request *r, const char *key, int64_t none, int64_t max)
 {
 	struct json_object *v = param(r, key, json_type_int, "a number");
 	int64_t n = v ? json_object_get_int64(v) : none;
@@ -65,15 +54,14 @@ static int64_t param_number(struct request *r, const char *key, int64_t none, in
 	return n;
 }
 
-static bool param_flag(struct request *r, const char *key)
+bool param_flag(struct request *r, const char *key)
 {
 	struct json_object *v = param(r, key, json_type_boolean, "true or false");
 
 	return v && json_object_get_boolean(v);
 }
 
-/* The guest that is named; NULL: it was refused, or none is named and that is allowed. */
-static struct guest *param_guest(struct request *r, bool needed)
+struct guest *param_guest(struct request *r, bool needed)
 {
 	const char *name = param_text(r, "guest");
 	struct guest *g = name ? guest_find(r->d, name) : NULL;
@@ -115,8 +103,7 @@ static void waiter_free(struct pviod *d, struct waiter *w)
 	free(w);
 }
 
-/* Answer later: when `dev` (or guest g) is what the client waits for, or after ms. */
-static bool wait_for(struct request *r, enum wait_for what, struct device *dev, struct guest *g, unsigned ms)
+bool wait_for(struct request *r, enum wait_for what, struct device *dev, struct guest *g, unsigned ms)
 {
 	struct waiter *w = r->d->nwaiters < WAITERS_MAX ? calloc(1, sizeof(*w)) : NULL;
 
@@ -191,7 +178,7 @@ void waiters_guest(struct pviod *d, unsigned domid)
 	struct waiter *w, *next;
 
 	DL_FOREACH_SAFE(d->waiters, w, next) {
-		if (w->what != WAIT_GUEST_GONE || w->domid != domid)
+		if ((w->what != WAIT_GUEST_GONE && w->what != WAIT_SHUTDOWN) || w->domid != domid)
 			continue;
 		answer_done(d, w, NULL);
 		waiter_free(d, w);
@@ -214,6 +201,7 @@ static void timed_out(struct pviod *d, const struct waiter *w)
 		[WAIT_CONNECTED] = "it is announced, but not connected after %u.%u s; does a frontend run in the guest?",
 		[WAIT_GONE] = "the guest does not let go of it (waited %u.%u s); detach --force does not wait for the guest",
 		[WAIT_GUEST_GONE] = "the guest does not let go of its devices (waited %u.%u s); --force does not wait for the guest",
+		[WAIT_SHUTDOWN] = "the guest has not shut down after %u.%u s; see its console, or `pvio guest destroy` it",
 	};
 	struct guest *g;
 	char why[WHY_LEN];
@@ -221,7 +209,7 @@ static void timed_out(struct pviod *d, const struct waiter *w)
 	snprintf(why, sizeof(why), whys[w->what], w->ms / 1000, w->ms % 1000 / 100);
 	answer_error(d, w, -ETIMEDOUT, why);
 	HASH_FIND(hh_domid, d->by_domid, &w->domid, sizeof(w->domid), g);
-	if (g && w->what == WAIT_GUEST_GONE)
+	if (g && w->what == WAIT_GUEST_GONE && !g->ended)
 		g->dying = d->ending;
 }
 
@@ -471,58 +459,6 @@ static void do_detach(struct request *r)
 		device_detach(dev, force);
 }
 
-/* ---- guests ---- */
-
-static void do_guest_create(struct request *r)
-{
-	const char *name = param_text(r, "name");
-	unsigned domid = param_number(r, "domid", 0, 0x7fef);
-	struct guest *g;
-	char why[WHY_LEN];
-	int rc;
-
-	if (r->answered)
-		return;
-	if (!name || !guest_name_ok(name)) {
-		refuse(r, PV_RPC_BAD_PARAMS, "%s is no name for a guest: letters, digits, '.', '_' and '-', %d at most, and not a number",
-		       name ? name : "nothing", NAME_LEN - 1);
-		return;
-	}
-	g = guest_find(r->d, name);
-	if (g) {
-		refuse(r, -EEXIST, "guest %s exists already, domid %u", g->name, g->domid);
-		return;
-	}
-	rc = guest_create(r->d, name, domid, &g, why, sizeof(why));
-	if (rc < 0)
-		refuse(r, rc, "%s", why);
-	else
-		reply(r, report_guest(g));
-}
-
-static void do_guest_destroy(struct request *r)
-{
-	struct guest *g = param_guest(r, true);
-	bool force = param_flag(r, "force");
-	unsigned ms = param_number(r, "timeout_ms", DETACH_MS, WAIT_MS_MAX);
-
-	if (r->answered)
-		return;
-	if (wait_for(r, WAIT_GUEST_GONE, NULL, g, force ? r->d->opt.backend_ms + GRACE_MS : ms))
-		guest_end(g, force);
-}
-
-static void do_guest_list(struct request *r)
-{
-	struct json_object *o = json_object_new_object(), *a = json_object_new_array();
-	struct guest *g, *next;
-
-	HASH_ITER(hh_domid, r->d->by_domid, g, next)
-		json_object_array_add(a, report_guest(g));
-	json_object_object_add(o, "guests", a);
-	reply(r, o);
-}
-
 /* ---- reports ---- */
 
 static bool param_selection(struct request *r, struct selection *s)
@@ -586,6 +522,9 @@ static const struct {
 	{ "attach", do_attach },
 	{ "detach", do_detach },
 	{ "guest.create", do_guest_create },
+	{ "guest.start", do_guest_start },
+	{ "guest.pause", do_guest_pause },
+	{ "guest.shutdown", do_guest_shutdown },
 	{ "guest.destroy", do_guest_destroy },
 	{ "guest.list", do_guest_list },
 	{ "list", do_list },

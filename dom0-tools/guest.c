@@ -1,4 +1,5 @@
-/* guest.c - guests: a domain with a store page, device pages and an announcement port. */
+/* guest.c - guests: a domain with a store page, device pages, an announcement port and, on Xen, a console. */
+#include "console.h"
 #include "pviod.h"
 #include <ctype.h>
 #include <pvio/hub.h>
@@ -37,17 +38,28 @@ static int furnish(struct guest *g, char *why, size_t len)
 	uint32_t store_gref = GNTTAB_RESERVED_XENSTORE;
 	int rc = pv_gnt_map(h, g->domid, &store_gref, 1, true, NULL, &g->store);
 
-	if (rc < 0) {
-		snprintf(why, len, "cannot map the store page of domain %u: %s", g->domid, pv_hyper_error(h));
-		return rc;
-	}
+	if (rc < 0)
+		return pv_why(why, len, rc, "cannot map the store page of domain %u: %s", g->domid, pv_hyper_error(h));
 	rc = pv_evt_alloc(h, g->domid);
-	if (rc < 0) {
-		snprintf(why, len, "cannot allocate an announcement port: %s", pv_hyper_error(h));
-		return rc;
-	}
+	if (rc < 0)
+		return pv_why(why, len, rc, "cannot allocate an announcement port: %s", pv_hyper_error(h));
 	g->port = rc;
-	return 0;
+	if (!g->domain.made.console_port)
+		return 0;
+	/* not served, a console stops its guest: Linux waits until there is room for what it says */
+	return console_open(g->d, g->name, g->domid, GNTTAB_RESERVED_CONSOLE, g->domain.made.console_port, &g->console, why, len);
+}
+
+static void unfurnish(struct guest *g)
+{
+	if (g->port)
+		pv_evt_unbind(g->d->hyper, g->port);
+	if (g->store)
+		pv_gnt_unmap(g->d->hyper, g->store, 1);
+	console_close(g->console);
+	g->port = 0;
+	g->store = NULL;
+	g->console = NULL;
 }
 
 /* The first device page exists from the start, for the pointer names it. */
@@ -63,58 +75,74 @@ static int announce(struct guest *g, char *why, size_t len)
 	return 0;
 }
 
-int guest_create(struct pviod *d, const char *name, unsigned domid, struct guest **out, char *why, size_t len)
+int guest_adopt(struct pviod *d, const char *name, const struct guest_domain *domain, struct guest **out, char *why, size_t len)
 {
 	struct guest *g = calloc(1, sizeof(*g));
-	uint32_t store_port;
 	int rc;
 
 	*out = NULL;
-	if (!g) {
-		snprintf(why, len, "out of memory");
-		return -ENOMEM;
-	}
+	if (!g)
+		return pv_why(why, len, -ENOMEM, "out of memory");
 	g->d = d;
 	g->dialect = &dialect_noxs;
+	g->domain = *domain;
+	g->domid = domain->made.domid;
 	snprintf(g->name, sizeof(g->name), "%s", name);
-	rc = pv_hub_domain_create(d->hyper, domid, &store_port);
-	if (rc < 0) {
-		snprintf(why, len, rc == -ENOTSUP ? "guests are made by this version on the loopback hypervisor only%s" : "%s",
-			 rc == -ENOTSUP ? "" : pv_hyper_error(d->hyper));
-		free(g);
-		return rc;
-	}
-	g->domid = rc;
-	g->domain = true;
 	HASH_ADD(hh_domid, d->by_domid, domid, sizeof(g->domid), g);
 	HASH_ADD(hh_name, d->by_name, name, strlen(g->name), g);
 	rc = furnish(g, why, len);
 	if (rc == 0)
 		rc = announce(g, why, len);
 	if (rc < 0) {
-		guest_destroy(g);
+		unfurnish(g);
+		guest_free(g);
 		return rc;
 	}
 	*out = g;
 	return 0;
 }
 
-void guest_destroy(struct guest *g)
+int guest_create(struct pviod *d, const char *name, unsigned domid, struct guest **out, char *why, size_t len)
+{
+	struct guest_domain domain = { .owned = true };
+	int rc = pv_hub_domain_create(d->hyper, domid, &domain.made.store_port);
+
+	*out = NULL;
+	if (rc < 0)
+		return pv_why(why, len, rc, "%s", rc == -ENOTSUP ? "a domain of Xen is built from a kernel" : pv_hyper_error(d->hyper));
+	domain.made.domid = rc;
+	rc = guest_adopt(d, name, &domain, out, why, len);
+	if (rc < 0)
+		pv_hub_domain_destroy(d->hyper, domain.made.domid);
+	return rc;
+}
+
+void guest_free(struct guest *g)
 {
 	struct pviod *d = g->d;
 	unsigned domid = g->domid;
 
-	if (g->port)
-		pv_evt_unbind(d->hyper, g->port);
-	if (g->store)
-		pv_gnt_unmap(d->hyper, g->store, 1);
-	if (g->domain)
-		pv_hub_domain_destroy(d->hyper, g->domid); /* its maps of our pages end with it, so none stays pinned */
 	slots_free(g);
 	HASH_DELETE(hh_domid, d->by_domid, g);
 	HASH_DELETE(hh_name, d->by_name, g);
 	free(g);
 	waiters_guest(d, domid);
+}
+
+/* The domain goes before our pages: its maps of them end with it, so none stays pinned. */
+void guest_destroy(struct guest *g)
+{
+	if (g->ended)
+		return;
+	g->ended = g->dying = true;
+	unfurnish(g);
+	if (g->domain.owned && domains_are_here(g->d)) {
+		domains_destroy(g);
+		return;
+	}
+	if (g->domain.owned)
+		pv_hub_domain_destroy(g->d->hyper, g->domid);
+	guest_free(g);
 }
 
 void guest_end(struct guest *g, bool force)

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ANSWER_MS = 30000 };
+enum { ANSWER_MS = 30000, BUILD_MS = 600 * 1000 /* the memory of a large guest takes its time */ };
 
 /* Owner: whoever opened it; one thread. */
 struct pv_tool {
@@ -232,6 +232,70 @@ int pv_tool_guest_create(struct pv_tool *t, const char *name, uint16_t domid, ui
 	return error_of(rc);
 }
 
+static void add_text(struct json_object *o, const char *key, const char *text)
+{
+	if (text)
+		json_object_object_add(o, key, json_object_new_string(text));
+}
+
+static void add_number(struct json_object *o, const char *key, unsigned n)
+{
+	if (n)
+		json_object_object_add(o, key, json_object_new_int64(n));
+}
+
+int pv_tool_guest_build(struct pv_tool *t, const char *name, const struct pv_tool_domain *domain, uint16_t *domid)
+{
+	struct json_object *params = params_new(NULL), *result;
+	int rc;
+
+	add_text(params, "name", name);
+	add_text(params, "type", domain->type);
+	add_text(params, "kernel", domain->kernel);
+	add_text(params, "ramdisk", domain->ramdisk);
+	add_text(params, "cmdline", domain->cmdline);
+	add_text(params, "uuid", domain->uuid);
+	add_number(params, "memory", domain->memory);
+	add_number(params, "vcpus", domain->vcpus);
+	add_number(params, "domid", domain->domid);
+	rc = call(t, "guest.create", params, BUILD_MS, &result);
+	if (rc == 0 && domid)
+		*domid = number(result, "domid", 0);
+	json_object_put(result);
+	return error_of(rc);
+}
+
+static int about(struct pv_tool *t, const char *method, const char *guest)
+{
+	struct json_object *result;
+	int rc = call(t, method, params_new(guest), 0, &result);
+
+	json_object_put(result);
+	return error_of(rc);
+}
+
+int pv_tool_guest_start(struct pv_tool *t, const char *guest)
+{
+	return about(t, "guest.start", guest);
+}
+
+int pv_tool_guest_pause(struct pv_tool *t, const char *guest)
+{
+	return about(t, "guest.pause", guest);
+}
+
+int pv_tool_guest_shutdown(struct pv_tool *t, const char *guest, bool reboot, unsigned timeout_ms)
+{
+	struct json_object *params = params_new(guest), *result;
+	int rc;
+
+	json_object_object_add(params, "reboot", json_object_new_boolean(reboot));
+	add_number(params, "timeout_ms", timeout_ms);
+	rc = call(t, "guest.shutdown", params, timeout_ms + BUILD_MS, &result);
+	json_object_put(result);
+	return error_of(rc);
+}
+
 /* detach and guest.destroy. */
 static int end(struct pv_tool *t, const char *method, struct json_object *params, bool force, unsigned timeout_ms)
 {
@@ -241,7 +305,7 @@ static int end(struct pv_tool *t, const char *method, struct json_object *params
 	json_object_object_add(params, "force", json_object_new_boolean(force));
 	if (timeout_ms)
 		json_object_object_add(params, "timeout_ms", json_object_new_int64(timeout_ms));
-	rc = call(t, method, params, timeout_ms + ANSWER_MS, &result);
+	rc = call(t, method, params, timeout_ms + BUILD_MS, &result);
 	json_object_put(result);
 	return error_of(rc);
 }

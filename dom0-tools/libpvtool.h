@@ -31,6 +31,16 @@ struct pv_tool_device {
 	int64_t offer_us, connect_us; /* attach -> announced, frontend's choice -> Connected; -1: not yet */
 };
 
+/* A domain of Xen to be built. Files by absolute path: pviod reads them. */
+struct pv_tool_domain {
+	const char *type; /* "pv" or "pvh" */
+	const char *kernel; /* bzImage or ELF */
+	const char *ramdisk, *cmdline; /* NULL: none */
+	const char *uuid; /* NULL: a random one */
+	unsigned memory, vcpus; /* MiB; each 0: 512 MiB, 1 vcpu */
+	uint16_t domid; /* 0: one that is free */
+};
+
 /* Connect to pviod. socket: its path; NULL: pviod.sock in $PVIO_RUNDIR, else in /run/pvio.
  * Returns 0, or -errno with *out NULL and a line in why (may be NULL). */
 int pv_tool_open(const char *socket, struct pv_tool **out, char *why, size_t len);
@@ -42,7 +52,18 @@ const char *pv_tool_error(const struct pv_tool *t);
 /* Make a guest (loopback hypervisor). domid 0: the lowest free one. *out (may be NULL): which it got. -EEXIST: name is taken. */
 int pv_tool_guest_create(struct pv_tool *t, const char *name, uint16_t domid, uint16_t *out);
 
-/* Detach all devices of a guest and end it. force: without waiting for the guest. timeout_ms: for the guest's part, 0: 5 s. */
+/* Build a guest (Xen) and leave it paused: attach its devices, then start it. *domid: may be NULL. A failure leaves nothing
+ * behind: -EEXIST: name or domid is taken; -ENOMEM: Xen has not that much memory; -ENOEXEC: no kernel; others. */
+int pv_tool_guest_build(struct pv_tool *t, const char *name, const struct pv_tool_domain *domain, uint16_t *domid);
+int pv_tool_guest_start(struct pv_tool *t, const char *guest); /* 0 as well if it runs already */
+int pv_tool_guest_pause(struct pv_tool *t, const char *guest);
+
+/* Ask a guest to power off (or to reboot: then its domain ends all the same) and wait until it has and is gone.
+ * timeout_ms 0: 30 s. -ETIMEDOUT: it was asked and has not; -ENOTSUP: it cannot be asked; -EBUSY: it is paused. */
+int pv_tool_guest_shutdown(struct pv_tool *t, const char *guest, bool reboot, unsigned timeout_ms);
+
+/* Detach all devices of a guest and end it. force: without waiting for the guest. timeout_ms: for the guest's part, 0: 5 s.
+ * On Xen it is ended at once, as if its power were cut. */
 int pv_tool_guest_destroy(struct pv_tool *t, const char *guest, bool force, unsigned timeout_ms);
 
 /* Attach a device: returns when it is announced to the guest, or, with wait_ms > 0, when it is connected.

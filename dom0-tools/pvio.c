@@ -19,11 +19,30 @@ static const struct command commands[] = {
 		{ "--cpus", "LIST", "run the backends on these CPUs, such as 0,2-3 (all)", false },
 	  } },
 	{ "sandbox down", "", 0, 0, false, "end what `sandbox up` started, and remove what it made", cmd_sandbox_down, { { 0 } } },
-	{ "guest create", "NAME", 1, 1, true, "make a guest (loopback hypervisor)", cmd_guest_create, {
-		{ "--domid", "N", "its domain id, 1..32751 (the lowest free one)", false },
+	{ "guest create", "NAME", 1, 1, true, "make a guest: on Xen from a kernel, on the loopback hypervisor a name alone", cmd_guest_create, {
+		{ "--type", "pv|pvh", "how its kernel is started (Xen; no default)", false },
+		{ "--kernel", "FILE", "bzImage or ELF (Xen; no default)", false },
+		{ "--ramdisk", "FILE", "its initial ramdisk (none)", false },
+		{ "--cmdline", "TEXT", "for its kernel (none)", false },
+		{ "--memory", "MIB", "1..8388608 (512)", false },
+		{ "--vcpus", "N", "1..128 (1)", false },
+		{ "--uuid", "UUID", "of its domain (random)", false },
+		{ "--domid", "N", "its domain id, 1..32751 (one that is free)", false },
+		{ "--vbd", "\"[NAME] KEY=VALUE...\"", "a disk from the start, such as \"xvda path=disk.img\"", true },
+		{ "--vif", "\"[NAME] KEY=VALUE...\"", "an interface from the start, such as \"bridge=xenbr0\"", true },
+		{ "--paused", NULL, "do not let it run yet: `guest start` does", false },
 	  } },
-	{ "guest list", "", 0, 0, true, "the guests", cmd_guest_list, { { 0 } } },
-	{ "guest destroy", "GUEST", 1, 1, false, "detach all devices of a guest and end it", cmd_guest_destroy, {
+	{ "guest list", "", 0, 0, true, "the guests, and on Xen the other domains", cmd_guest_list, { { 0 } } },
+	{ "guest start", "GUEST", 1, 1, false, "let a paused guest run (Xen)", cmd_guest_start, { { 0 } } },
+	{ "guest pause", "GUEST", 1, 1, false, "take its CPUs away for a while (Xen)", cmd_guest_pause, { { 0 } } },
+	{ "guest console", "GUEST", 1, 1, false, "this terminal as the guest's (Xen); Ctrl-] leaves it", cmd_guest_console, {
+		{ "--read", NULL, "show it only, type nothing", false },
+	  } },
+	{ "guest shutdown", "GUEST", 1, 1, false, "ask a guest to power off, and wait until it has (Xen)", cmd_guest_shutdown, {
+		{ "--reboot", NULL, "ask it to reboot: its domain ends all the same, and may be created anew", false },
+		{ "--timeout", "SECONDS", "how long to wait for the guest, 0..3600 (30)", false },
+	  } },
+	{ "guest destroy", "GUEST", 1, 1, false, "detach all devices of a guest and end it; on Xen at once, as if its power were cut", cmd_guest_destroy, {
 		{ "--force", NULL, "without waiting for the guest", false },
 		{ "--timeout", "SECONDS", "how long to wait for the guest, 0..3600 (5)", false },
 	  } },

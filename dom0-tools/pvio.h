@@ -7,7 +7,7 @@
 #include <limits.h>
 #include <stdbool.h>
 
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, OPTIONS_MAX = 8, ARGS_MAX = 64, VALUES_MAX = 16 };
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, OPTIONS_MAX = 16, ARGS_MAX = 64, VALUES_MAX = 16 };
 
 struct opt {
 	const char *name;
@@ -71,13 +71,22 @@ void print_table(struct json_object *rows, const struct column *columns, int n, 
 void print_tree(struct json_object *o, int indent); /* nested objects as indented lines */
 const char *text_of(struct json_object *o, const char *key); /* "" if missing */
 
+/* ---- cmd_device.c ---- */
+
+/* What `attach` is to be asked: words are [NAME] [KEY=VALUE...]. Returns 0, or EXIT_USAGE after a message. */
+int device_params(struct pvio *p, struct json_object *params, const char *guest, const char *type, const char *const *words, int n);
+
 /* ---- the commands ---- */
 
 int cmd_sandbox_up(struct pvio *p);
 int cmd_sandbox_down(struct pvio *p);
 int cmd_guest_create(struct pvio *p);
 int cmd_guest_list(struct pvio *p);
+int cmd_guest_start(struct pvio *p);
+int cmd_guest_pause(struct pvio *p);
+int cmd_guest_shutdown(struct pvio *p);
 int cmd_guest_destroy(struct pvio *p);
+int cmd_guest_console(struct pvio *p);
 int cmd_attach(struct pvio *p);
 int cmd_detach(struct pvio *p);
 int cmd_list(struct pvio *p);

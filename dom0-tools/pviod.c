@@ -71,7 +71,7 @@ static void on_prepare(uv_prepare_t *p)
 		else
 			uv_timer_stop(&d->tick);
 	}
-	if (d->ending && (!d->by_domid || pviod_now(d) >= d->end_by))
+	if (d->ending && ((!d->by_domid && d->njobs == 0) || pviod_now(d) >= d->end_by))
 		uv_stop(&d->loop);
 }
 
@@ -104,11 +104,12 @@ static void init_loop(struct pviod *d)
 {
 	uv_prepare_init(&d->loop, &d->prepare);
 	uv_timer_init(&d->loop, &d->tick);
+	uv_timer_init(&d->loop, &d->watch);
 	uv_async_init(&d->loop, &d->stop, on_stop);
 	uv_signal_init(&d->loop, &d->term);
 	uv_signal_init(&d->loop, &d->intr);
 	uv_poll_init(&d->loop, &d->evt, pv_evt_fd(d->hyper));
-	d->prepare.data = d->tick.data = d->stop.data = d->term.data = d->intr.data = d->evt.data = d;
+	d->prepare.data = d->tick.data = d->watch.data = d->stop.data = d->term.data = d->intr.data = d->evt.data = d;
 	uv_prepare_start(&d->prepare, on_prepare);
 	uv_poll_start(&d->evt, UV_READABLE, on_event);
 }
@@ -200,5 +201,6 @@ void pviod_close(struct pviod *d)
 		unlink(d->opt.socket);
 		close(d->listen_fd);
 	}
+	domctl_close(d->domctl);
 	pv_hyper_close(d->hyper);
 }

@@ -11,6 +11,7 @@
 #ifndef PVIOD_H
 #define PVIOD_H
 
+#include "domain.h"
 #include "nodes.h"
 #include <json-c/json.h>
 #include <pvio/backend.h>
@@ -77,6 +78,7 @@ struct pviod_options {
 	bool embedded; /* in a test: no signal handlers, no line when ready */
 };
 
+struct build;
 struct console;
 struct guest;
 struct device;
@@ -90,7 +92,7 @@ struct pviod {
 	uv_loop_t loop;
 	uv_poll_t evt, listen;
 	uv_prepare_t prepare;
-	uv_timer_t tick;
+	uv_timer_t tick, watch;
 	uv_async_t stop;
 	uv_signal_t term, intr;
 	int listen_fd, fatal;
@@ -101,6 +103,10 @@ struct pviod {
 	struct port_user *ports;
 	struct device *ready; /* have posted events */
 	struct device *waiting; /* for a time: out of budget, or to ask a backend again */
+	struct domctl *domctl; /* to control Xen's domains; NULL: not opened yet */
+	struct build *builds; /* of domains, under way */
+	unsigned njobs; /* builds and destructions under way */
+	uint64_t watched; /* counts the looks at all domains */
 	struct console *consoles; /* of guests that ended, still being read: console.c */
 	struct conn *conns;
 	unsigned nconns;
@@ -146,13 +152,25 @@ void slots_free(struct guest *g);
 
 /* ---- guest.c ---- */
 
+/* What is known of a guest's domain. */
+struct guest_domain {
+	struct domain_made made; /* on loopback: domid and store_port alone */
+	bool owned; /* it ends with the guest */
+	const char *type; /* "pv", "pvh" (static); NULL: of loopback */
+	unsigned memory; /* MiB, as it was built */
+	unsigned vcpus;
+};
+
 /* Owner: pviod's two hashes, from guest.create to guest.destroy. */
 struct guest {
 	struct pviod *d;
 	char name[NAME_LEN];
 	uint16_t domid;
 	bool dying; /* devices are going, then the guest goes */
-	bool domain; /* the domain exists, and ends with the guest */
+	bool ended; /* they are gone, and so is what it had; its domain is going */
+	struct guest_domain domain;
+	struct console *console; /* NULL: it has none */
+	uint64_t watched; /* when its domain was last seen: domains.c */
 	void *store; /* its store page, mapped */
 	struct nodes *nodes; /* where its XenStore nodes live; NULL: it has none, and is served by noxs alone */
 	const struct dialect *dialect; /* of devices that are attached without saying which */
@@ -166,11 +184,28 @@ struct guest {
 	UT_hash_handle hh_domid, hh_name;
 };
 
+/* Make a guest of a domain that exists. A failure leaves the domain as it was. */
+int guest_adopt(struct pviod *d, const char *name, const struct guest_domain *domain, struct guest **out, char *why, size_t len);
+/* The same with a new domain of the loopback hypervisor. */
 int guest_create(struct pviod *d, const char *name, unsigned domid, struct guest **out, char *why, size_t len);
-void guest_destroy(struct guest *g); /* its devices must be gone */
+void guest_destroy(struct guest *g); /* its devices must be gone. Then its domain goes, then it is freed: on Xen, later */
+void guest_free(struct guest *g); /* the last step of guest_destroy */
 void guest_end(struct guest *g, bool force); /* detach all, then destroy */
 struct guest *guest_find(struct pviod *d, const char *name); /* name or domid */
 bool guest_name_ok(const char *name);
+
+/* ---- domains.c: domains of Xen, built and destroyed off the loop, and noticed when they end ---- */
+
+bool domains_are_here(const struct pviod *d); /* not on loopback */
+/* The handle to control them, which is opened when it is first wanted. Returns 0, or -errno with `why`. */
+int domains_control(struct pviod *d, struct domctl **out, char *why, size_t len);
+
+/* What became of domains_build: a guest whose domain is paused, or NULL, and rc and why. conn and id as they were given. */
+typedef void domains_built(struct pviod *d, uint64_t conn, uint64_t id, struct guest *g, int rc, const char *why);
+/* Returns 0, and `built` comes later, or -ENOMEM. */
+int domains_build(struct pviod *d, const char *name, const struct domain_spec *spec, domains_built *built, uint64_t conn, uint64_t id);
+bool domains_building(struct pviod *d, const char *name);
+void domains_destroy(struct guest *g); /* then guest_free */
 
 /* ---- nodes_xenstored.c: a xenstored beside us, of another toolstack ---- */
 
@@ -405,7 +440,7 @@ void conn_expire(struct pviod *d);
 
 void control_called(struct conn *c, uint64_t id, const char *method, struct json_object *params);
 
-enum wait_for { WAIT_ANNOUNCED, WAIT_CONNECTED, WAIT_GONE, WAIT_GUEST_GONE };
+enum wait_for { WAIT_ANNOUNCED, WAIT_CONNECTED, WAIT_GONE, WAIT_GUEST_GONE, WAIT_SHUTDOWN };
 
 /* A client that waits for a device or guest. Owner: pviod's list. */
 struct waiter {
@@ -434,6 +469,7 @@ struct selection {
 
 struct json_object *report_device(const struct device *dev);
 struct json_object *report_guest(const struct guest *g);
+struct json_object *report_domain(const struct domain_info *i); /* one that is no guest of ours */
 struct json_object *report_backends(struct pviod *d);
 /* {"devices": [...], "next": serial to go on behind, or null}: an answer must fit into one message. */
 struct json_object *report_list(struct pviod *d, const struct selection *s);

@@ -1,5 +1,7 @@
 /* report.c - what pviod knows, as JSON. */
+#include "console.h"
 #include "pviod.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,6 +84,40 @@ struct json_object *report_device(const struct device *dev)
 	return o;
 }
 
+static void add_uuid(struct json_object *o, const uint8_t u[16])
+{
+	char text[37];
+
+	snprintf(text, sizeof(text), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4], u[5], u[6],
+		 u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	add_text(o, "uuid", text);
+}
+
+/* How a domain of Xen does. */
+static void add_info(struct json_object *o, const struct domain_info *i)
+{
+	add_text(o, "state", domain_state_name(i->state));
+	add_number(o, "memory", i->memory >> 10);
+	add_number(o, "vcpus", i->vcpus);
+	add_number(o, "cpu_ms", i->cpu_ns / 1000000);
+	add_uuid(o, i->uuid);
+}
+
+static void add_domain(struct json_object *o, const struct guest *g)
+{
+	struct json_object *ms = json_object_new_object();
+	struct domain_info info;
+	struct domctl *ctl;
+
+	add_text(o, "type", g->domain.type);
+	add_text(o, "console", g->console ? console_path(g->console) : NULL);
+	if (domains_control(g->d, &ctl, NULL, 0) == 0 && domain_list(ctl, g->domid, &info, 1) == 1 && info.domid == g->domid)
+		add_info(o, &info);
+	for (int i = 0; i < DOMAIN_STEPS; i++)
+		json_object_object_add(ms, domain_step_name(i), json_object_new_double(g->domain.made.ms[i]));
+	json_object_object_add(o, "build_ms", ms);
+}
+
 struct json_object *report_guest(const struct guest *g)
 {
 	struct json_object *o = json_object_new_object();
@@ -89,6 +125,19 @@ struct json_object *report_guest(const struct guest *g)
 	add_text(o, "name", g->name);
 	add_number(o, "domid", g->domid);
 	add_number(o, "devices", g->ndevices);
+	if (domains_are_here(g->d))
+		add_domain(o, g);
+	return o;
+}
+
+struct json_object *report_domain(const struct domain_info *i)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_text(o, "name", NULL);
+	add_number(o, "domid", i->domid);
+	add_text(o, "type", i->hvm ? "hvm" : "pv");
+	add_info(o, i);
 	return o;
 }
 

@@ -1,0 +1,38 @@
+/* control.h - one call of a client, for control*.c. */
+#ifndef CONTROL_H
+#define CONTROL_H
+
+#include "pviod.h"
+
+enum { WAIT_MS_MAX = 3600 * 1000, GRACE_MS = 1000 };
+
+/* Lives on the stack of control_called; an answer that comes later remembers conn->serial and id. */
+struct request {
+	struct pviod *d;
+	struct conn *conn;
+	uint64_t id;
+	struct json_object *params;
+	bool answered;
+};
+
+/* Each of these answers at most once; what it returns counts only while r->answered is false. */
+void refuse(struct request *r, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void reply(struct request *r, struct json_object *result); /* takes over result */
+const char *param_text(struct request *r, const char *key); /* NULL: not given */
+int64_t param_number(struct request *r, const char *key, int64_t none, int64_t max);
+bool param_flag(struct request *r, const char *key);
+struct guest *param_guest(struct request *r, bool needed); /* NULL: refused, or none is named and that is allowed */
+
+/* Answer when `dev` or guest g is what the client waits for, or after ms. Returns false if it was refused. */
+bool wait_for(struct request *r, enum wait_for what, struct device *dev, struct guest *g, unsigned ms);
+
+/* ---- control_guest.c: the methods about guests ---- */
+
+void do_guest_create(struct request *r);
+void do_guest_start(struct request *r);
+void do_guest_pause(struct request *r);
+void do_guest_shutdown(struct request *r);
+void do_guest_destroy(struct request *r);
+void do_guest_list(struct request *r);
+
+#endif
