@@ -242,7 +242,7 @@ struct vif {
 	bool connected;
 	bool reported; /* broken, and pviod was told */
 	struct pv_noxs_choice choice;
-	uint32_t features; /* agreed */
+	uint32_t features; /* that the guest can be sent; what it may send is all that was offered */
 	uint32_t frame_max;
 	uint64_t mac; /* its own, pinned in the switch while it is connected */
 	unsigned nr_queues;

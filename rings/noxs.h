@@ -152,7 +152,7 @@ struct pv_noxs_choice { /* bytes 2048..4095 of the control page */
 	uint8_t reserved0;
 	uint16_t queues;
 	uint16_t reserved1;
-	uint32_t features; /* a subset of what was offered */
+	uint32_t features; /* a subset of what was offered. vif: what the guest can be sent; it may send all that was offered */
 	uint32_t reserved[9];
 	union {
 		struct pv_noxs_vif_queue vif[PV_NOXS_QUEUES_MAX];
