@@ -9,6 +9,8 @@ DESTDIR ?=
 # The one list of Debian packages: to build, run and test; and what `make bench` needs besides.
 DEPS := gcc make pkg-config libc6-dev libxen-dev libdpdk-dev dpdk liburing-dev libjson-c-dev libuv1-dev uthash-dev libcmocka-dev \
 	libmnl-dev scdoc e2fsprogs iproute2 iputils-ping iperf3 procps util-linux jq python3 clang libclang-rt-14-dev spin
+# What the lab of tests/xen needs besides; where it cannot be had, its scenarios are skipped.
+XEN_DEPS := qemu-system-x86 busybox-static cpio xz-utils kmod binutils ethtool strace
 BENCH_DEPS := dpdk-dev fio xen-utils-4.17 libxenstore4 xenstore-utils
 
 # ---- flags; SAN=address,undefined or SAN=thread with a B of its own builds an instrumented tree
@@ -96,10 +98,12 @@ tests: $(TESTS)
 tsan-tests: $(TSAN_TESTS)
 perf: $(PERF)
 
-.PHONY: deps check check-long run bench install clean help
+.PHONY: deps xen-deps check check-long check-xen run bench install clean help
 deps: ; @tests/deps $(DEPS)
-check: deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
-check-long: deps ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
+xen-deps: ; @tests/deps $(XEN_DEPS) || echo 'without these the scenarios of tests/xen are skipped'
+check: deps xen-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
+check-xen: deps xen-deps ; @$(MAKE) --no-print-directory all tests && B=$(B) tests/xen/check --all
+check-long: deps xen-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
 run: deps ; @$(MAKE) --no-print-directory all perf && tests/integration/main_job.sh
 bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf && perf/bench
 
@@ -132,6 +136,7 @@ help:
 	@echo 'make run         install what is missing, build, and do the main job on the loopback hypervisor'
 	@echo 'make check       every test that this machine can run'
 	@echo 'make check-long  the same with fuzzers at length, storms and many kills'
+	@echo 'make check-xen   every scenario on real Xen, under QEMU'
 	@echo 'make bench       ours and its peers, measured side by side'
 	@echo 'make all deps install clean'
 

@@ -1,6 +1,6 @@
 # lib.sh - for scenarios: bash in dom0. TYPE is the guest type of this run (pv, pvh, hvm or none).
 #
-# Verdicts: expect WHAT COMMAND..., or pass WHAT, fail WHAT WHY, skip WHAT WHY. The rest of what is printed is for people.
+# Verdicts: expect WHAT COMMAND..., or pass WHAT, fail WHAT WHY, skip WHAT WHY, info TEXT. The rest of what is printed is for people.
 
 verdict() {
 	echo "$1"
@@ -9,6 +9,7 @@ verdict() {
 pass() { verdict "PASS $1"; }
 fail() { verdict "FAIL $1: $2"; }
 skip() { verdict "SKIP $1: $2"; }
+info() { verdict "INFO $1"; } # a figure, say: kept with the verdicts, judged by nobody
 show() { sed 's/^/  | /' "$@"; } # output that must not be taken for a verdict
 
 expect() { # WHAT COMMAND... : pass if it succeeds, else its output is shown
