@@ -1,0 +1,82 @@
+# guest_life: guests built, watched and ended by pviod, with no xenstored, no xenconsoled and no libxl.
+# types: pv pvh
+# limit: 300
+mkdir -p /run/lab/console /run/pvio
+if [ ! -e /run/pvio/pviod.sock ]; then
+	pviod --console-log /run/lab/console 2>/run/lab/pviod.log &
+	expect "pviod runs" wait_for 10 test -S /run/pvio/pviod.sock || return
+fi
+: >/run/lab/pviod.log
+
+create() { # NAME [OPTION...]
+	rm -f "/run/lab/console/$1.log"
+	pvio guest create "$1" --type "$TYPE" --kernel /boot/vmlinux --ramdisk "$(ramdisk)" --memory 160 --cmdline "console=hvc0 quiet loglevel=4 labu=life" "${@:2}"
+}
+state() { pvio guest list --json | jq -r ".[] | select(.name == \"$1\") | .$2"; } # NAME KEY
+is() { [ "$(state "$1" "$2")" = "$3" ]; } # NAME KEY VALUE
+gone() { ! pvio guest list --json | jq -e ".[] | select(.name == \"$1\")"; } # NAME
+said() { grep -aq "$2" "/run/lab/console/$1.log"; } # NAME WORDS
+logged() { grep -q "$1" /run/lab/pviod.log; }
+typed() { echo "$2" | timeout 120 pvio guest console "$1" >"/run/lab/$1.out"; } # NAME LINE : ends with the guest
+free_mib() { # as the refusal of a guest that is too large says
+	pvio guest create large --type "$TYPE" --kernel /boot/vmlinux --memory 8000000 2>&1 | sed -n 's/.*Xen had \([0-9]*\) MiB.*/\1/p'
+}
+refused() { # WORDS OPTION... : the creation fails with them, and leaves nothing
+	local words=$1
+	shift
+	! pvio guest create bad --type "$TYPE" "$@" >/run/lab/refused 2>&1 && grep -q "$words" /run/lab/refused && gone bad && [ "$(free_mib)" = "$before" ]
+}
+
+before=$(free_mib)
+expect "a guest that is too large is refused" test -n "$before" || return
+expect "no kernel at all" refused "cannot read the kernel" --kernel /nowhere
+expect "no kernel that can start" refused "is no kernel that" --kernel /bin/busybox
+expect "no ramdisk" refused "cannot read the ramdisk" --kernel /boot/vmlinux --ramdisk /nowhere
+expect "too little memory for its kernel" refused "give it more memory" --kernel /boot/vmlinux --memory 16
+expect "no backend for its disk" refused "no vbd backend" --kernel /boot/vmlinux --memory 160 --vbd "xvda path=/etc/passwd"
+
+expect "create, paused" create a --vcpus 2 --paused
+expect "it is paused" is a state paused
+expect "the name is taken" test -n "$(create a 2>&1 | grep exists)"
+info "build of a $TYPE guest: $(state a build_ms | tr -d '\n')"
+expect "start" pvio guest start a
+expect "it runs" wait_for 120 said a "guest: ready"
+expect "it has both vcpus" said a "guest: cpus 2"
+expect "pause" pvio guest pause a
+expect "pause again is no more" pvio guest pause a
+at=$(state a cpu_ms)
+sleep 0.5
+expect "it runs no more" is a cpu_ms "$at"
+expect "shutdown of a paused guest is refused" test -n "$(pvio guest shutdown a 2>&1 | grep paused)"
+expect "start again" pvio guest start a
+pvio guest console a --read </dev/null >/run/lab/a.read &
+reader=$!
+(echo "say hello"; sleep 300) | pvio guest console a >/dev/null &
+typist=$!
+expect "it hears what is typed" wait_for 20 said a "guest: says hello"
+show <(pvio guest list)
+began=$EPOCHREALTIME
+expect "shutdown" pvio guest shutdown a --timeout 60
+info "shutdown of a $TYPE guest: $(jq -n "$EPOCHREALTIME - $began") s"
+expect "it is gone" gone a
+expect "its reader saw all to the end" wait_for 5 eval "! kill -0 $reader" && expect "and has it all" cmp /run/lab/a.read /run/lab/console/a.log
+kill $typist 2>/dev/null
+expect "pviod says why" logged "guest a has ended: poweroff"
+
+expect "create" create b
+expect "it runs" wait_for 120 said b "guest: ready"
+expect "the console of a guest that crashes ends" typed b crash
+expect "its last words were heard" grep -aq "sysrq: Trigger a crash" /run/lab/b.out
+expect "the crash is noticed" wait_for 10 gone b
+expect "and said" logged "guest b has ended: crash"
+
+expect "create" create c
+expect "it runs" wait_for 120 said c "guest: ready"
+expect "a guest that powers off by itself" typed c off
+expect "is noticed" wait_for 10 gone c
+expect "create, and destroy" create d && expect "at once" pvio guest destroy d
+
+expect "no domain is left" test "$(pvio guest list --json)" = "[]"
+expect "no console is left" test -z "$(ls /run/pvio/console)"
+expect "no memory is left" wait_for 5 eval "[ \$(free_mib) = $before ]"
+show /run/lab/pviod.log
