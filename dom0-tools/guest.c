@@ -1,5 +1,6 @@
 /* guest.c - guests: a domain with a store page, device pages, an announcement port and, on Xen, a console. */
 #include "console.h"
+#include "guest_store.h"
 #include "pviod.h"
 #include <ctype.h>
 #include <pvio/hub.h>
@@ -52,6 +53,7 @@ static int furnish(struct guest *g, char *why, size_t len)
 
 static void unfurnish(struct guest *g)
 {
+	guest_store_close(g);
 	if (g->port)
 		pv_evt_unbind(g->d->hyper, g->port);
 	if (g->store)
@@ -72,7 +74,8 @@ static int announce(struct guest *g, char *why, size_t len)
 		return rc;
 	p.gref = g->pages[0].gref;
 	pv_noxs_pointer_write(g->store, &p);
-	return 0;
+	/* where another toolstack's xenstored has the port, it serves the ring */
+	return g->domain.made.store_port ? guest_store_open(g, &p, why, len) : 0;
 }
 
 int guest_adopt(struct pviod *d, const char *name, const struct guest_domain *domain, struct guest **out, char *why, size_t len)

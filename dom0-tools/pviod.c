@@ -1,6 +1,7 @@
 /* pviod.c - the daemon: its loop, the hypervisor's events, and the clock. */
 #include "pviod.h"
 #include "console.h"
+#include "guest_store.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +43,7 @@ static void on_event(uv_poll_t *p, int status, int events)
 
 static bool needs_clock(struct pviod *d)
 {
-	return d->waiting || d->waiters || d->ending || conn_calls_pending(d);
+	return d->waiting || d->stores_waiting || d->waiters || d->ending || conn_calls_pending(d);
 }
 
 /* Time-outs of calls, devices and clients that wait for a time: looked at each TICK_MS, only while there are any. */
@@ -52,6 +53,7 @@ static void on_tick(uv_timer_t *t)
 
 	conn_expire(d);
 	device_tick(d);
+	guest_stores_tick(d);
 	waiters_tick(d);
 }
 
@@ -61,7 +63,10 @@ static void on_prepare(uv_prepare_t *p)
 	struct pviod *d = p->data;
 	bool clock;
 
-	device_drain(d);
+	do {
+		guest_stores_drain(d); /* what guests wrote may be for devices, and what devices show is for guests */
+		device_drain(d);
+	} while (d->stores_ready);
 	conn_flush(d);
 	clock = needs_clock(d);
 	if (clock != d->ticking) {

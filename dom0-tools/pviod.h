@@ -81,6 +81,7 @@ struct pviod_options {
 struct build;
 struct console;
 struct guest;
+struct guest_store;
 struct device;
 struct conn;
 struct backend;
@@ -107,6 +108,8 @@ struct pviod {
 	struct build *builds; /* of domains, under way */
 	unsigned njobs; /* builds and destructions under way */
 	uint64_t watched; /* counts the looks at all domains */
+	struct guest_store *stores_ready; /* XenStores of guests that have something to do; ... */
+	struct guest_store *stores_waiting; /* ... for a time: out of budget */
 	struct console *consoles; /* of guests that ended, still being read: console.c */
 	struct conn *conns;
 	unsigned nconns;
@@ -173,6 +176,7 @@ struct guest {
 	uint64_t watched; /* when its domain was last seen: domains.c */
 	void *store; /* its store page, mapped */
 	struct nodes *nodes; /* where its XenStore nodes live; NULL: it has none, and is served by noxs alone */
+	struct guest_store *xenstore; /* when that is a tree of ours; else NULL */
 	const struct dialect *dialect; /* of devices that are attached without saying which */
 	uint32_t port; /* announcements */
 	struct device_page pages[DEVICE_PAGES_MAX];
@@ -271,7 +275,8 @@ int store_choice(const struct store_reader *r, const struct pv_noxs_offer *offer
  * All calls but announce are for announced devices only. */
 struct dialect {
 	const char *name; /* "noxs", "xenstore" */
-	/* Take what the device holds from its first offer to its end. Returns 0, or -errno with `why`, and holds nothing. */
+	/* Take what the device holds from its first offer (dev->offer, which `offer` follows with) to its end. Returns 0, or -errno
+	 * with `why`, and holds nothing. */
 	int (*announce)(struct device *dev, char *why, size_t len);
 	void (*offer)(struct device *dev); /* show dev->offer, in InitWait; what was chosen before is stale */
 	void (*show)(struct device *dev); /* dev->offer.state and .error have changed */

@@ -1,5 +1,6 @@
 /* report.c - what pviod knows, as JSON. */
 #include "console.h"
+#include "guest_store.h"
 #include "pviod.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +128,8 @@ struct json_object *report_guest(const struct guest *g)
 	add_number(o, "devices", g->ndevices);
 	if (domains_are_here(g->d))
 		add_domain(o, g);
+	if (g->xenstore)
+		json_object_object_add(o, "xenstore", guest_store_report(g->xenstore));
 	return o;
 }
 
