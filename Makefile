@@ -129,6 +129,9 @@ install: all perf $(B)/install/libpvfront.a $(B)/install/libpvtool.a
 	install -m644 $(PUBLIC_H) $(DESTDIR)$(PREFIX)/include/pvio/
 	for p in $(PC); do sed 's,@PREFIX@,$(PREFIX),;s,@VERSION@,$(VERSION),' $$p > $(DESTDIR)$(PREFIX)/lib/pkgconfig/$$(basename $$p .in); done
 	for m in $(MAN); do install -m644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/; done
+	install -d $(DESTDIR)/etc/xen/scripts
+	for s in block-pvio vif-pvio; do sed 's,@PREFIX@,$(PREFIX),' dom0-tools/scripts/pvio-hotplug.in > $(DESTDIR)/etc/xen/scripts/$$s; \
+		chmod 755 $(DESTDIR)/etc/xen/scripts/$$s; done
 	for u in $(UNITS); do sed 's,@PREFIX@,$(PREFIX),' $$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$u .in); done
 
 clean: ; rm -rf build

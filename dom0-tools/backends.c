@@ -309,6 +309,7 @@ static void enlist(struct conn *c, uint64_t id, struct json_object *params)
 	DL_APPEND(c->d->backends, b);
 	pv_rpc_reply(c->rpc, id, NULL);
 	adopt(b);
+	claim_backend(b->d, b->domid);
 }
 
 void backend_lost(struct backend *b)

@@ -428,9 +428,24 @@ static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type ty
 		device_detach(dev, true);
 }
 
+/* The guest that is named, if need be one of another toolstack, which becomes ours too. */
+static struct guest *param_any_guest(struct request *r)
+{
+	const char *name = param_text(r, "guest");
+	struct guest *g = name ? guest_find(r->d, name) : NULL;
+	char why[WHY_LEN];
+
+	if (g || !name)
+		return param_guest(r, true);
+	g = claim_guest(r->d, name, why, sizeof(why));
+	if (!g)
+		refuse(r, -ENOENT, "%s", why);
+	return g;
+}
+
 static void do_attach(struct request *r)
 {
-	struct guest *g = param_guest(r, true);
+	struct guest *g = param_any_guest(r);
 	enum pv_noxs_type type = g ? param_type(r) : PV_NOXS_NONE;
 	struct json_object *config;
 
@@ -455,8 +470,33 @@ static void do_detach(struct request *r)
 
 	if (r->answered)
 		return;
-	if (wait_for(r, WAIT_GONE, dev, g, force ? r->d->opt.backend_ms + GRACE_MS : ms))
+	if (dev->store.foreign && !force)
+		refuse(r, -EPERM, "%s was attached by another toolstack; `xl %s-detach` takes it away", device_label(dev),
+		       dev->id.type == PV_NOXS_VIF ? "network" : "block");
+	else if (wait_for(r, WAIT_GONE, dev, g, force ? r->d->opt.backend_ms + GRACE_MS : ms))
 		device_detach(dev, force);
+}
+
+/* What the hotplug scripts of another toolstack ask. */
+static void do_claim(struct request *r)
+{
+	const char *path = param_text(r, "path"), *key;
+	struct claim_id id;
+	struct device *dev;
+	char why[WHY_LEN];
+	int rc;
+
+	if (r->answered)
+		return;
+	if (!path || claim_parse(path, &id, &key) < 0 || *key) {
+		refuse(r, PV_RPC_BAD_PARAMS, "%s is no backend's directory in XenStore, such as backend/vbd/3/51712", path ? path : "nothing");
+		return;
+	}
+	rc = claim_device(r->d, &id, &dev, why, sizeof(why));
+	if (rc < 0)
+		refuse(r, rc, "%s", why);
+	else
+		wait_for(r, WAIT_ANNOUNCED, dev, dev->guest, r->d->opt.backend_ms + GRACE_MS);
 }
 
 /* ---- reports ---- */
@@ -521,6 +561,7 @@ static const struct {
 } methods[] = {
 	{ "attach", do_attach },
 	{ "detach", do_detach },
+	{ "claim", do_claim },
 	{ "guest.create", do_guest_create },
 	{ "guest.start", do_guest_start },
 	{ "guest.pause", do_guest_pause },

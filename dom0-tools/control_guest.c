@@ -214,7 +214,9 @@ void do_guest_destroy(struct request *r)
 		return;
 	if (force)
 		ms = r->d->opt.backend_ms + (cut ? DOMAIN_GONE_MS : GRACE_MS);
-	if (wait_for(r, WAIT_GUEST_GONE, NULL, g, ms))
+	if (g->nodes && g->nodes == r->d->xenstored)
+		refuse(r, -EPERM, "guest %s is another toolstack's; `xl destroy %u` ends it", g->name, g->domid);
+	else if (wait_for(r, WAIT_GUEST_GONE, NULL, g, ms))
 		guest_end(g, force);
 }
 

@@ -383,6 +383,8 @@ static void device_free(struct device *dev)
 		DL_DELETE2(d->ready, dev, ready_prev, ready_next);
 	if (dev->backend)
 		dev->backend->ndevices--;
+	if (dev->store.foreign)
+		claim_gone(dev);
 	HASH_DELETE(hh_serial, d->by_serial, dev);
 	DL_DELETE(g->devices, dev);
 	g->ndevices--;

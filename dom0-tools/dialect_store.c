@@ -257,12 +257,25 @@ static void changed(void *ctx)
 	device_look(ctx);
 }
 
+/* Has another toolstack given the guest a device of that name? */
+static bool taken(struct device *dev)
+{
+	char path[PATH_LEN], value[PATH_LEN];
+
+	path_of(dev, FRONT, "backend", path);
+	return nodes_of(dev)->others && !dev->store.foreign && nodes_of(dev)->ops->read(nodes_of(dev), path, value, sizeof(value)) >= 0;
+}
+
 static int announce(struct device *dev, char *why, size_t len)
 {
 	struct nodes *n = nodes_of(dev);
 	char path[PATH_LEN];
 	int rc;
 
+	if (taken(dev)) {
+		snprintf(why, len, "another toolstack has given it a %s %s; choose another name", pv_type_name(dev->id.type), dev->name);
+		return -EEXIST;
+	}
 	dev->store.backend_domid = dev->backend_domid;
 	dev->store.front = XenbusStateInitialising;
 	dev->store.shown = XenbusStateInitWait;

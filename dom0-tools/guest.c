@@ -64,15 +64,21 @@ static void unfurnish(struct guest *g)
 	g->console = NULL;
 }
 
+void guest_pointer(const struct guest *g, struct pv_noxs_pointer *p)
+{
+	*p = (struct pv_noxs_pointer){ .magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .generation = 1, .gref = g->pages[0].gref,
+				       .port = g->port };
+}
+
 /* The first device page exists from the start, for the pointer names it. */
 static int announce(struct guest *g, char *why, size_t len)
 {
-	struct pv_noxs_pointer p = { .magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .generation = 1, .port = g->port };
+	struct pv_noxs_pointer p;
 	int rc = slots_grow(g, why, len);
 
 	if (rc < 0)
 		return rc;
-	p.gref = g->pages[0].gref;
+	guest_pointer(g, &p);
 	pv_noxs_pointer_write(g->store, &p);
 	/* where another toolstack's xenstored has the port, it serves the ring */
 	return g->domain.made.store_port ? guest_store_open(g, &p, why, len) : 0;
@@ -138,6 +144,8 @@ void guest_destroy(struct guest *g)
 	if (g->ended)
 		return;
 	g->ended = g->dying = true;
+	if (g->nodes && g->nodes == g->d->xenstored)
+		claim_guest_end(g);
 	unfurnish(g);
 	if (g->domain.owned && domains_are_here(g->d)) {
 		domains_destroy(g);

@@ -45,10 +45,11 @@ static struct xenstored *store_of(struct nodes *n)
 	return (struct xenstored *)n; /* its head */
 }
 
-/* Why a call of libxenstore failed. */
+/* Why a call of libxenstore failed. EINVAL, which xenstored says of paths that we do not make, is what the library says when
+ * xenstored is gone; to our callers it is something else. */
 static int failure(void)
 {
-	return errno ? -errno : -EIO;
+	return errno && errno != EINVAL ? -errno : -EIO;
 }
 
 /* ---- nodes ---- */

@@ -54,6 +54,7 @@ static const struct command commands[] = {
 		{ "--force", NULL, "without waiting for the guest", false },
 		{ "--timeout", "SECONDS", "how long to wait for the guest, 0..3600 (5)", false },
 	  } },
+	{ "claim", "PATH", 1, 1, false, "serve a device that xl made, backend/vbd/3/51712 for instance: for its hotplug scripts", cmd_claim, { { 0 } } },
 	{ "list", "[GUEST]", 0, 1, true, "the devices and how they do", cmd_list, { { 0 } } },
 	{ "stats", "[GUEST [DEVICE]]", 0, 2, true, "the counters of each device, connected or not, as its backend has them", cmd_stats, { { 0 } } },
 	{ "inspect", "[GUEST [DEVICE]]", 0, 2, true, "the inside of devices: indices, in-flight, caches, handshake", cmd_inspect, { { 0 } } },

@@ -144,6 +144,8 @@ int pviod_open(struct pviod *d, const struct pviod_options *opt, char *why, size
 	rc = conn_listen(d, why, len);
 	if (rc < 0)
 		pviod_close(d);
+	else
+		claim_store(d); /* it may come later */
 	return rc;
 }
 
@@ -198,6 +200,7 @@ void pviod_close(struct pviod *d)
 	drop_guests(d);
 	consoles_free(d);
 	waiters_free(d);
+	claim_close(d);
 	free(d->self);
 	uv_walk(&d->loop, close_handle, NULL);
 	uv_run(&d->loop, UV_RUN_DEFAULT);

@@ -75,6 +75,7 @@ struct pviod_options {
 	unsigned devices_max; /* a guest, 0: DEVICES_MAX */
 	unsigned backend_ms; /* 0: BACKEND_MS */
 	const char *console_log; /* a folder for what guests say on their consoles; NULL: it is not logged */
+	const char *sysfs; /* NULL: /sys */
 	bool embedded; /* in a test: no signal handlers, no line when ready */
 };
 
@@ -115,6 +116,8 @@ struct pviod {
 	unsigned nconns;
 	struct backend *backends;
 	struct backend *self; /* not in that list; NULL: no pipe was attached yet */
+	struct nodes *xenstored; /* beside us; NULL: none was found yet */
+	struct claim_domain *claims; /* whose backends' directories are watched in it */
 	struct waiter *waiters;
 	unsigned nwaiters;
 	uint64_t end_by; /* ms: when an orderly end stops to be patient */
@@ -197,6 +200,7 @@ void guest_free(struct guest *g); /* the last step of guest_destroy */
 void guest_end(struct guest *g, bool force); /* detach all, then destroy */
 struct guest *guest_find(struct pviod *d, const char *name); /* name or domid */
 bool guest_name_ok(const char *name);
+void guest_pointer(const struct guest *g, struct pv_noxs_pointer *p); /* where its devices are announced */
 
 /* ---- domains.c: domains of Xen, built and destroyed off the loop, and noticed when they end ---- */
 
@@ -268,6 +272,31 @@ void store_offer(const struct store_writer *w, const struct pv_noxs_offer *offer
 /* What a frontend's keys choose of an offer, as it would have been written into a control page. Returns 0; -EPROTO: they are no
  * legal choice, *why (static) says what is wrong; other -errno: as the reader said. */
 int store_choice(const struct store_reader *r, const struct pv_noxs_offer *offer, struct pv_noxs_choice *c, const char **why);
+
+/* ---- claim.c: guests and devices of another toolstack, xl for instance, beside which a xenstored runs ---- */
+
+/* A device as its backend's directory names it. */
+struct claim_id {
+	uint16_t backend_domid, guest;
+	enum pv_noxs_type type;
+	uint32_t devid;
+};
+
+/* Pure: /local/domain/N/backend/TYPE/GUEST/DEVID[/KEY], or backend/TYPE/GUEST/DEVID of domain 0, as hotplug scripts are told it. *key: "" or
+ * what follows. Returns 0 or -EINVAL. */
+int claim_parse(const char *path, struct claim_id *id, const char **key);
+bool claim_script(enum pv_noxs_type type, const char *script); /* does it say that the device is ours? Pure */
+/* Pure: what the toolstack wrote for a backend, as the configuration of ours. Returns 0, or -errno with `why`. */
+int claim_config(enum pv_noxs_type type, const struct store_reader *r, struct json_object *config, char *why, size_t len);
+
+struct nodes *claim_store(struct pviod *d); /* the xenstored beside us, looked for until there is one; NULL: none */
+void claim_backend(struct pviod *d, uint16_t domid); /* a backend in that domain has registered: what waits for it? */
+/* Serve a device that its toolstack made. It is announced later, or gone with its error. Returns 0 with *out, or -errno with `why`. */
+int claim_device(struct pviod *d, const struct claim_id *id, struct device **out, char *why, size_t len);
+void claim_gone(struct device *dev); /* the last word to the toolstack about a device that is not served any more */
+struct guest *claim_guest(struct pviod *d, const char *name, char *why, size_t len); /* one of its guests by name or domid becomes ours too */
+void claim_guest_end(struct guest *g); /* what that left in its XenStore */
+void claim_close(struct pviod *d);
 
 /* ---- dialect_*.c: how a device is shown to its guest, and how the guest answers ---- */
 

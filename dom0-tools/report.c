@@ -75,6 +75,7 @@ struct json_object *report_device(const struct device *dev)
 	add_text(o, "state", device_state_name(dev));
 	add_number(o, "state_number", dev->announced ? dev->offer.state : XenbusStateInitialising);
 	add_text(o, "backend", dev->backend_name);
+	add_text(o, "toolstack", dev->store.foreign ? "other" : "pvio");
 	json_object_object_add(o, "config", json_object_get(dev->config));
 	add_number(o, "queues", connected ? dev->choice.queues : 0);
 	json_object_object_add(o, "features", feature_names(dev->id.type, connected ? dev->choice.features : 0));
@@ -126,6 +127,7 @@ struct json_object *report_guest(const struct guest *g)
 	add_text(o, "name", g->name);
 	add_number(o, "domid", g->domid);
 	add_number(o, "devices", g->ndevices);
+	add_text(o, "toolstack", g->domain.owned ? "pvio" : "other");
 	if (domains_are_here(g->d))
 		add_domain(o, g);
 	if (g->xenstore)
