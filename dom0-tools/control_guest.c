@@ -2,6 +2,7 @@
 #include "control.h"
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -203,11 +204,40 @@ void do_guest_shutdown(struct request *r)
 		wait_for(r, WAIT_SHUTDOWN, NULL, g, ms);
 }
 
+static void other_destroyed(struct pviod *d, uint64_t conn, uint64_t id, int rc, const char *why)
+{
+	struct conn *c = conn_find(d, conn);
+
+	if (c && rc == 0)
+		pv_rpc_reply(c->rpc, id, NULL);
+	else if (c)
+		pv_rpc_fail(c->rpc, id, rc, "%s", why);
+}
+
+/* A domain that is no guest of ours, such as one that a killed pviod has left: by force, and by its number alone. Returns false if
+ * it is not that which is asked for. */
+static bool destroy_other(struct request *r)
+{
+	const char *name = param_text(r, "guest");
+	bool number = name && *name && strspn(name, "0123456789") == strlen(name);
+	long domid = number ? atol(name) : 0;
+	int rc;
+
+	if (r->answered || domid < 1 || domid > 0x7fef || guest_find(r->d, name) || !param_flag(r, "force") || !domains_are_here(r->d))
+		return false;
+	rc = domains_destroy_other(r->d, domid, other_destroyed, r->conn->serial, r->id);
+	if (rc < 0)
+		refuse(r, rc, "out of memory");
+	r->answered = true;
+	return true;
+}
+
 /* A domain of Xen goes at once, as if its power were cut: nobody in there is asked. */
 void do_guest_destroy(struct request *r)
 {
-	struct guest *g = param_guest(r, true);
-	bool cut = domains_are_here(r->d), force = param_flag(r, "force") || cut;
+	bool other = destroy_other(r), cut = domains_are_here(r->d);
+	struct guest *g = other ? NULL : param_guest(r, true);
+	bool force = param_flag(r, "force") || cut;
 	unsigned ms = param_number(r, "timeout_ms", DETACH_MS, WAIT_MS_MAX);
 
 	if (r->answered)

@@ -38,10 +38,12 @@ int domains_control(struct pviod *d, struct domctl **out, char *why, size_t len)
 struct destroy {
 	uv_work_t work;
 	struct pviod *d;
-	struct guest *g; /* NULL: it has become none */
+	struct guest *g; /* NULL: it is none, or has become none */
 	uint16_t domid;
 	int rc;
 	char why[WHY_LEN];
+	domains_destroyed *destroyed; /* NULL: nobody waits for it */
+	uint64_t conn, id;
 };
 
 static void destroy_run(uv_work_t *w)
@@ -68,28 +70,40 @@ static void destroy_done(uv_work_t *w, int status)
 	job->d->njobs--;
 	if (job->g)
 		guest_free(job->g);
+	if (job->destroyed)
+		job->destroyed(job->d, job->conn, job->id, job->rc, job->why);
 	free(job);
 }
 
-static void destroy_begin(struct pviod *d, uint16_t domid, struct guest *g)
+static int destroy_begin(struct pviod *d, const struct destroy *what)
 {
-	struct destroy *job = calloc(1, sizeof(*job));
+	struct destroy *job = malloc(sizeof(*job));
 
 	if (!job) {
-		pv_log(PV_LOG_ERR, "domain %u is left as it is: out of memory", domid);
-		if (g)
-			guest_free(g);
-		return;
+		pv_log(PV_LOG_ERR, "domain %u is left as it is: out of memory", what->domid);
+		return -ENOMEM;
 	}
-	*job = (struct destroy){ .d = d, .g = g, .domid = domid };
+	*job = *what;
+	job->d = d;
 	job->work.data = job;
 	d->njobs++;
 	uv_queue_work(&d->loop, &job->work, destroy_run, destroy_done);
+	return 0;
 }
 
 void domains_destroy(struct guest *g)
 {
-	destroy_begin(g->d, g->domid, g);
+	struct destroy job = { .g = g, .domid = g->domid };
+
+	if (destroy_begin(g->d, &job) < 0)
+		guest_free(g);
+}
+
+int domains_destroy_other(struct pviod *d, uint16_t domid, domains_destroyed *destroyed, uint64_t conn, uint64_t id)
+{
+	struct destroy job = { .domid = domid, .destroyed = destroyed, .conn = conn, .id = id };
+
+	return destroy_begin(d, &job);
 }
 
 /* ---- building ---- */
@@ -133,8 +147,6 @@ static void build_run(uv_work_t *w)
 	b->rc = domain_build(&b->spec, &b->made, b->why, sizeof(b->why));
 }
 
-static void watch_begin(struct pviod *d);
-
 static void build_done(uv_work_t *w, int status)
 {
 	struct build *b = w->data;
@@ -151,10 +163,8 @@ static void build_done(uv_work_t *w, int status)
 		b->rc = pv_why(b->why, sizeof(b->why), -ESHUTDOWN, "pviod is ending");
 	if (b->rc == 0)
 		b->rc = guest_adopt(d, b->name, &domain, &g, b->why, sizeof(b->why));
-	if (g)
-		watch_begin(d);
-	else if (there)
-		destroy_begin(d, b->made.domid, NULL);
+	if (there && !g)
+		domains_destroy_other(d, b->made.domid, NULL, 0, 0);
 	b->built(d, b->conn, b->id, g, b->rc, b->why);
 	build_free(b);
 }
@@ -192,12 +202,12 @@ int domains_build(struct pviod *d, const char *name, const struct domain_spec *s
 
 /* ---- watching ---- */
 
-/* Its domain is gone, or another has its number by now: there is nothing more to destroy. */
+/* Its domain is gone, by another's hand, or another domain has its number by now: there is nothing more to destroy. */
 static void gone(struct guest *g)
 {
 	if (g->dying)
 		return;
-	pv_log(PV_LOG_INFO, "guest %s: its domain %u was destroyed by somebody else", g->name, g->domid);
+	pv_log(PV_LOG_INFO, "guest %s: its domain %u is gone", g->name, g->domid);
 	g->domain.owned = false;
 	guest_end(g, true);
 }
@@ -206,11 +216,11 @@ static void look(struct guest *g, const struct domain_info *i)
 {
 	bool ill = i->reason != SHUTDOWN_poweroff && i->reason != SHUTDOWN_reboot;
 
-	if (i->state == DOMAIN_DYING || memcmp(i->uuid, g->domain.made.uuid, sizeof(i->uuid))) {
+	if (i->state == DOMAIN_DYING || (g->domain.owned && memcmp(i->uuid, g->domain.made.uuid, sizeof(i->uuid)))) {
 		gone(g);
 		return;
 	}
-	if (i->state != DOMAIN_SHUTDOWN || g->dying || !g->domain.owned)
+	if (i->state != DOMAIN_SHUTDOWN || g->dying || !g->domain.owned) /* another's: its toolstack sees to it */
 		return;
 	pv_log(ill ? PV_LOG_WARN : PV_LOG_INFO, "guest %s has ended: %s; its domain %u goes", g->name, domain_reason_name(i->reason), g->domid);
 	guest_end(g, true);
@@ -263,7 +273,7 @@ static void on_watch(uv_timer_t *t)
 
 /* VIRQ_DOM_EXC would tell at once, but has one owner a host, and a xenstored that does not get it does not start: so we ask, as long
  * as there are guests. */
-static void watch_begin(struct pviod *d)
+void domains_watch(struct pviod *d)
 {
 	if (!uv_is_active((uv_handle_t *)&d->watch))
 		uv_timer_start(&d->watch, on_watch, WATCH_MS, WATCH_MS);

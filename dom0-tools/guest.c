@@ -107,6 +107,8 @@ int guest_adopt(struct pviod *d, const char *name, const struct guest_domain *do
 		guest_free(g);
 		return rc;
 	}
+	if (domains_are_here(d))
+		domains_watch(d);
 	*out = g;
 	return 0;
 }

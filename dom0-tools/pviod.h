@@ -214,6 +214,10 @@ typedef void domains_built(struct pviod *d, uint64_t conn, uint64_t id, struct g
 int domains_build(struct pviod *d, const char *name, const struct domain_spec *spec, domains_built *built, uint64_t conn, uint64_t id);
 bool domains_building(struct pviod *d, const char *name);
 void domains_destroy(struct guest *g); /* then guest_free */
+typedef void domains_destroyed(struct pviod *d, uint64_t conn, uint64_t id, int rc, const char *why);
+/* One that is no guest; destroyed: may be NULL. 0 as well if there is none. */
+int domains_destroy_other(struct pviod *d, uint16_t domid, domains_destroyed *destroyed, uint64_t conn, uint64_t id);
+void domains_watch(struct pviod *d); /* from now on, as long as there are guests: a guest whose domain ends, ends */
 
 /* ---- nodes_xenstored.c: a xenstored beside us, of another toolstack ---- */
 

@@ -148,6 +148,11 @@ static void tool_says_what_went_wrong(void **state)
 	assert_string_equal(pv_tool_error(tool), "cannot open /nowhere");
 	assert_int_equal(pv_tool_attach(tool, "web", "vif", NULL, NULL, 0, NULL), -ENODEV);
 	assert_int_equal(pv_tool_guest_create(tool, "9", 0, NULL), -EINVAL);
+	assert_int_equal(pv_tool_guest_build(tool, "db", &(struct pv_tool_domain){ .type = "pv", .kernel = "/boot/vmlinuz", .memory = 64 }, NULL), -ENOTSUP);
+	assert_non_null(strstr(pv_tool_error(tool), "runs no kernels"));
+	assert_int_equal(pv_tool_guest_start(tool, "web"), -ENOTSUP);
+	assert_int_equal(pv_tool_guest_pause(tool, "nobody"), -ENOENT);
+	assert_int_equal(pv_tool_guest_shutdown(tool, "web", false, 0), -ENOTSUP);
 	assert_int_equal(pv_tool_call(tool, "list", "{", 0, &result), -EINVAL);
 	assert_int_equal(pv_tool_call(tool, "no.such", NULL, 0, &result), PV_RPC_NO_METHOD);
 	assert_null(result);
