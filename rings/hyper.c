@@ -148,6 +148,11 @@ const char *pv_hyper_error(const struct pv_hyper *h)
 	return h ? h->error : "";
 }
 
+void pv_hyper_counts(const struct pv_hyper *h, struct pv_hyper_counts *out)
+{
+	*out = h->counts;
+}
+
 int pv_hyper_pointer(struct pv_hyper *h, struct pv_noxs_pointer *out)
 {
 	h->error[0] = 0;
@@ -163,11 +168,16 @@ static bool notice_ok(const struct pv_gnt_notice *notice, unsigned n)
 int pv_gnt_share(struct pv_hyper *h, uint16_t domid, unsigned n, bool writable, const struct pv_gnt_notice *notice,
 		 uint32_t *grefs, void **addr)
 {
+	int err;
+
 	h->error[0] = 0;
 	*addr = NULL;
 	if (!n || !notice_ok(notice, n))
 		return hyper_fail(h, -EINVAL, "a share needs pages, and a notice a single page, an offset in it and a port");
-	return h->ops->share(h, domid, n, writable, notice, grefs, addr);
+	h->counts.shares++;
+	err = h->ops->share(h, domid, n, writable, notice, grefs, addr);
+	h->counts.shared_pages += err ? 0 : n;
+	return err;
 }
 
 int pv_gnt_unshare(struct pv_hyper *h, void *addr, unsigned n)
@@ -179,16 +189,22 @@ int pv_gnt_unshare(struct pv_hyper *h, void *addr, unsigned n)
 int pv_gnt_map(struct pv_hyper *h, uint16_t domid, const uint32_t *grefs, unsigned n, bool writable,
 	       const struct pv_gnt_notice *notice, void **addr)
 {
+	int err;
+
 	h->error[0] = 0;
 	*addr = NULL;
 	if (!n || !notice_ok(notice, n) || (notice && !writable))
 		return hyper_fail(h, -EINVAL, "a map needs pages, and a notice a single writable page, an offset in it and a port");
-	return h->ops->map(h, domid, grefs, n, writable, notice, addr);
+	h->counts.maps++;
+	err = h->ops->map(h, domid, grefs, n, writable, notice, addr);
+	h->counts.mapped_pages += err ? 0 : n;
+	return err;
 }
 
 int pv_gnt_unmap(struct pv_hyper *h, void *addr, unsigned n)
 {
 	h->error[0] = 0;
+	h->counts.unmaps++;
 	return h->ops->unmap(h, addr, n);
 }
 
@@ -196,8 +212,12 @@ int pv_gnt_copy(struct pv_hyper *h, struct pv_gnt_copy *ops, unsigned n)
 {
 	unsigned i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		ops[i].status = GNTST_general_error;
+		h->counts.copied_bytes += ops[i].len;
+	}
+	h->counts.copies++;
+	h->counts.copied_pieces += n;
 	return h->ops->copy(h, ops, n);
 }
 
@@ -221,6 +241,7 @@ int pv_evt_unbind(struct pv_hyper *h, uint32_t port)
 
 int pv_evt_notify(struct pv_hyper *h, uint32_t port)
 {
+	h->counts.notifies++;
 	return h->ops->evt_notify(h, port);
 }
 
@@ -231,10 +252,15 @@ int pv_evt_fd(struct pv_hyper *h)
 
 int pv_evt_pending(struct pv_hyper *h, uint32_t *ports, unsigned max)
 {
-	return h->ops->evt_pending(h, ports, max);
+	int n = h->ops->evt_pending(h, ports, max);
+
+	h->counts.polls++;
+	h->counts.events += n > 0 ? n : 0;
+	return n;
 }
 
 int pv_evt_unmask(struct pv_hyper *h, const uint32_t *ports, unsigned n)
 {
+	h->counts.unmasks++;
 	return h->ops->evt_unmask(h, ports, n);
 }

@@ -35,7 +35,7 @@ struct pv_gnt_end {
 
 struct pv_gnt_copy {
 	struct pv_gnt_end from, to;
-	uint16_t len; /* bytes; offset + len <= 4096 at a granted end, and a local end may not cross a page boundary on Xen */
+	uint16_t len; /* bytes; offset + len <= 4096 at a granted end; on Xen a local end that crosses a page costs one operation more */
 	int16_t status; /* out: a GNTST_ value; only GNTST_okay is success (XSA-313, 316) */
 };
 
@@ -60,20 +60,34 @@ struct pv_hyper_ops {
 	int (*evt_unmask)(struct pv_hyper *h, const uint32_t *ports, unsigned n);
 };
 
+/* What a handle was asked for since it was opened: where the time goes. Calls are counted whatever came of them. On Xen each
+ * call is one system call, and one hypercall or (for maps and copies of many) a few. */
+struct pv_hyper_counts {
+	uint64_t shares, shared_pages; /* pages: that were given */
+	uint64_t maps, mapped_pages; /* pages: that were given */
+	uint64_t unmaps;
+	uint64_t copies, copied_pieces, copied_bytes; /* pv_gnt_copy, its operations and their bytes */
+	uint64_t notifies;
+	uint64_t polls, events; /* pv_evt_pending, and the ports that it gave */
+	uint64_t unmasks;
+};
+
 /* The head of every port's own handle. */
 struct pv_hyper {
 	const struct pv_hyper_ops *ops;
-	uint16_t domid; /* ours */
+	uint16_t domid; /* ours; DOMID_INVALID: this guest has no store that tells it. Messages show it; no frontend depends on it */
 	char error[160]; /* words for the last failure, "" if none */
+	struct pv_hyper_counts counts;
 };
 
 /* The run directory, where pvio's sockets are: $PVIO_RUNDIR, else /run/pvio. */
 const char *pv_rundir(void);
 
-/* Open a handle. spec: "loopback" (hub at $PVIO_RUNDIR/hub.sock, PVIO_RUNDIR defaulting to /run/pvio), "loopback:PATH"
- * (that hub socket), or NULL: $PVIO_HYPERVISOR if set, else the hypervisor that the host runs on.
+/* Open a handle. spec: "xen", "loopback" (hub at $PVIO_RUNDIR/hub.sock, PVIO_RUNDIR defaulting to /run/pvio), "loopback:PATH"
+ * (that hub socket), or NULL: $PVIO_HYPERVISOR if set, else the hypervisor that the host runs on (/sys/hypervisor/type).
  * domid: which domain to be; must exist on loopback; on Xen it must be ours, or -1 for whichever we are.
- * Returns 0; -ENODEV: no such hypervisor here (loopback is never chosen unasked); -ENOENT: no such domain; other -errno.
+ * Returns 0; -ENODEV: no such hypervisor here (loopback is never chosen unasked), or a module of its kernel is missing; -ENOENT:
+ * no such domain; -EINVAL: not ours to be; other -errno.
  * On failure *out is NULL and `why` (of `len` bytes, may be NULL) holds one line for a person. */
 int pv_hyper_open(const char *spec, int domid, struct pv_hyper **out, char *why, size_t len);
 
@@ -86,7 +100,11 @@ void pv_hyper_close(struct pv_hyper *h);
 /* Words for the last failure on this handle: names what ran out, its limit and what to do. Never NULL. */
 const char *pv_hyper_error(const struct pv_hyper *h);
 
-/* The guest's own noxs pointer (noxs.h). Returns 0, -ENOENT (not announced yet), -EPROTO (not a pointer). */
+/* What the handle has done so far. */
+void pv_hyper_counts(const struct pv_hyper *h, struct pv_hyper_counts *out);
+
+/* The guest's own noxs pointer (noxs.h). Returns 0, -ENOENT (not announced yet), -EPROTO (not a pointer). May be called often: on
+ * Xen the first call waits for the guest's XenStore (2 s at most), later ones only look whether the watched node has changed. */
 int pv_hyper_pointer(struct pv_hyper *h, struct pv_noxs_pointer *out);
 
 /* Grant n zeroed pages, contiguous in our memory at *addr, to domid; grefs[n] receives the references.
@@ -95,7 +113,8 @@ int pv_gnt_share(struct pv_hyper *h, uint16_t domid, unsigned n, bool writable, 
 		 uint32_t *grefs, void **addr);
 
 /* End what one pv_gnt_share made (its addr and n). Nobody can map or copy it anew; the page and its reference stay out of
- * use, counted, until the peer has unmapped (XSA-396). Returns 0, or -EINVAL if it is not such a share. */
+ * use, on loopback counted, until the peer has unmapped (XSA-396). On Xen a peer that has it mapped can map and copy it again
+ * until a moment (a second or two) after it has unmapped. Returns 0, or -EINVAL if it is not such a share. */
 int pv_gnt_unshare(struct pv_hyper *h, void *addr, unsigned n);
 
 /* Map n pages granted to us by domid, contiguous at *addr. Succeeds or fails as a whole: nothing stays mapped on failure.
@@ -125,10 +144,11 @@ int pv_evt_unbind(struct pv_hyper *h, uint32_t port);
 int pv_evt_notify(struct pv_hyper *h, uint32_t port);
 
 /* A descriptor that is readable while pv_evt_pending has something to give, and when the hypervisor ended the handle, until
- * pv_evt_pending has said so. */
+ * pv_evt_pending has said so. After an unbind it may be so once with nothing to give. */
 int pv_evt_fd(struct pv_hyper *h);
 
-/* Fetch up to max pending ports, without blocking; each is masked until pv_evt_unmask. Returns how many, 0: none;
+/* Fetch up to max pending ports, without blocking; each is masked until pv_evt_unmask, on Xen since its event arrived: what
+ * comes between arrival and pv_evt_unmask is one more event then. Returns how many, 0: none;
  * -ESHUTDOWN, from then on: the hypervisor ended the handle, and the descriptor tells nothing more. */
 int pv_evt_pending(struct pv_hyper *h, uint32_t *ports, unsigned max);
 

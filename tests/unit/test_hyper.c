@@ -1,8 +1,11 @@
 /* The contract suite of the port: every sentence of hyper.h, whatever hypervisor is below.
  *
  * It needs two domains of this machine that it may be: `front`, which shares and allocates, and `back`, which maps and binds (on
- * Xen both can be the one domain where it runs), and a third domid that nobody is. By default it makes them on a loopback hub of
- * its own; PVIO_TEST_WORLD="SPEC FRONT BACK" names others.
+ * Xen both are the one domain where it runs), and a third domid that nobody is. By default it makes them on a loopback hub of
+ * its own; PVIO_TEST_WORLD="SPEC FRONT BACK" names others; -1 is whichever domain this is.
+ *
+ * Where Xen is looser than the loopback hypervisor, the contract is Xen's: an event comes a moment after its cause, a page
+ * that is unmapped or revoked while it is mapped ends a moment later.
  */
 #include "loopback.h"
 #include <dirent.h>
@@ -23,14 +26,38 @@ static struct pv_hyper *front, *back; /* of each test */
 
 /* ---- the world ---- */
 
+static bool loopback(void)
+{
+	return !strncmp(world.spec, "loopback", 8);
+}
+
+/* -1: whoever we are. */
+static int who(int domid)
+{
+	char why[200] = "";
+	struct pv_hyper *h;
+	int is;
+
+	if (pv_hyper_open(world.spec, domid, &h, why, sizeof(why)))
+		fail_msg("%s", why);
+	is = h->domid;
+	pv_hyper_close(h);
+	return is;
+}
+
 static int world_up(void **state)
 {
 	const char *given = getenv("PVIO_TEST_WORLD");
 
 	(void)state;
 	world.third = 77;
-	if (given)
-		return sscanf(given, "%111s %d %d", world.spec, &world.front, &world.back) == 3 ? 0 : -1;
+	if (given) {
+		if (sscanf(given, "%111s %d %d", world.spec, &world.front, &world.back) != 3)
+			return -1;
+		world.front = who(world.front);
+		world.back = who(world.back);
+		return 0;
+	}
 	world.ours = true;
 	lb_up(NULL, NULL);
 	strcpy(world.spec, lb_spec);
@@ -118,6 +145,18 @@ static void map_refused(struct pv_hyper *h, uint16_t domid, const uint32_t *gref
 	assert_true(strlen(pv_hyper_error(h)) > 0);
 }
 
+/* Nobody can map it any more; on Xen, from a moment after the last unmap on. */
+static void gone(struct pv_hyper *h, uint16_t domid, uint32_t gref)
+{
+	void *addr;
+
+	for (int i = 0; !loopback() && i < 1000 && !pv_gnt_map(h, domid, &gref, 1, false, NULL, &addr); i++) {
+		assert_int_equal(pv_gnt_unmap(h, addr, 1), 0);
+		usleep(10000);
+	}
+	map_refused(h, domid, &gref, 1, false);
+}
+
 static int16_t copy_from(struct pv_hyper *h, uint16_t domid, uint32_t gref, unsigned offset, void *to, unsigned len)
 {
 	struct pv_gnt_copy op = { .from = { .gref = gref, .domid = domid, .offset = offset }, .to.local = to, .len = len, .status = 0 };
@@ -156,8 +195,22 @@ static void expect_nothing(struct pv_hyper *h)
 {
 	uint32_t got[4];
 
-	assert_false(readable(h, 0));
+	assert_false(readable(h, loopback() ? 0 : 20));
 	assert_int_equal(pv_evt_pending(h, got, 4), 0);
+}
+
+/* Wait until n ports are pending, with calls that take up to `max`. */
+static void gather(struct pv_hyper *h, uint32_t *got, unsigned n, unsigned max)
+{
+	while (n) {
+		int r;
+
+		assert_true(readable(h, 10000));
+		r = pv_evt_pending(h, got, n < max ? n : max);
+		assert_true(r >= 0 && r <= (int)max);
+		got += r;
+		n -= r;
+	}
 }
 
 /* A channel from front to back, silent. */
@@ -466,7 +519,8 @@ static void map_read_only(void **state)
 	p[5] = 42; /* its owner may write */
 	assert_int_equal(m[5], 42);
 	assert_true(crashes(write_byte, m + 5));
-	assert_int_not_equal(mprotect(m, 4096, PROT_READ | PROT_WRITE), 0);
+	if (loopback()) /* on Xen the page table may say so, and the write is refused nevertheless; PV kernels do not like it */
+		assert_int_not_equal(mprotect(m, 4096, PROT_READ | PROT_WRITE), 0);
 	mw = map(&rw, 1, false); /* a writable page may be mapped read-only, too */
 	assert_true(crashes(write_byte, mw));
 	assert_int_equal(pv_gnt_unmap(back, m, 1), 0);
@@ -527,9 +581,13 @@ static void map_after_revoke(void **state)
 	assert_int_equal(copy_from(back, world.front, g, 0, &byte, 1), GNTST_okay);
 	assert_int_equal(pv_gnt_unshare(front, p, 1), 0);
 	assert_int_equal(*m, 9); /* revoking stops new maps and copies only */
-	map_refused(back, world.front, &g, 1, false);
-	assert_int_not_equal(copy_from(back, world.front, g, 0, &byte, 1), GNTST_okay);
+	if (loopback()) {
+		map_refused(back, world.front, &g, 1, false);
+		assert_int_not_equal(copy_from(back, world.front, g, 0, &byte, 1), GNTST_okay);
+	}
 	assert_int_equal(pv_gnt_unmap(back, m, 1), 0);
+	gone(back, world.front, g);
+	assert_int_not_equal(copy_from(back, world.front, g, 0, &byte, 1), GNTST_okay);
 }
 
 static void map_bad_arguments(void **state)
@@ -697,9 +755,11 @@ static void notice_when_sharer_is_killed(void **state)
 		expect_event(back, in);
 		assert_int_equal(m[8], 0);
 		m[9] = 1; /* the page is still there */
-		map_refused(back, world.front, &c.said[0], 1, false);
-		map_refused(back, world.front, &c.said[1], 1, false);
+		if (loopback())
+			map_refused(back, world.front, &c.said[0], 1, false);
+		gone(back, world.front, c.said[1]);
 		assert_int_equal(pv_gnt_unmap(back, m, 1), 0);
+		gone(back, world.front, c.said[0]);
 	}
 }
 
@@ -834,7 +894,7 @@ static void evt_alloc_and_bind(void **state)
 	expect_nothing(front);
 	q = pv_evt_bind(back, world.front, p);
 	assert_true(q > 0);
-	assert_int_equal(pv_evt_pending(back, &got, 1), 1); /* at once */
+	gather(back, &got, 1, 1); /* without a notify */
 	assert_int_equal(got, q);
 	assert_int_equal(pv_evt_notify(front, p), 0);
 	expect_nothing(back); /* masked, from the first time on */
@@ -912,26 +972,24 @@ static void evt_storm_is_one_event(void **state)
 	for (i = 0; i < 100000; i++)
 		assert_int_equal(pv_evt_notify(front, p), 0);
 	expect_event(back, q);
+	if (!loopback() && readable(back, 100))
+		expect_event(back, q); /* Xen masks when an event arrives, not when it is fetched: one more that came since */
 	expect_nothing(back);
 }
 
 static void evt_many_ports(void **state)
 {
 	enum { N = 150 };
-	uint32_t p[N], q[N], got[N], seen[N] = { 0 }, i, k, n = 0;
-	int r;
+	uint32_t p[N], q[N], got[N], seen[N] = { 0 }, i, k;
 
 	(void)state;
 	for (i = 0; i < N; i++)
 		channel(&p[i], &q[i]);
 	for (i = 0; i < N; i++)
 		assert_int_equal(pv_evt_notify(front, p[i]), 0);
-	while ((r = pv_evt_pending(back, got + n, n < 100 ? 7 : N - n)) > 0) {
-		assert_true(n >= 100 || r <= 7);
-		n += r;
-		assert_true(n <= N);
-	}
-	assert_int_equal(n, N);
+	gather(back, got, 100, 7);
+	gather(back, got + 100, N - 100, N);
+	assert_int_equal(pv_evt_pending(back, got, N), 0);
 	assert_int_equal(pv_evt_pending(back, got, 0), 0);
 	for (i = 0; i < N; i++) {
 		for (k = 0; k < N && q[k] != got[i];)
@@ -945,7 +1003,8 @@ static void evt_many_ports(void **state)
 		pv_evt_notify(front, p[i]);
 	expect_nothing(back); /* all masked */
 	assert_int_equal(pv_evt_unmask(back, q, N), 0);
-	assert_int_equal(pv_evt_pending(back, got, N), N);
+	gather(back, got, N, N);
+	expect_nothing(back);
 }
 
 /* When one end closes, the other hears nothing and waits for the same domain again. */
@@ -1008,15 +1067,158 @@ static void evt_rebind_after_kill(void **state)
 
 static void evt_fd_stays_quiet_after_unbind(void **state)
 {
-	uint32_t p, q;
+	uint32_t p, q, got[4];
 
 	(void)state;
 	channel(&p, &q);
 	pv_evt_notify(front, p);
+	assert_true(readable(back, 10000));
 	assert_int_equal(pv_evt_unbind(back, q), 0);
+	assert_int_equal(pv_evt_pending(back, got, 4), 0); /* the descriptor may still say so, once */
 	expect_nothing(back);
 	pv_evt_notify(front, p);
 	expect_nothing(back);
+}
+
+/* ---- what runs out: an ordinary error that names it, and everything else goes on ---- */
+
+static void named(struct pv_hyper *h, int err, const char *word)
+{
+	assert_int_equal(err, -ENOSPC);
+	if (!strstr(pv_hyper_error(h), word))
+		fail_msg("'%s' does not name '%s'", pv_hyper_error(h), word);
+}
+
+static void share_until_no_grants_left(void **state)
+{
+	enum { PAGES = 64, MAX = 1 << 12 };
+	static void *p[MAX];
+	uint32_t g[PAGES], n = 0, m, first = 0;
+	void *addr;
+	int err;
+
+	(void)state;
+	while (n < MAX && !(err = pv_gnt_share(front, world.back, PAGES, true, NULL, g, &p[n])))
+		first = n++ ? first : g[0];
+	assert_true(n > 0 && n < MAX);
+	named(front, err, loopback() ? "grants" : "/sys/module/xen_gntalloc/parameters/limit");
+	addr = map(&first, 1, true);
+	assert_int_equal(pv_gnt_unmap(back, addr, 1), 0);
+	for (m = 0; m < n; m++)
+		assert_int_equal(pv_gnt_unshare(front, p[m], PAGES), 0);
+	assert_int_equal(pv_gnt_unshare(front, share(PAGES, true, g), PAGES), 0);
+}
+
+static void evt_alloc_until_no_ports_left(void **state)
+{
+	enum { MAX = 5000 };
+	static uint32_t ports[MAX];
+	uint32_t fport, bport, n = 0;
+	int p;
+
+	(void)state;
+	channel(&fport, &bport);
+	while (n < MAX && (p = pv_evt_alloc(front, world.back)) > 0)
+		ports[n++] = p;
+	if (n == MAX && !loopback()) { /* domain 0 may have 131071, which takes minutes; a guest of xl has 1023 */
+		print_message("SKIP need=guest: this domain may have more than %d ports\n", MAX);
+		while (n)
+			assert_int_equal(pv_evt_unbind(front, ports[--n]), 0);
+		skip();
+	}
+	assert_true(n > 0 && n < MAX);
+	named(front, p, "ports");
+	assert_int_equal(pv_evt_notify(back, bport), 0);
+	expect_event(front, fport);
+	assert_int_equal(pv_evt_unbind(front, ports[--n]), 0);
+	p = pv_evt_alloc(front, world.back);
+	assert_true(p > 0);
+	ports[n++] = p;
+	if (world.front == world.back) {
+		p = pv_evt_bind(back, world.front, ports[0]);
+		named(back, p, "ports");
+	}
+	while (n)
+		assert_int_equal(pv_evt_unbind(front, ports[--n]), 0);
+}
+
+/* One page, mapped again and again. */
+static void map_until_no_mappings_left(void **state)
+{
+	enum { MAX = 4000 };
+	static void *m[MAX];
+	long limit = -1;
+	FILE *f;
+	uint32_t g, n = 0;
+	uint8_t *p;
+	int err = 0;
+
+	(void)state;
+	f = loopback() ? NULL : fopen("/proc/sys/vm/max_map_count", "r+");
+	if (!f || fscanf(f, "%ld", &limit) != 1) {
+		print_message(loopback() ? "SKIP need=xen: test_hub does it, with limits of its own\n" : "SKIP need=root: vm.max_map_count must be lowered\n");
+		if (f)
+			fclose(f);
+		skip();
+	}
+	rewind(f);
+	fprintf(f, "2000\n");
+	fflush(f);
+	p = share(1, true, &g);
+	while (n < MAX && !(err = pv_gnt_map(back, world.front, &g, 1, true, NULL, &m[n])))
+		n++;
+	rewind(f);
+	fprintf(f, "%ld\n", limit);
+	fclose(f);
+	assert_true(n > 0 && n < MAX);
+	assert_int_equal(err, -ENOSPC);
+	if (!strstr(pv_hyper_error(back), "vm.max_map_count") && !strstr(pv_hyper_error(back), "gnttab_max_maptrack_frames"))
+		fail_msg("'%s' names no limit", pv_hyper_error(back));
+	*p = 7;
+	assert_int_equal(*(uint8_t *)m[n - 1], 7);
+	assert_int_equal(pv_gnt_unmap(back, m[--n], 1), 0);
+	m[n++] = map(&g, 1, true);
+	while (n)
+		assert_int_equal(pv_gnt_unmap(back, m[--n], 1), 0);
+	assert_int_equal(pv_gnt_unshare(front, p, 1), 0);
+}
+
+/* ---- counters ---- */
+
+static void counts_tell_what_was_done(void **state)
+{
+	struct pv_hyper_counts f, b;
+	uint32_t g[4], bad = 0xfffffff, fport, bport;
+	uint8_t *p = share(4, true, g), *m, buf[64];
+	struct pv_gnt_copy op[2] = { { .from = { .gref = g[0], .domid = world.front }, .to.local = buf, .len = 64 },
+				     { .from.local = buf, .to = { .gref = g[1], .domid = world.front }, .len = 10 } };
+
+	(void)state;
+	m = map(g, 3, true);
+	map_refused(back, world.front, &bad, 1, false);
+	assert_int_equal(pv_gnt_copy(back, op, 2), 0);
+	assert_int_equal(pv_gnt_copy(back, op, 1), 0);
+	channel(&fport, &bport);
+	pv_evt_notify(front, fport);
+	expect_event(back, bport);
+	assert_int_equal(pv_gnt_unmap(back, m, 3), 0);
+	assert_int_equal(pv_gnt_unshare(front, p, 4), 0);
+	pv_hyper_counts(front, &f);
+	pv_hyper_counts(back, &b);
+	assert_int_equal(f.shares, 1);
+	assert_int_equal(f.shared_pages, 4);
+	assert_int_equal(f.notifies, 1);
+	assert_int_equal(f.copies + f.maps + f.events, 0);
+	assert_int_equal(b.maps, 2); /* asked */
+	assert_int_equal(b.mapped_pages, 3); /* given */
+	assert_int_equal(b.unmaps, 1);
+	assert_int_equal(b.copies, 2);
+	assert_int_equal(b.copied_pieces, 3);
+	assert_int_equal(b.copied_bytes, 64 + 10 + 64);
+	assert_int_equal(b.events, 2);
+	assert_true(b.polls >= 2);
+	assert_int_equal(b.unmasks, 2);
+	assert_int_equal(b.shares + b.notifies, 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, up, down)
@@ -1061,6 +1263,10 @@ int main(void)
 		TEST(evt_peer_closes_and_comes_back),
 		TEST(evt_rebind_after_kill),
 		TEST(evt_fd_stays_quiet_after_unbind),
+		TEST(share_until_no_grants_left),
+		TEST(evt_alloc_until_no_ports_left),
+		TEST(map_until_no_mappings_left),
+		TEST(counts_tell_what_was_done),
 	};
 
 	return cmocka_run_group_tests_name("hyper", tests, world_up, world_down);
