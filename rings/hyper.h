@@ -119,7 +119,8 @@ int pv_gnt_unshare(struct pv_hyper *h, void *addr, unsigned n);
 
 /* Map n pages granted to us by domid, contiguous at *addr. Succeeds or fails as a whole: nothing stays mapped on failure.
  * Returns 0; -EACCES: a reference is stale, foreign, revoked, or read-only and writable was asked; -ENOSPC: out of
- * mappings (named in pv_hyper_error); -EAGAIN, -ENOMEM. A caller that must know which reference is bad retries one by one. */
+ * mappings (named in pv_hyper_error); -EAGAIN, -ENOMEM; -EINVAL: a domain of Xen that is not PV cannot map its own pages.
+ * A caller that must know which reference is bad retries one by one. */
 int pv_gnt_map(struct pv_hyper *h, uint16_t domid, const uint32_t *grefs, unsigned n, bool writable,
 	       const struct pv_gnt_notice *notice, void **addr);
 

@@ -56,6 +56,18 @@ static const struct pv_hyper_ops xen_ops = {
 	.evt_unmask = xen_evt_unmask,
 };
 
+static bool is_pv(void)
+{
+	FILE *f = fopen("/sys/hypervisor/guest_type", "re");
+	char type[8] = "";
+
+	if (f && !fgets(type, sizeof(type), f))
+		type[0] = 0;
+	if (f)
+		fclose(f);
+	return !strcmp(type, "PV\n");
+}
+
 /* Be `wanted`, which can only be who we are. Where nothing tells who that is, whoever says so is believed. */
 static int be_domain(struct xen *x, int wanted)
 {
@@ -66,6 +78,7 @@ static int be_domain(struct xen *x, int wanted)
 	if (wanted >= 0 && wanted != own)
 		return hyper_fail(&x->h, -EINVAL, "on Xen a process can only be the domain it runs in: this is domain %d, not %d", own, wanted);
 	x->h.domid = own;
+	x->pv = is_pv();
 	return 0;
 }
 

@@ -44,6 +44,7 @@ struct xen {
 	/* grants */
 	xengnttab_handle *gnt;
 	xengntshr_handle *shr; /* NULL: nothing was shared yet */
+	bool pv; /* the domain makes its own page tables, and so may map what it granted to itself */
 	struct idmap regions; /* by address */
 	xengnttab_grant_copy_segment_t segs[XEN_COPY_BATCH];
 	/* event channels */

@@ -187,6 +187,9 @@ int xen_map(struct pv_hyper *h, uint16_t domid, const uint32_t *grefs, unsigned 
 	struct xen_region *r;
 	void *p;
 
+	/* In an HVM or PVH domain Xen gives a frame one place at a time: the page would be taken from where it is now. */
+	if (domid == h->domid && !x->pv)
+		return hyper_fail(h, -EINVAL, "domain %u is not PV: Xen lets it copy, but not map, what it granted to itself", domid);
 	if (notice && !xen_evt_ours(x, notice->port))
 		return no_notice_port(x, notice);
 	r = region_new(x, n, false);

@@ -120,6 +120,22 @@ static int down(void **state)
 
 /* ---- helpers ---- */
 
+/* On Xen both ends are one domain here, and only a PV domain can map what it granted to itself. test_hyper_pair has two. */
+static void need_map(void)
+{
+	char type[8] = "PV";
+	FILE *f = loopback() ? NULL : fopen("/sys/hypervisor/guest_type", "r");
+
+	if (f && fscanf(f, "%7s", type) != 1)
+		type[0] = 0;
+	if (f)
+		fclose(f);
+	if (!strcmp(type, "PV"))
+		return;
+	print_message("SKIP need=pv: a %s domain cannot map its own pages\n", type);
+	skip();
+}
+
 static uint8_t *share(unsigned n, bool writable, uint32_t *grefs)
 {
 	void *addr;
@@ -132,6 +148,7 @@ static uint8_t *map(const uint32_t *grefs, unsigned n, bool writable)
 {
 	void *addr;
 
+	need_map();
 	assert_int_equal(pv_gnt_map(back, world.front, grefs, n, writable, NULL, &addr), 0);
 	return addr;
 }
@@ -140,6 +157,7 @@ static void map_refused(struct pv_hyper *h, uint16_t domid, const uint32_t *gref
 {
 	void *addr = &addr;
 
+	need_map();
 	assert_int_equal(pv_gnt_map(h, domid, grefs, n, writable, NULL, &addr), -EACCES);
 	assert_null(addr);
 	assert_true(strlen(pv_hyper_error(h)) > 0);
@@ -150,6 +168,7 @@ static void gone(struct pv_hyper *h, uint16_t domid, uint32_t gref)
 {
 	void *addr;
 
+	need_map();
 	for (int i = 0; !loopback() && i < 1000 && !pv_gnt_map(h, domid, &gref, 1, false, NULL, &addr); i++) {
 		assert_int_equal(pv_gnt_unmap(h, addr, 1), 0);
 		usleep(10000);
@@ -634,6 +653,7 @@ static void notice_on_unmap(void **state)
 	void *m;
 
 	(void)state;
+	need_map();
 	channel(&fport, &bport);
 	notice.port = bport;
 	memset(p, 0xff, 4096);
@@ -680,6 +700,7 @@ static void notice_on_close(void **state)
 	void *m;
 
 	(void)state;
+	need_map();
 	p[8] = 1;
 	bport = pv_evt_bind(other, world.front, fport);
 	assert_true(bport > 0);
@@ -710,6 +731,7 @@ static void notice_when_mapper_is_killed(void **state)
 	int round;
 
 	(void)state;
+	need_map();
 	in[1] = pv_evt_alloc(front, world.back);
 	for (round = 0; round < 5; round++) { /* each new process binds the same port and maps the same reference */
 		p[8] = 1;
@@ -746,6 +768,7 @@ static void notice_when_sharer_is_killed(void **state)
 	int round;
 
 	(void)state;
+	need_map();
 	for (round = 0; round < 5; round++) {
 		c = spawn(world.front, share_and_wait, &in);
 		expect_nothing(back); /* it is the binder's port that is pending at once */
@@ -1142,18 +1165,19 @@ static void evt_alloc_until_no_ports_left(void **state)
 		assert_int_equal(pv_evt_unbind(front, ports[--n]), 0);
 }
 
-/* One page, mapped again and again. */
+/* Some pages, mapped again and again; Xen lets each be mapped 255 times. */
 static void map_until_no_mappings_left(void **state)
 {
-	enum { MAX = 4000 };
+	enum { PAGES = 32, MAX = 100 * PAGES };
 	static void *m[MAX];
 	long limit = -1;
 	FILE *f;
-	uint32_t g, n = 0;
+	uint32_t g[PAGES], n = 0;
 	uint8_t *p;
 	int err = 0;
 
 	(void)state;
+	need_map();
 	f = loopback() ? NULL : fopen("/proc/sys/vm/max_map_count", "r+");
 	if (!f || fscanf(f, "%ld", &limit) != 1) {
 		print_message(loopback() ? "SKIP need=xen: test_hub does it, with limits of its own\n" : "SKIP need=root: vm.max_map_count must be lowered\n");
@@ -1164,8 +1188,8 @@ static void map_until_no_mappings_left(void **state)
 	rewind(f);
 	fprintf(f, "2000\n");
 	fflush(f);
-	p = share(1, true, &g);
-	while (n < MAX && !(err = pv_gnt_map(back, world.front, &g, 1, true, NULL, &m[n])))
+	p = share(PAGES, true, g);
+	while (n < MAX && !(err = pv_gnt_map(back, world.front, &g[n % PAGES], 1, true, NULL, &m[n])))
 		n++;
 	rewind(f);
 	fprintf(f, "%ld\n", limit);
@@ -1175,12 +1199,12 @@ static void map_until_no_mappings_left(void **state)
 	if (!strstr(pv_hyper_error(back), "vm.max_map_count") && !strstr(pv_hyper_error(back), "gnttab_max_maptrack_frames"))
 		fail_msg("'%s' names no limit", pv_hyper_error(back));
 	*p = 7;
-	assert_int_equal(*(uint8_t *)m[n - 1], 7);
+	assert_int_equal(*(uint8_t *)m[0], 7);
 	assert_int_equal(pv_gnt_unmap(back, m[--n], 1), 0);
-	m[n++] = map(&g, 1, true);
+	m[n++] = map(g, 1, true);
 	while (n)
 		assert_int_equal(pv_gnt_unmap(back, m[--n], 1), 0);
-	assert_int_equal(pv_gnt_unshare(front, p, 1), 0);
+	assert_int_equal(pv_gnt_unshare(front, p, PAGES), 0);
 }
 
 /* ---- counters ---- */
