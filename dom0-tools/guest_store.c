@@ -1,8 +1,8 @@
 /* guest_store.c - XenStore for a guest that pviod itself serves.
  *
- * A guest's store is given a turn when its event has come, and when the tree has events for it. Each turn and each request
- * costs a token, so that a guest that storms, with requests or with bare events, buys a bounded share of our time; its port stays
- * masked until its turn left nothing behind (XSA-331).
+ * A guest's store is given a turn when its event has come, and when the tree has events for it. A request costs a token, and so
+ * do a turn without one and some watch events, so that a guest that storms buys a bounded share of our time; its port stays masked
+ * until its turn left nothing behind (XSA-331).
  */
 #include "guest_store.h"
 #include "nodes_tree.h"
@@ -13,10 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REQUESTS_TURN = 64 /* as many as a full ring can hold, and some */ };
+enum {
+	REQUESTS_TURN = 64, /* as many as a full ring can hold, and some */
+	EVENTS_TOKEN = 16,
+};
 
-/* Linux boots with two devices in some 300 requests, one a turn. */
-static const struct limit tokens = { .burst = 4000, .rate = 2000 };
+/* A request that is waited for takes two turns: Linux says that it has read the answer. It boots with two devices in some 300. */
+static const struct limit tokens = { .burst = 8000, .rate = 4000 };
 
 /* Owner: its guest, from guest_store_open to guest_store_close. */
 struct guest_store {
@@ -29,6 +32,7 @@ struct guest_store {
 	bool ready, waits; /* on which of pviod's lists */
 	bool masked; /* the port */
 	bool working; /* inside of a turn, which sees what it makes itself */
+	bool paid; /* the turn's token, for its first request */
 	uint64_t due, nthrottled;
 	struct guest_store *ready_prev, *ready_next, *wait_prev, *wait_next;
 };
@@ -69,11 +73,18 @@ static void fired(struct port_user *u)
 	ready(gs);
 }
 
+static bool pay(struct guest_store *gs)
+{
+	return bucket_take(&gs->tokens, &tokens, pviod_now(gs->g->d));
+}
+
 static bool admit(void *ctx)
 {
 	struct guest_store *gs = ctx;
+	bool paid = gs->paid;
 
-	return bucket_take(&gs->tokens, &tokens, pviod_now(gs->g->d));
+	gs->paid = false;
+	return paid || pay(gs);
 }
 
 static void notify(void *ctx)
@@ -83,17 +94,29 @@ static void notify(void *ctx)
 	pv_evt_notify(gs->g->d->hyper, gs->port.port);
 }
 
+static int work(struct guest_store *gs)
+{
+	uint64_t events = store_page_stats(gs->page)->events;
+	int rc;
+
+	gs->paid = pay(gs);
+	if (!gs->paid) {
+		gs->nthrottled++;
+		return 1;
+	}
+	gs->working = true;
+	rc = store_page_work(gs->page, REQUESTS_TURN);
+	gs->working = false;
+	for (events = store_page_stats(gs->page)->events - events; events >= EVENTS_TOKEN; events -= EVENTS_TOKEN)
+		pay(gs);
+	return rc;
+}
+
 static void turn(struct guest_store *gs)
 {
 	struct guest *g = gs->g;
-	int rc = 1;
+	int rc = work(gs);
 
-	gs->working = true;
-	if (admit(gs))
-		rc = store_page_work(gs->page, REQUESTS_TURN);
-	else
-		gs->nthrottled++;
-	gs->working = false;
 	if (rc == -EPROTO)
 		pv_log_about(&g->log, PV_LOG_WARN, "%s: its XenStore connection is broken off, until it connects anew: %s", g->name,
 			     store_page_why(gs->page));

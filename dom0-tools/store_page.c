@@ -11,6 +11,8 @@
 #include <string.h>
 #include <xen/io/xs_wire.h>
 
+enum { FEATURES = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR };
+
 /* Owner: whoever made it. */
 struct store_page {
 	struct xenstore_domain_interface *page; /* the guest writes here too */
@@ -437,6 +439,7 @@ static void reconnect(struct store_page *sp)
 	sp->stats.reconnections++;
 	page->req_cons = page->req_prod = page->rsp_cons = page->rsp_prod = 0;
 	page->error = XENSTORE_ERROR_NONE;
+	page->server_features = FEATURES;
 	move(sp, &page->connection, XENSTORE_CONNECTED); /* the guest looks at nothing else before it sees this */
 }
 
@@ -480,7 +483,7 @@ int store_page_new(void *page, struct store *tree, const struct store_page_ops *
 	sp->req_cons = pv_index_load(&sp->page->req_cons);
 	sp->rsp_prod = pv_index_load(&sp->page->rsp_prod);
 	sp->page->error = XENSTORE_ERROR_NONE;
-	__atomic_store_n(&sp->page->server_features, XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR, __ATOMIC_RELEASE);
+	__atomic_store_n(&sp->page->server_features, FEATURES, __ATOMIC_RELEASE);
 	return 0;
 }
 

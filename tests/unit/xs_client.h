@@ -322,7 +322,6 @@ static __attribute__((unused)) void xs_reconnect(struct xs *x)
 {
 	uint64_t end = xs_now() + XS_MS;
 
-	assert_true(x->ring->server_features & XENSTORE_SERVER_FEATURE_RECONNECTION);
 	__atomic_store_n(&x->ring->connection, XENSTORE_RECONNECT, __ATOMIC_RELEASE);
 	xs_notify(x);
 	while (xs_load(&x->ring->connection) != XENSTORE_CONNECTED) {
