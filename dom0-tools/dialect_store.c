@@ -40,7 +40,7 @@ static enum xenbus_state shown(enum xenbus_state ours, enum xenbus_state front)
 /* What the frontend's state means, for what we have come to. Unknown: its node is not there. */
 static const enum dev_event meaning[XenbusStateClosed + 1][STATES] = {
 	[XenbusStateInitWait] = {
-		[XenbusStateUnknown] = EV_CLOSED,
+		[XenbusStateUnknown] = EV_CLOSING,
 		[XenbusStateInitialising] = EV_ANEW,
 		[XenbusStateInitialised] = EV_CHOICE,
 		[XenbusStateConnected] = EV_CHOICE,
@@ -396,10 +396,12 @@ static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const c
 	enum dev_event ev;
 
 	*why = "its state is none that XenBus has";
-	if (front < 0)
-		return front == -EPROTO ? EV_MISDEED : EV_NONE;
-	dev->store.front = front;
+	if (front < 0 && front != -EPROTO)
+		return EV_NONE;
+	dev->store.front = front < 0 ? XenbusStateUnknown : front;
 	show_state(dev);
+	if (front < 0)
+		return EV_MISDEED;
 	ev = meaning[dev->offer.state][front];
 	if (ev == EV_CHOICE)
 		return dev->state == DEV_OFFERED ? choose(dev, c, why) : EV_NONE;

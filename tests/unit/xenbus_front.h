@@ -348,6 +348,12 @@ static bool xb_other_lives(struct xb_dev *d)
 	return xb_other_state(d) != XenbusStateClosed && xb_other_state(d) != XenbusStateUnknown;
 }
 
+/* (Linux would wait for ever for one that went meanwhile.) */
+static bool xb_other_lives_or_gone(struct xb_dev *d)
+{
+	return xb_other_lives(d) || !xb_exists(d->xb, d->node);
+}
+
 static bool xb_other_closes(struct xb_dev *d)
 {
 	return xb_other_state(d) == XenbusStateClosing || !xb_other_lives(d);
@@ -371,7 +377,7 @@ XB void xb_bind(struct xb_dev *d)
 	d->bound = true;
 	if (d->type == PV_NOXS_VIF) {
 		xb_switch(d, XenbusStateInitialising);
-		xb_wait(d, "backend that is not closed", xb_other_lives);
+		xb_wait(d, "backend that is not closed", xb_other_lives_or_gone);
 	}
 	assert_int_equal(xs_watch(&xb->xs, xb_path(d->other, "state"), d->node), 0);
 }
