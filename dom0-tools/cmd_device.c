@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* key=value into config. path= is made absolute here: pviod and the backend know nothing of our working directory. backend= is
- * no key of the device: it says who serves it, as --backend. */
+/* key=value into config. path= is made absolute here: pviod and the backend know nothing of our working directory. backend=
+ * and dialect= are no keys of the device: they say who serves it and how it is shown, as --backend and --dialect. */
 static int add_config(struct pvio *p, struct json_object *params, struct json_object *config, const char *arg)
 {
 	const char *eq = strchr(arg, '='), *value = eq + 1;
@@ -15,7 +15,7 @@ static int add_config(struct pvio *p, struct json_object *params, struct json_ob
 	if (eq == arg || (size_t)(eq - arg) >= sizeof(key))
 		return say_usage(p, "%s is not key=value", arg);
 	snprintf(key, sizeof(key), "%.*s", (int)(eq - arg), arg);
-	if (strcmp(key, "backend") == 0) {
+	if (strcmp(key, "backend") == 0 || strcmp(key, "dialect") == 0) {
 		json_object_object_add(params, key, json_object_new_string(value));
 		return 0;
 	}
@@ -52,6 +52,8 @@ static int attach_params(struct pvio *p, struct json_object *params)
 
 	if (opt_value(p, "--backend"))
 		json_object_object_add(params, "backend", json_object_new_string(opt_value(p, "--backend")));
+	if (opt_value(p, "--dialect"))
+		json_object_object_add(params, "dialect", json_object_new_string(opt_value(p, "--dialect")));
 	return rc;
 }
 

@@ -48,6 +48,7 @@ static const struct command commands[] = {
 	  } },
 	{ "attach", "GUEST vif|vbd|pipe [NAME] [KEY=VALUE...]", 2, ARGS_MAX, true, "give a guest a device: vbd path=FILE, vif mac=...", cmd_attach, {
 		{ "--backend", "NAME", "which backend serves it (the first of its type)", false },
+		{ "--dialect", "NAME", "noxs: shared pages; xenstore: nodes, for kernels that know nothing of pvio (the guest's)", false },
 		{ "--wait", "[SECONDS]", "until it is connected, not only announced: 0..3600 (10)", false },
 	  } },
 	{ "detach", "GUEST DEVICE", 2, 3, false, "take a device from a guest: xvda, vif0, `vif 0`", cmd_detach, {
