@@ -25,7 +25,7 @@ static ssize_t log_write(void *cookie, const char *buf, size_t len)
 		return (ssize_t)len;
 	if (pv_log_shown() >= PV_LOG_DEBUG)
 		pv_log(PV_LOG_DEBUG, "%.*s", (int)n, buf);
-	if (rte_log_cur_msg_loglevel() <= (int)RTE_LOG_ERR && !first_error[0])
+	if (rte_log_cur_msg_loglevel() <= (int)RTE_LOG_ERR && !first_error[0] && !strstr(buf, "/dev/null/"))
 		snprintf(first_error, sizeof(first_error), "%.*s", (int)n, buf);
 	return (ssize_t)len;
 }
@@ -100,7 +100,7 @@ int eal_start(unsigned memory, char *why, size_t len)
 		return pv_why(why, len, rte_errno ? -rte_errno : -EINVAL,
 			      "DPDK does not start with %u MiB%s: %s; try --memory or --log debug", memory,
 			      huge ? " of hugepages" : "", eal_error());
-	eal_error(); /* that it made no runtime directory */
+	eal_error(); /* what did not keep it from starting */
 	if (!huge)
 		pv_log(PV_LOG_INFO, "works without hugepages; with them packets cost fewer TLB misses: sysctl vm.nr_hugepages=%u",
 		       memory / 2);

@@ -167,9 +167,16 @@ static inline void guest_up(struct guest *g, const char *more)
 	guest_up_with(g, more, 1, 0, PV_VBD_ABI_NATIVE, PV_VBD_PERSISTENT);
 }
 
+/* As pviod does: asks again while I/O is in flight. */
 static inline void guest_down(struct guest *g)
 {
-	if (guest_call(g, "disconnect"))
+	int64_t end = rig_ms() + PATIENCE;
+	int ret;
+
+	do
+		ret = guest_call(g, "disconnect");
+	while (ret == -EAGAIN && rig_ms() < end);
+	if (ret)
 		fail_msg("disconnect: %s", rig_last.message);
 	guest_rings_end(g);
 	if (guest_call(g, "remove"))
