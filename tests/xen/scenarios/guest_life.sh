@@ -1,6 +1,6 @@
 # guest_life: guests built, watched and ended by pviod, with no xenstored, no xenconsoled and no libxl.
 # types: pv pvh
-# limit: 300
+# limit: 400
 mkdir -p /run/lab/console /run/pvio
 if [ ! -e /run/pvio/pviod.sock ]; then
 	pviod --console-log /run/lab/console 2>/run/lab/pviod.log &
@@ -9,7 +9,6 @@ fi
 : >/run/lab/pviod.log
 
 create() { # NAME [OPTION...]
-	rm -f "/run/lab/console/$1.log"
 	pvio guest create "$1" --type "$TYPE" --kernel /boot/vmlinux --ramdisk "$(ramdisk)" --memory 160 --cmdline "console=hvc0 quiet loglevel=4 labu=life" "${@:2}"
 }
 state() { pvio guest list --json | jq -r ".[] | select(.name == \"$1\") | .$2"; } # NAME KEY
@@ -35,48 +34,44 @@ expect "no ramdisk" refused "cannot read the ramdisk" --kernel /boot/vmlinux --r
 expect "too little memory for its kernel" refused "give it more memory" --kernel /boot/vmlinux --memory 16
 expect "no backend for its disk" refused "no vbd backend" --kernel /boot/vmlinux --memory 160 --vbd "xvda path=/etc/passwd"
 
-expect "create, paused" create a --vcpus 2 --paused
-expect "it is paused" is a state paused
-expect "the name is taken" test -n "$(create a 2>&1 | grep exists)"
-info "build of a $TYPE guest: $(state a build_ms | tr -d '\n')"
-expect "start" pvio guest start a
-expect "it runs" wait_for 120 said a "guest: ready"
-expect "it has both vcpus" said a "guest: cpus 2"
-expect "pause" pvio guest pause a
-expect "pause again is no more" pvio guest pause a
-at=$(state a cpu_ms)
+expect "create, paused" create $TYPE-a --vcpus 2 --paused
+expect "it is paused" is $TYPE-a state paused
+expect "the name is taken" test -n "$(create $TYPE-a 2>&1 | grep exists)"
+info "build of a $TYPE guest: $(state $TYPE-a build_ms | tr -d '\n')"
+expect "start" pvio guest start $TYPE-a
+expect "it runs" wait_for 120 said $TYPE-a "guest: ready"
+expect "it has both vcpus" said $TYPE-a "guest: cpus 2"
+expect "pause" pvio guest pause $TYPE-a
+expect "pause again is no more" pvio guest pause $TYPE-a
+at=$(state $TYPE-a cpu_ms)
 sleep 0.5
-expect "it runs no more" is a cpu_ms "$at"
-expect "shutdown of a paused guest is refused" test -n "$(pvio guest shutdown a 2>&1 | grep paused)"
-expect "start again" pvio guest start a
-pvio guest console a --read </dev/null >/run/lab/a.read &
+expect "it runs no more" is $TYPE-a cpu_ms "$at"
+expect "shutdown of a paused guest is refused" test -n "$(pvio guest shutdown $TYPE-a 2>&1 | grep paused)"
+expect "start again" pvio guest start $TYPE-a
+pvio guest console $TYPE-a --read </dev/null >/run/lab/a.read &
 reader=$!
-(echo "say hello"; sleep 300) | pvio guest console a >/dev/null &
+(echo "say hello"; sleep 300) | pvio guest console $TYPE-a >/dev/null &
 typist=$!
-expect "it hears what is typed" wait_for 20 said a "guest: says hello"
+expect "it hears what is typed" wait_for 20 said $TYPE-a "guest: says hello"
 show <(pvio guest list)
 began=$EPOCHREALTIME
-expect "shutdown" pvio guest shutdown a --timeout 60
+expect "shutdown" pvio guest shutdown $TYPE-a --timeout 60
 info "shutdown of a $TYPE guest: $(jq -n "$EPOCHREALTIME - $began") s"
-expect "it is gone" gone a
-expect "its reader saw all to the end" wait_for 5 eval "! kill -0 $reader" && expect "and has it all" cmp /run/lab/a.read /run/lab/console/a.log
+expect "it is gone" gone $TYPE-a
+expect "its reader saw all to the end" wait_for 5 eval "! kill -0 $reader" && expect "and has it all" cmp /run/lab/a.read /run/lab/console/$TYPE-a.log
 kill $typist 2>/dev/null
-expect "pviod says why" logged "guest a has ended: poweroff"
+expect "pviod says why" logged "guest $TYPE-a has ended: poweroff"
 
-expect "create" create b
-expect "it runs" wait_for 120 said b "guest: ready"
-expect "the console of a guest that crashes ends" typed b crash
-expect "its last words were heard" grep -aq "sysrq: Trigger a crash" /run/lab/b.out
-expect "the crash is noticed" wait_for 10 gone b
-expect "and said" logged "guest b has ended: crash"
+expect "create" create $TYPE-b
+expect "it runs" wait_for 120 said $TYPE-b "guest: ready"
+expect "the console of a guest that crashes ends" typed $TYPE-b crash
+expect "its last words were heard" grep -aq "sysrq: Trigger a crash" /run/lab/$TYPE-b.out
+expect "the crash is noticed" wait_for 10 gone $TYPE-b
+expect "and said" logged "guest $TYPE-b has ended: crash"
 
-expect "create" create c
-expect "it runs" wait_for 120 said c "guest: ready"
-expect "a guest that powers off by itself" typed c off
-expect "is noticed" wait_for 10 gone c
-expect "create, and destroy" create d && expect "at once" pvio guest destroy d
+expect "create, and destroy" create $TYPE-d && expect "at once" pvio guest destroy $TYPE-d
 
-expect "no domain is left" test "$(pvio guest list --json)" = "[]"
+expect "no domain is left" test "$(pvio guest list --json | jq length)" = 0
 expect "no console is left" test -z "$(ls /run/pvio/console)"
 expect "no memory is left" wait_for 5 eval "[ \$(free_mib) = $before ]"
 show /run/lab/pviod.log
