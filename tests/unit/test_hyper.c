@@ -1184,6 +1184,7 @@ static void map_until_no_mappings_left(void **state)
 		if (f)
 			fclose(f);
 		skip();
+		return; /* for a compiler that does not know that skip() is the end */
 	}
 	rewind(f);
 	fprintf(f, "2000\n");
