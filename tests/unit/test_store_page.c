@@ -222,6 +222,24 @@ static void answer_too_long_is_refused_and_comes_in_parts(void **state)
 	assert_int_equal(rc, strlen(x.body) + 2);
 }
 
+/* The last name that fits leaves room for the empty one behind it, or is not there. */
+static void parts_end_at_any_length(void **state)
+{
+	char path[64];
+
+	(void)state;
+	for (int i = 0; i < 406; i++) {
+		snprintf(path, sizeof(path), "/local/domain/5/many/c-%07d", i);
+		node(path, "", 0, GUEST);
+	}
+	for (int n = 1; n < 40; n++) {
+		snprintf(path, sizeof(path), "/local/domain/5/many/%0*d", n, 0);
+		node(path, "", 0, GUEST);
+		assert_true(xs_call(&x, XS_DIRECTORY_PART, 0, "many\0" "0", 7) > XENSTORE_PAYLOAD_MAX - 50);
+		assert_int_equal(store_rm(tree, dom0, path), 0);
+	}
+}
+
 static void watch_is_answered_then_told(void **state)
 {
 	const char *token;
@@ -498,7 +516,9 @@ static void reconnection_drops_what_is_under_way(void **state)
 	assert_int_equal(xs_put(&x, &head, sizeof(head)), sizeof(head));
 	assert_int_equal(xs_put(&x, "data/half", 9), 9);
 	turn();
+	x.ring->server_features = 0; /* not the guest's to write */
 	expect_works_again();
+	assert_int_equal(x.ring->server_features, XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR);
 	store_usage(tree, &u);
 	assert_int_equal(u.watches, 0);
 	assert_int_equal(u.transactions, 0);
@@ -590,6 +610,7 @@ int main(void)
 		TEST(what_is_for_toolstacks_is_refused),
 		TEST(body_of_wrong_form_is_refused),
 		TEST(answer_too_long_is_refused_and_comes_in_parts),
+		TEST(parts_end_at_any_length),
 		TEST(watch_is_answered_then_told),
 		TEST(message_may_come_byte_by_byte),
 		TEST(indices_wrap),
