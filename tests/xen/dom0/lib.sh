@@ -83,6 +83,56 @@ xl_gone() { # NAME SECONDS : wait for its end; destroyed if it does not come
 }
 xl_console() { cat "/var/log/xen/console/guest-$1.log"; } # NAME
 
+# ---- pvio
+
+# pviod and both backends, with their words in /run/lab/*.log; the uplink is the TAP pvio0, 10.0.0.1. They end with the scenario.
+start_pvio() { # [ARGUMENT...] : of pviod
+	modprobe -a tun loop
+	mkdir -p /run/lab/console
+	background pviod pviod --console-log /run/lab/console "$@"
+	wait_for 30 pvio version || return 1
+	background blkback pvio-blkback
+	background netback pvio-netback --uplink net_tap0,iface=pvio0 --memory 32
+	wait_for 60 backends 2 || return 1
+	ip link set xenbr0 down 2>/dev/null # the other network 10.0.0.0/24, if it is there
+	ip addr add 10.0.0.1/24 dev pvio0
+	ip link set pvio0 up
+}
+backends() { [ "$(pvio backend list --json | jq length)" = "$1" ]; } # NUMBER that pviod knows
+
+pids=()
+background() { # NAME COMMAND... : ends with the scenario
+	local name=$1
+	shift
+	"$@" >"/run/lab/$name.log" 2>&1 </dev/null &
+	pids+=($!)
+}
+logs() { # NAME... : what these said
+	local n
+	for n; do echo "  | -- $n"; show "/run/lab/$n.log"; done
+}
+end_background() {
+	[ ${#pids[@]} = 0 ] && return
+	kill "${pids[@]}" 2>/dev/null
+	wait "${pids[@]}" 2>/dev/null
+}
+trap end_background EXIT
+
+pvio_guest() { # NAME SCRIPT ARG [OPTION...] : a stock guest of type $TYPE that runs /lab/SCRIPT.sh with ARG (blanks as commas)
+	local name=$1 script=$2 arg=$3
+	shift 3
+	rm -f "/run/lab/console/$name.log"
+	pvio guest create "$name" --type "$TYPE" --kernel /boot/vmlinux --ramdisk "$(ramdisk)" --memory 192 \
+		--cmdline "console=hvc0 quiet loglevel=4 panic=5 labu=$script labarg=$arg" "$@"
+}
+pvio_gone() { # NAME SECONDS : wait for its end; destroyed if it does not come
+	ended() { ! pvio guest list --json | jq -e --arg n "$1" 'any(.[]; .name == $n)'; }
+	wait_for "$2" ended "$1" && return
+	pvio guest destroy "$1"
+	return 1
+}
+pvio_console() { cat "/run/lab/console/$1.log"; } # NAME
+
 # What a guest's script found, read from its console (stdin): each `guest: ok` and `guest: bad` is a verdict, and it must have ended with 0.
 guest_verdicts() { # PREFIX
 	local line ended=

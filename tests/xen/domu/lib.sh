@@ -47,6 +47,6 @@ net() { # OWN PEER [DEVICE]
 	local dev=${3:-eth0}
 	ip addr add "$1/24" dev "$dev"
 	ip link set "$dev" up
-	wait_for 10 ping -c1 -W1 "$2"
+	wait_for 60 ping -c1 -W1 "$2"
 	check "ping" ping -c 5 -i 0.1 -q "$2"
 }
