@@ -18,6 +18,15 @@ struct op {
 
 /* ---- paths ---- */
 
+static unsigned depth_of(const char *path)
+{
+	unsigned n = 0;
+
+	for (; (path = strchr(path, '/')); path++)
+		n++;
+	return n;
+}
+
 /* The absolute path that `path` means. special: @names are legal as well. Returns its length or -EINVAL. */
 int store_path(const struct store *s, const char *path, char out[STORE_PATH_BYTES], bool special)
 {
@@ -31,7 +40,7 @@ int store_path(const struct store *s, const char *path, char out[STORE_PATH_BYTE
 		return -EINVAL;
 	memcpy(out, s->home, at);
 	memcpy(out + at, path, n + 1);
-	return at + n;
+	return depth_of(out) > STORE_DEPTH_MAX ? -EINVAL : (int)(at + n);
 }
 
 /* ---- nodes ---- */
@@ -67,7 +76,7 @@ struct node *node_ref(struct node *n)
 	return n;
 }
 
-/* It goes as deep as the tree, and a path has at most 1536 names. */
+/* It goes as deep as the tree: STORE_DEPTH_MAX. */
 void node_put(struct store *s, struct node *n)
 {
 	if (!n || --n->refs > 0)

@@ -15,7 +15,10 @@
 
 struct store;
 
-enum { STORE_PERMS_MAX = 5 }; /* entries a node */
+enum {
+	STORE_PERMS_MAX = 5, /* entries a node */
+	STORE_DEPTH_MAX = 64, /* names in an absolute path: what is done for one is bounded by it (XSA-418); more is -EINVAL */
+};
 enum { STORE_READ = 1, STORE_WRITE = 2 };
 
 /* Entry 0 names the owner, who may do everything; its mode is everybody else's. The others: what that domain may do. */

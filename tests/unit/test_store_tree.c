@@ -881,27 +881,28 @@ static void events_of_a_transaction_come_at_its_end(void **state)
 	assert_string_equal(changed, "/local/domain/5/data/a /local/domain/5/data/b/c /local/domain/5/data/dir! ");
 }
 
-/* The deepest path there can be: nothing of ours grows with it but the nodes. */
-static void deep_trees_are_made_and_removed(void **state)
+static void trees_are_as_deep_as_they_may_be_and_no_deeper(void **state)
 {
+	char path[XENSTORE_ABS_PATH_MAX + 1] = "";
 	struct store_usage u;
-	char path[XENSTORE_ABS_PATH_MAX + 1];
 
 	(void)state;
-	for (int i = 0; i < XENSTORE_ABS_PATH_MAX; i += 2)
-		memcpy(path + i, "/a", 2);
-	path[XENSTORE_ABS_PATH_MAX] = '\0';
+	for (int i = 0; i < STORE_DEPTH_MAX; i++)
+		strcat(path, "/a");
 	assert_int_equal(put(dom0, path, "deep"), 0);
 	expect(dom0, path, "deep");
+	strcat(path, "/a");
+	assert_int_equal(put(dom0, path, "deeper"), -EINVAL);
 	assert_int_equal(store_rm(s, dom0, "/a"), 0);
 	strcpy(path, "data");
-	for (int i = 4; i < XENSTORE_REL_PATH_MAX; i += 2)
-		strcpy(path + i, "/a");
-	assert_int_equal(put(guest, path, "deep"), -ENOSPC);
-	path[1900] = '\0';
+	for (int i = 4; i < STORE_DEPTH_MAX; i++)
+		strcat(path, "/a");
 	assert_int_equal(put(guest, path, "deep"), 0);
 	store_usage(s, &u);
-	assert_int_equal(u.nodes, 950);
+	assert_int_equal(u.nodes, 2 + 60);
+	strcat(path, "/a");
+	assert_int_equal(store_mkdir(s, guest, path), -EINVAL);
+	assert_int_equal(store_watch(s, path, "t"), -EINVAL);
 	assert_int_equal(store_rm(s, guest, "data/a"), 0);
 }
 
@@ -1572,7 +1573,7 @@ int main(void)
 		WITH_HOME(event_that_waits_is_not_queued_twice),
 		WITH_HOME(events_beyond_the_bound_become_one_for_the_watch),
 		WITH_HOME(events_of_a_transaction_come_at_its_end),
-		WITH_HOME(deep_trees_are_made_and_removed),
+		WITH_HOME(trees_are_as_deep_as_they_may_be_and_no_deeper),
 		cmocka_unit_test(random_operations_do_what_the_model_does),
 	};
 
