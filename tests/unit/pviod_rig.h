@@ -43,6 +43,7 @@ struct be {
 	struct pv_rpc *rpc; /* NULL: it is not there */
 	struct pv_hyper *h;
 	const char *kind, *name;
+	uint16_t domid; /* the driver domain that it is in */
 	bool registered;
 	int refused; /* the code of a refused registration */
 	unsigned calls[BE_METHODS];
@@ -317,14 +318,14 @@ static void be_start(struct be *b, const char *kind, const char *name)
 	b->kind = kind;
 	b->name = name;
 	if (!b->h)
-		b->h = lb_open(0);
+		b->h = lb_open(b->domid);
 	b->refused = 0;
 	assert_int_equal(pv_rpc_new(fd, &be_ops, b, &b->rpc), 0);
 	json_object_object_add(o, "kind", json_object_new_string(kind));
 	json_object_object_add(o, "name", json_object_new_string(name));
 	json_object_object_add(o, "pid", json_object_new_int(getpid()));
 	json_object_object_add(o, "version", json_object_new_string("test"));
-	json_object_object_add(o, "domid", json_object_new_int(0));
+	json_object_object_add(o, "domid", json_object_new_int(b->domid));
 	assert_int_equal(pv_rpc_call(b->rpc, "register", o, RIG_MS, be_registered, b), 0);
 	WAIT(b->registered || b->refused);
 }

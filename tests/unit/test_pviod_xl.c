@@ -152,13 +152,13 @@ struct front {
 	int port;
 };
 
-static void front_choose(struct front *f)
+static void front_choose(struct front *f, uint16_t backend)
 {
 	uint32_t gref;
 	char text[16];
 
-	assert_int_equal(pv_gnt_share(guest, 0, 1, true, NULL, &gref, &f->ring), 0);
-	f->port = pv_evt_alloc(guest, 0);
+	assert_int_equal(pv_gnt_share(guest, backend, 1, true, NULL, &gref, &f->ring), 0);
+	f->port = pv_evt_alloc(guest, backend);
 	assert_true(f->port > 0);
 	snprintf(text, sizeof(text), "%u", gref);
 	put(FRONT, "ring-ref", text);
@@ -171,7 +171,7 @@ static void front_choose(struct front *f)
 static void front_connect(struct front *f)
 {
 	WAIT(says(BACK, "state", "2"));
-	front_choose(f);
+	front_choose(f, 0);
 	WAIT(says(BACK, "state", "4"));
 	put(FRONT, "state", "4");
 }
@@ -300,13 +300,41 @@ static void disk_of_a_running_guest_has_chosen_already(void **state)
 	linux_loads();
 	xl_disk();
 	linux_takes();
-	front_choose(&f);
+	front_choose(&f, 0);
 	linux_unbound();
 	good("claim", "{\"path\":\"backend/vbd/5/51712\"}");
 	WAIT(says(BACK, "state", "4"));
 	xl_remove(BACK, true);
 	WAIT(says(BACK, "state", "6"));
 	front_leave(&f);
+}
+
+/* In a driver domain no script runs, and what is removed is for the backend's side to clear away. */
+static void disk_of_a_driver_domain(void **state)
+{
+	const char *back = "/local/domain/7/backend/vbd/5/51712";
+	struct front f;
+	uint32_t port;
+
+	(void)state;
+	linux_loads(); /* in domain 0, where it does not matter */
+	assert_int_equal(pv_hub_domain_create(rig->dom0, 7, &port), 7);
+	xl_disk_in(7, "/etc/xen/scripts/block-pvio");
+	for (int i = 0; i < 20; i++)
+		rig_turn();
+	assert_string_equal(got(back, "state"), "1");
+	rig->be[1].domid = 7;
+	be_start(&rig->be[1], "vbd", "storage");
+	WAIT(says(back, "state", "2"));
+	front_choose(&f, 7);
+	WAIT(says(back, "state", "4"));
+	assert_int_equal(rig->be[0].calls[BE_CONNECT], 0);
+	xl_remove(back, true);
+	WAIT(empty("/local/domain/7/backend/vbd"));
+	WAIT(!listed(0));
+	front_leave(&f);
+	be_kill(&rig->be[1]);
+	assert_int_equal(pv_hub_domain_destroy(rig->dom0, 7), 0);
 }
 
 static void disk_of_another_script_is_left_alone(void **state)
@@ -522,6 +550,7 @@ int main(void)
 		T(disk_is_served_without_linux),
 		T(disk_is_served_after_linux),
 		T(disk_of_a_running_guest_has_chosen_already),
+		T(disk_of_a_driver_domain),
 		T(disk_of_another_script_is_left_alone),
 		T(disk_that_is_refused_can_be_removed),
 		T(disk_without_a_backend_waits_for_it),
