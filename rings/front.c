@@ -269,7 +269,7 @@ int front_find(struct front *f)
 		return -EAGAIN;
 	f->looked = now;
 	rc = look(f);
-	if (rc == -ENOENT) {
+	if (rc == -ENOENT && f->devid != FRONT_ANY) {
 		f->state = FRONT_GONE;
 		fail(f, rc, "dom0 removed it by force, or with the domain");
 	} else if (rc == -EPROTO) {

@@ -53,7 +53,7 @@ struct front {
  * -ECONNREFUSED: its backend is stopped; -EPROTO: the pages are nonsense; other -errno. f->why has words. */
 int front_open(struct front *f, const char *spec, int domid, enum pv_noxs_type type, uint32_t devid, int wait_ms);
 
-/* After front_retire: look for the device as it is offered anew. One look each FRONT_POLL_MS, -EAGAIN in between. Returns as
+/* After front_retire, or a front_open in vain: look for the device as it is offered anew. One look each FRONT_POLL_MS, -EAGAIN in between. Returns as
  * front_open; f->state tells: FRONT_OFFERED, FRONT_GONE (removed), FRONT_ENDED, FRONT_BROKEN, or still FRONT_NONE: try again. */
 int front_find(struct front *f);
 

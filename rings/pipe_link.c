@@ -167,16 +167,32 @@ static void rest(struct pv_pipe_link *l, int ms)
 	poll(&(struct pollfd){ .fd = pv_worker_fd(l->self), .events = POLLIN }, 1, ms);
 }
 
-/* One conversation, if there is a pipe for it. Returns how long to wait before the next, in ms. */
-static int once(struct pv_pipe_link *l)
+/* Look for a free pipe until there is one. Returns 0; -ECANCELED: we are to stop; other -errno: begin with a new handle. */
+static int find(struct pv_pipe_link *l)
 {
 	struct front *f = &l->front;
 	int rc = front_open(f, l->hypervisor, l->domid, PV_NOXS_PIPE, FRONT_ANY, 0);
 
-	if (rc < 0) {
+	while (rc < 0) {
 		tell(l, f->why);
-		return LOOK_MS;
+		if (!f->h || f->state != FRONT_NONE)
+			return rc;
+		rest(l, LOOK_MS);
+		if (pv_worker_poll(l->self))
+			return -ECANCELED;
+		rc = front_find(f);
 	}
+	return 0;
+}
+
+/* One conversation. Returns how long to wait before the next, in ms. */
+static int once(struct pv_pipe_link *l)
+{
+	struct front *f = &l->front;
+	int rc = find(l);
+
+	if (rc < 0)
+		return REFUSED_MS;
 	rc = choose(l);
 	if (rc == 0)
 		rc = converse(l);
