@@ -1,6 +1,7 @@
 /* console.c - guests' consoles: from the shared page to a backlog, a log file and those who are connected; and back. */
 #include "console.h"
 #include "pviod.h"
+#include <dirent.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
@@ -319,17 +320,40 @@ static void on_port(struct port_user *u)
 
 /* ---- open and close ---- */
 
+/* Where the sockets are. Returns its length, or more than len. */
+static int folder(const struct pviod *d, char *to, size_t len)
+{
+	char socket[sizeof(((struct console *)0)->path)];
+
+	snprintf(socket, sizeof(socket), "%s", d->opt.socket);
+	return snprintf(to, len, "%s/console", dirname(socket));
+}
+
+void consoles_sweep(struct pviod *d)
+{
+	char dir[sizeof(((struct console *)0)->path)];
+	struct dirent *e;
+	DIR *all;
+
+	folder(d, dir, sizeof(dir));
+	all = opendir(dir);
+	while (all && (e = readdir(all)))
+		if (e->d_type == DT_SOCK)
+			unlinkat(dirfd(all), e->d_name, 0);
+	if (all)
+		closedir(all);
+}
+
 static int serve(struct console *c, char *why, size_t len)
 {
 	char dir[sizeof(c->path)];
-	int n;
+	int n = folder(c->d, dir, sizeof(dir));
 
-	snprintf(dir, sizeof(dir), "%s", c->d->opt.socket);
-	n = snprintf(c->path, sizeof(c->path), "%s/console/%s.sock", dirname(dir), c->name);
+	if (n < (int)sizeof(dir))
+		n = snprintf(c->path, sizeof(c->path), "%s/%s.sock", dir, c->name);
 	if (n >= (int)sizeof(c->path))
 		return pv_why(why, len, -ENAMETOOLONG, "the path of its console's socket is too long; use a shorter PVIO_RUNDIR");
-	snprintf(dir, sizeof(dir), "%s", c->path);
-	mkdir(dirname(dir), 0700);
+	mkdir(dir, 0700);
 	c->listen_fd = pv_rpc_listen(c->path);
 	if (c->listen_fd < 0)
 		return pv_why(why, len, c->listen_fd, "cannot listen on %s: %s", c->path, strerror(-c->listen_fd));

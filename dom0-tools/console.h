@@ -27,6 +27,7 @@ int console_open(struct pviod *d, const char *name, uint16_t domid, uint32_t gre
  * for a while, and then see the end. NULL is fine. */
 void console_close(struct console *c);
 const char *console_path(const struct console *c); /* of the socket */
+void consoles_sweep(struct pviod *d); /* at the start: remove the sockets that a killed pviod has left */
 void consoles_free(struct pviod *d); /* those that were closed and are still being read */
 
 /* ---- the page; pure but for being shared ---- */

@@ -82,6 +82,8 @@ static void guest_built(struct pviod *d, uint64_t conn, uint64_t id, struct gues
 		pv_rpc_reply(c->rpc, id, report_guest(g));
 	else if (c)
 		pv_rpc_fail(c->rpc, id, rc, "%s", why);
+	else if (g)
+		guest_end(g, true); /* nobody would start it */
 }
 
 /* The loopback hypervisor's guests are processes of this machine: there is nothing to build. */

@@ -418,7 +418,7 @@ void domain_info_from(const struct xen_domctl_getdomaininfo *from, struct domain
 		.reason = f >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask,
 		.hvm = f & XEN_DOMINF_hvm_guest,
 		.memory = from->tot_pages << (XC_PAGE_SHIFT - 10),
-		.vcpus = from->nr_online_vcpus,
+		.vcpus = from->max_vcpu_id + 1, /* XEN_INVALID_MAX_VCPU_ID: none */
 		.cpu_ns = from->cpu_time,
 	};
 	memcpy(to->uuid, from->handle, sizeof(to->uuid));

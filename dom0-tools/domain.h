@@ -62,7 +62,7 @@ struct domain_info {
 	unsigned reason; /* of DOMAIN_SHUTDOWN: SHUTDOWN_* of Xen's sched.h */
 	bool hvm; /* PVH or HVM, else PV */
 	uint64_t memory; /* KiB that it has */
-	unsigned vcpus; /* online */
+	unsigned vcpus; /* that it has, online or not */
 	uint64_t cpu_ns;
 };
 

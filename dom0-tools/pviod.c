@@ -144,9 +144,11 @@ int pviod_open(struct pviod *d, const struct pviod_options *opt, char *why, size
 	rc = conn_listen(d, why, len);
 	if (rc < 0)
 		pviod_close(d);
-	else
-		claim_store(d); /* it may come later */
-	return rc;
+	if (rc < 0)
+		return rc;
+	consoles_sweep(d);
+	claim_store(d); /* it may come later */
+	return 0;
 }
 
 int pviod_run(struct pviod *d)

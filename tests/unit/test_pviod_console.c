@@ -83,6 +83,20 @@ static struct xencons_interface *shared; /* the guest's page */
 static int guest_port;
 static char why[WHY_LEN], path[100], logs[80];
 
+/* As a killed pviod leaves it. */
+static void leave_socket(void)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	char dir[96];
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	snprintf(dir, sizeof(dir), "%s/console", lb_dir);
+	mkdir(dir, 0700);
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/console/left.sock", lb_dir);
+	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	close(fd);
+}
+
 static int up(void **state)
 {
 	static char sock[96];
@@ -97,7 +111,9 @@ static int up(void **state)
 	snprintf(path, sizeof(path), "%s/console/web.sock", lb_dir);
 	snprintf(logs, sizeof(logs), "%s/logs", lb_dir);
 	mkdir(logs, 0700);
+	leave_socket();
 	assert_int_equal(pviod_open(&d, &opt, why, sizeof(why)), 0);
+	/* `down` finds that the socket that was left is gone */
 	dom0 = lb_open(0);
 	lb_guest(dom0, GUEST);
 	pv_hyper_close(dom0);

@@ -163,7 +163,7 @@ static void pvh_acpi_tables_have_a_lapic_for_each_vcpu(void **state)
 
 static struct domain_info info_of(uint32_t flags)
 {
-	xc_domaininfo_t from = { .domain = 7, .flags = flags, .tot_pages = 256, .nr_online_vcpus = 2, .cpu_time = 5, .handle = { 9 } };
+	xc_domaininfo_t from = { .domain = 7, .flags = flags, .tot_pages = 256, .nr_online_vcpus = 1, .max_vcpu_id = 1, .cpu_time = 5, .handle = { 9 } };
 	struct domain_info to;
 
 	domain_info_from(&from, &to);

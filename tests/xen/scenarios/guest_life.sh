@@ -1,13 +1,16 @@
 # guest_life: guests built, watched and ended by pviod, with no xenstored, no xenconsoled and no libxl.
 # types: pv pvh
 # limit: 400
-mkdir -p /run/lab/console /run/pvio
-if [ ! -e /run/pvio/pviod.sock ]; then
-	pviod --console-log /run/lab/console 2>/run/lab/pviod.log &
-	expect "pviod runs" wait_for 10 test -S /run/pvio/pviod.sock || return
-fi
-: >/run/lab/pviod.log
-
+mkdir -p /run/lab/console
+start_pviod() {
+	pviod --console-log /run/lab/console 2>>/run/lab/pviod.log &
+	daemon=$!
+	wait_for 20 pvio guest list
+}
+end_pviod() { # SIGNAL
+	kill "-$1" $daemon
+	wait $daemon
+}
 create() { # NAME [OPTION...]
 	pvio guest create "$1" --type "$TYPE" --kernel /boot/vmlinux --ramdisk "$(ramdisk)" --memory 160 --cmdline "console=hvc0 quiet loglevel=4 labu=life" "${@:2}"
 }
@@ -26,6 +29,8 @@ refused() { # WORDS OPTION... : the creation fails with them, and leaves nothing
 	! pvio guest create bad --type "$TYPE" "$@" >/run/lab/refused 2>&1 && grep -q "$words" /run/lab/refused && gone bad && [ "$(free_mib)" = "$before" ]
 }
 
+: >/run/lab/pviod.log
+expect "pviod runs" start_pviod || return
 before=$(free_mib)
 expect "a guest that is too large is refused" test -n "$before" || return
 expect "no kernel at all" refused "cannot read the kernel" --kernel /nowhere
@@ -62,8 +67,8 @@ expect "its reader saw all to the end" wait_for 5 eval "! kill -0 $reader" && ex
 kill $typist 2>/dev/null
 expect "pviod says why" logged "guest $TYPE-a has ended: poweroff"
 
-expect "create" create $TYPE-b
-expect "it runs" wait_for 120 said $TYPE-b "guest: ready"
+expect "create b" create $TYPE-b
+expect "b runs" wait_for 120 said $TYPE-b "guest: ready"
 expect "the console of a guest that crashes ends" typed $TYPE-b crash
 expect "its last words were heard" grep -aq "sysrq: Trigger a crash" /run/lab/$TYPE-b.out
 expect "the crash is noticed" wait_for 10 gone $TYPE-b
@@ -71,7 +76,18 @@ expect "and said" logged "guest $TYPE-b has ended: crash"
 
 expect "create, and destroy" create $TYPE-d && expect "at once" pvio guest destroy $TYPE-d
 
+expect "create e" create $TYPE-e --paused
+end_pviod KILL
+expect "pviod is killed, and runs again" start_pviod
+left=$(pvio guest list --json | jq '.[].domid')
+expect "the domain is left, and is no guest" test "$(pvio guest list --json | jq -r '.[].name')" = null
+expect "it is not ended by mistake" test -n "$(pvio guest destroy "$left" 2>&1 | grep "no guest")"
+expect "but by force" pvio guest destroy "$left" --force
+expect "create f" create $TYPE-f --paused
+expect "pviod ends in order" end_pviod TERM
+expect "and runs again" start_pviod
 expect "no domain is left" test "$(pvio guest list --json | jq length)" = 0
 expect "no console is left" test -z "$(ls /run/pvio/console)"
 expect "no memory is left" wait_for 5 eval "[ \$(free_mib) = $before ]"
+end_pviod TERM
 show /run/lab/pviod.log
