@@ -297,8 +297,10 @@ static void add_u64(struct json_object *o, const char *key, uint64_t value)
 /* A copy of what a queue holds, taken on its worker. */
 struct snapshot {
 	struct blkq *q; /* in */
+	struct blkworker *w;
 	struct blkq_stats stats;
 	struct pv_gnt_cache_stats cache;
+	struct pv_hyper_counts hyper;
 	uint64_t turns, sleeps, submits;
 	uint32_t nr, req_prod, cons, prod, published, port;
 	unsigned inflight;
@@ -313,7 +315,9 @@ static int snapshot_here(void *arg)
 	struct blkq *q = s->q;
 	int ready = pv_ring_ready(&q->ring);
 
+	s->w = q->w;
 	s->stats = q->stats;
+	pv_hyper_counts(q->w->hyper, &s->hyper);
 	pv_gnt_cache_stats(q->cache, &s->cache);
 	s->turns = q->w->turns;
 	s->sleeps = q->w->sleeps;
@@ -349,10 +353,38 @@ static const struct {
 	COUNTER(ios), COUNTER(retried), COUNTER(notifies), COUNTER(events), COUNTER(spurious),
 };
 
+/* Of the workers that serve a device, each once. They may serve others too. */
+static struct json_object *workers_object(const struct snapshot *s, unsigned n)
+{
+	struct json_object *o = json_object_new_object();
+	uint64_t workers = 0, turns = 0, sleeps = 0, submits = 0;
+	struct pv_hyper_counts hyper = { 0 };
+
+	for (unsigned i = 0; i < n; i++) {
+		bool seen = !s[i].w;
+
+		for (unsigned j = 0; j < i; j++)
+			seen |= s[j].w == s[i].w;
+		if (seen)
+			continue;
+		workers++;
+		turns += s[i].turns;
+		sleeps += s[i].sleeps;
+		submits += s[i].submits;
+		pv_hyper_counts_add(&hyper, &s[i].hyper);
+	}
+	add_u64(o, "workers", workers);
+	add_u64(o, "turns", turns);
+	add_u64(o, "sleeps", sleeps);
+	add_u64(o, "submits", submits);
+	json_object_object_add(o, "hyper", pv_hyper_counts_to_json(&hyper));
+	return o;
+}
+
 static struct json_object *vbd_stats(void *ctx, const struct pv_device_id *id)
 {
 	struct vbd *d = find(ctx, id);
-	uint64_t mapped = 0, hits = 0, misses = 0, evictions = 0, turns = 0;
+	uint64_t mapped = 0, hits = 0, misses = 0, evictions = 0;
 	struct json_object *o;
 	struct snapshot s[PV_NOXS_QUEUES_MAX];
 
@@ -365,7 +397,6 @@ static struct json_object *vbd_stats(void *ctx, const struct pv_device_id *id)
 		hits += s[i].cache.hits;
 		misses += s[i].cache.misses;
 		evictions += s[i].cache.evictions;
-		turns += s[i].turns; /* of the workers, a queue each */
 	}
 	for (unsigned k = 0; k < sizeof(counters) / sizeof(counters[0]); k++) {
 		uint64_t sum = 0;
@@ -374,11 +405,11 @@ static struct json_object *vbd_stats(void *ctx, const struct pv_device_id *id)
 			sum += *(const uint64_t *)((const char *)&s[i].stats + counters[k].field);
 		add_u64(o, counters[k].name, sum);
 	}
-	add_u64(o, "turns", turns);
 	add_u64(o, "mapped_pages", mapped);
 	add_u64(o, "cache_hits", hits);
 	add_u64(o, "cache_misses", misses);
 	add_u64(o, "cache_evictions", evictions);
+	json_object_object_add(o, "backend", workers_object(s, d->queues));
 	return o;
 }
 

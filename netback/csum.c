@@ -127,27 +127,55 @@ static uint32_t pseudo_sum(const void *ip, bool v4, uint32_t l4_len, uint8_t pro
 	return addresses + rte_raw_cksum(tail, sizeof(tail));
 }
 
-void csum_l4(struct rte_mbuf *m, enum nb_l4 l4)
+/* Where the L4 checksum is; *len: the bytes that it is over, with the L4 header. */
+static uint8_t *l4_field(struct rte_mbuf *m, enum nb_l4 l4, uint32_t *len)
 {
 	bool v4 = l4 == NB_L4_TCP4 || l4 == NB_L4_UDP4, tcp = l4 == NB_L4_TCP4 || l4 == NB_L4_TCP6;
 	const void *ip = rte_pktmbuf_mtod_offset(m, const void *, m->l2_len);
-	uint32_t off = m->l2_len + m->l3_len, len, sum;
-	uint8_t *field = rte_pktmbuf_mtod_offset(m, uint8_t *, off);
+
+	*len = v4 ? rte_be_to_cpu_16(((const struct rte_ipv4_hdr *)ip)->total_length)
+		  : (uint32_t)(rte_be_to_cpu_16(((const struct rte_ipv6_hdr *)ip)->payload_len) + sizeof(struct rte_ipv6_hdr));
+	*len -= m->l3_len;
+	return rte_pktmbuf_mtod_offset(m, uint8_t *, m->l2_len + m->l3_len) +
+	       (tcp ? offsetof(struct rte_tcp_hdr, cksum) : offsetof(struct rte_udp_hdr, dgram_cksum));
+}
+
+/* The sum over the pseudo header, and over more that `raw` is the sum of; not yet complemented. */
+static uint16_t sum_with_pseudo(const struct rte_mbuf *m, enum nb_l4 l4, uint32_t len, uint16_t raw)
+{
+	bool v4 = l4 == NB_L4_TCP4 || l4 == NB_L4_UDP4, tcp = l4 == NB_L4_TCP4 || l4 == NB_L4_TCP6;
+	uint32_t sum = raw + pseudo_sum(rte_pktmbuf_mtod_offset(m, const void *, m->l2_len), v4, len, tcp ? IPPROTO_TCP : IPPROTO_UDP);
+
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)((sum & 0xffff) + (sum >> 16));
+}
+
+void csum_l4(struct rte_mbuf *m, enum nb_l4 l4)
+{
+	uint32_t len;
+	uint8_t *field = l4_field(m, l4, &len);
 	uint16_t raw = 0;
 
-	len = v4 ? rte_be_to_cpu_16(((const struct rte_ipv4_hdr *)ip)->total_length)
-		 : (uint32_t)(rte_be_to_cpu_16(((const struct rte_ipv6_hdr *)ip)->payload_len) + sizeof(struct rte_ipv6_hdr));
-	len -= m->l3_len;
-	field += tcp ? offsetof(struct rte_tcp_hdr, cksum) : offsetof(struct rte_udp_hdr, dgram_cksum);
 	memset(field, 0, 2);
-	rte_raw_cksum_mbuf(m, off, len, &raw); /* cannot fail: csum_headers saw that the packet has them */
-	sum = raw + pseudo_sum(ip, v4, len, tcp ? IPPROTO_TCP : IPPROTO_UDP);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	raw = (uint16_t)~sum;
-	if (!raw && !tcp)
+	rte_raw_cksum_mbuf(m, m->l2_len + m->l3_len, len, &raw); /* cannot fail: csum_headers saw that the packet has them */
+	raw = (uint16_t)~sum_with_pseudo(m, l4, len, raw);
+	if (!raw && (l4 == NB_L4_UDP4 || l4 == NB_L4_UDP6))
 		raw = 0xffff; /* RFC 768: 0 would mean that there is none */
 	memcpy(field, &raw, 2);
+}
+
+void csum_pseudo(struct rte_mbuf *m)
+{
+	enum nb_l4 l4 = csum_headers(m);
+	uint32_t len;
+	uint8_t *field;
+	uint16_t sum;
+
+	if (l4 == NB_L4_OTHER)
+		return;
+	field = l4_field(m, l4, &len);
+	sum = sum_with_pseudo(m, l4, len, 0);
+	memcpy(field, &sum, 2);
 }
 
 int csum_complete(struct rte_mbuf *m)

@@ -21,7 +21,7 @@ static const struct pv_option options[] = {
 	  .parse = pv_option_number, .field = FIELD(workers), .min = 1, .max = NB_WORKERS_MAX },
 	{ "cpus", "LIST", "pin the workers to these CPUs in turn, such as 2-3,6",
 	  .parse = pv_option_cpus, .field = FIELD(cpus) },
-	{ "uplink", "DEVICE", "the way out, a DPDK device: net_tap0,iface=NAME, net_af_packet0,iface=NAME ...",
+	{ "uplink", "DEVICE", "the way out: tap:NAME, or a DPDK device such as net_af_packet0,iface=NAME",
 	  .parse = pv_option_text, .field = FIELD(uplink) },
 	{ "bridge", "NAME", "what vifs call this switch in bridge=; default xenbr0",
 	  .parse = pv_option_text, .field = FIELD(bridge) },

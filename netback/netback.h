@@ -87,6 +87,8 @@ enum nb_l4 { NB_L4_OTHER, NB_L4_TCP4, NB_L4_UDP4, NB_L4_TCP6, NB_L4_UDP6 };
 enum nb_l4 csum_headers(struct rte_mbuf *m);
 /* Fill in the blank checksum; NB_BLANK goes. Returns 0 or -EINVAL: not TCP or UDP. */
 int csum_complete(struct rte_mbuf *m);
+/* Fill in the sum over the pseudo header, from which whoever completes the checksum goes on. */
+void csum_pseudo(struct rte_mbuf *m);
 /* ... of a packet whose headers are known: for the pieces of a cut one. */
 void csum_l4(struct rte_mbuf *m, enum nb_l4 l4);
 /* A hash over addresses and ports, the same for all packets of a flow. */
@@ -163,28 +165,43 @@ static inline uint64_t switch_mac_in_frame(const void *p)
 	return rte_le_to_cpu_64(mac) & 0xffffffffffffull;
 }
 
-/* ---- uplink.c ---- */
+/* ---- uplink.c, uplink_dpdk.c, uplink_tap.c ---- */
 /* A worker's part of the uplink. Owner: that worker. */
 struct uplink_queue {
-	uint16_t queue;
-	bool ours; /* this worker moves packets on `queue`; else it hands them to worker 0 */
+	bool ours; /* this worker moves packets on the queue of its own index; else it hands them to worker 0 */
+	bool more; /* packets may wait: there were some, or the descriptor said so */
 	int intr_fd; /* readable when packets wait; -1: there is none, look now and then */
-	uint64_t last; /* TSC of the last packet that came in */
+	uint64_t last, looked; /* TSC of the last packet that came in, and of the last look */
 	unsigned n;
 	struct rte_mbuf *out[NB_BURST];
 	uint64_t rx_packets, rx_bytes, rx_bad, tx_packets, tx_bytes, tx_dropped, tx_too_big;
 };
 
+/* What a kind of port provides. Those that name a worker run on it, for its queue. */
+struct uplink_ops {
+	int (*open)(struct netback *nb, const char *device, char *why, size_t len); /* sets queues, mtu, offloads of nb->uplink */
+	void (*close)(struct netback *nb);
+	int (*intr_fd)(const struct netback *nb, unsigned queue);
+	unsigned (*receive)(struct nb_worker *w, struct rte_mbuf **in, unsigned max); /* with NB_ flags, if it offloads */
+	unsigned (*send)(struct nb_worker *w, struct rte_mbuf **out, unsigned n); /* takes so many; the rest is behind them */
+	void (*end)(struct nb_worker *w); /* may be NULL */
+};
+extern const struct uplink_ops uplink_dpdk, uplink_tap;
+
 /* Owner: control thread; the workers only read. Lifetime: the program's. */
 struct uplink {
-	uint16_t port_id;
+	const struct uplink_ops *ops;
 	unsigned queues; /* 0: no uplink */
-	uint32_t frame_max;
+	uint32_t mtu, frame_max;
+	bool offloads; /* it takes blank checksums and large TCP packets, and may give such */
+	uint16_t port_id; /* of DPDK */
+	int tap_fd[NB_WORKERS_MAX];
 };
 
 int uplink_open(struct netback *nb, const char *device, char *why, size_t len);
 void uplink_close(struct netback *nb);
 void uplink_worker_init(struct nb_worker *w);
+void uplink_worker_end(struct nb_worker *w);
 void uplink_poll(struct nb_worker *w);
 void uplink_send(struct nb_worker *w, struct rte_mbuf *m);
 void uplink_put(struct nb_worker *w, struct rte_mbuf *m); /* a finished packet, on the worker that owns the queue */
@@ -328,6 +345,7 @@ struct nb_worker {
 	struct switch_cache cache;
 	struct pool_spare spare;
 	struct uplink_queue up;
+	struct rte_mbuf *tap_seg[NB_SEGS_MAX]; /* what the next packet of a TAP is read into */
 	uint64_t tsc, events_at, share_at, reclaim_at;
 	uint32_t now; /* seconds */
 	uint32_t share; /* bytes that a backlog may hold now */

@@ -13,6 +13,7 @@ struct worker_view {
 	uint64_t turns, sleeps, post_full, no_memory;
 	unsigned spare;
 	struct uplink_queue up;
+	struct pv_hyper_counts hyper;
 };
 
 struct view {
@@ -34,6 +35,7 @@ static int fill_view(void *arg)
 	out->no_memory = w->no_memory;
 	out->spare = w->spare.n;
 	out->up = w->up;
+	pv_hyper_counts(w->h, &out->hyper);
 	for (unsigned i = 0; i < v->vif->nr_queues; i++) {
 		const struct vif_queue *q = &v->vif->queues[i];
 
@@ -132,6 +134,7 @@ static struct json_object *backend_object(const struct netback *nb, const struct
 {
 	struct json_object *o = json_object_new_object();
 	uint64_t turns = 0, sleeps = 0, full = 0, none = 0, spare = 0;
+	struct pv_hyper_counts hyper = { 0 };
 	bool timeout = false;
 
 	for (unsigned i = 0; i < nb->nr_workers; i++) {
@@ -140,6 +143,7 @@ static struct json_object *backend_object(const struct netback *nb, const struct
 		full += v->w[i].post_full;
 		none += v->w[i].no_memory;
 		spare += v->w[i].spare;
+		pv_hyper_counts_add(&hyper, &v->w[i].hyper);
 		timeout |= v->w[i].up.ours && v->w[i].up.intr_fd < 0;
 	}
 	put(o, "workers", nb->nr_workers);
@@ -150,6 +154,7 @@ static struct json_object *backend_object(const struct netback *nb, const struct
 	put(o, "mbufs", nb->pool->size);
 	put(o, "mbufs_in_use", rte_mempool_in_use_count(nb->pool) - spare);
 	json_object_object_add(o, "idle", json_object_new_string(timeout ? "timeout" : "interrupt"));
+	json_object_object_add(o, "hyper", pv_hyper_counts_to_json(&hyper));
 	return o;
 }
 

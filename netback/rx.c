@@ -73,7 +73,7 @@ void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 		rte_pktmbuf_free(m);
 		return;
 	}
-	if (gso && !(vif->features & (flags & NB_GSO_V6 ? PV_VIF_GSO_TCPV6 : PV_VIF_GSO_TCPV4))) {
+	if (gso && (m->pkt_len > UINT16_MAX || !(vif->features & (flags & NB_GSO_V6 ? PV_VIF_GSO_TCPV6 : PV_VIF_GSO_TCPV4)))) {
 		cut_and_give(w, vif, m);
 		return;
 	}

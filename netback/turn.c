@@ -184,6 +184,7 @@ static void sleep_for_work(struct nb_worker *w)
 		kicked |= ev[i].data.u32 == WAKE_KICK;
 		if (ev[i].data.u32 == WAKE_EVENTS)
 			w->events_at = 0; /* look at once */
+		w->up.more |= ev[i].data.u32 == WAKE_UPLINK;
 	}
 	post_woke(w, kicked);
 }
@@ -247,6 +248,7 @@ void turn_body(void *arg, struct pv_worker *pw)
 	}
 	if (w->epoll_fd >= 0)
 		close(w->epoll_fd);
+	uplink_worker_end(w);
 	pool_spare_free(&w->spare);
 	pv_hyper_close(w->h);
 	free(w->by_port);

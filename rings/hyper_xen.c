@@ -90,7 +90,7 @@ int xen_open(int domid, struct pv_hyper **out, char *why, size_t len)
 	if (!x)
 		return -ENOMEM;
 	x->h.ops = &xen_ops;
-	x->pointer.bus.fd = -1;
+	x->pointer.bus.fd = x->ready_fd = x->again_fd = -1;
 	err = xen_gnt_open(x);
 	if (!err)
 		err = xen_evt_open(x);

@@ -49,6 +49,9 @@ struct xen {
 	xengnttab_grant_copy_segment_t segs[XEN_COPY_BATCH];
 	/* event channels */
 	xenevtchn_handle *evt;
+	int ready_fd, again_fd; /* an epoll set of evtchn and of the timer again_fd; see xen_evt.c */
+	int again; /* ms for which the timer was started, 0: it does not run */
+	int64_t again_at;
 	uint8_t *ports; /* [port]: is it ours? */
 	uint32_t nr_ports;
 	struct xen_pointer pointer;

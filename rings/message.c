@@ -338,3 +338,31 @@ int pv_connect_from_json(struct json_object *o, struct pv_connect *c, char *why,
 	json_object_object_get_ex(o, "choice", &choice);
 	return choice_from_json(choice, c->id.type, &c->choice, why, len);
 }
+
+/* ---- counts ---- */
+
+static const struct {
+	const char *name;
+	size_t field;
+} counts[] = {
+#define COUNT(c) { #c, offsetof(struct pv_hyper_counts, c) }
+	COUNT(shares), COUNT(shared_pages), COUNT(maps), COUNT(mapped_pages), COUNT(unmaps), COUNT(copies), COUNT(copied_pieces),
+	COUNT(copied_bytes), COUNT(notifies), COUNT(polls), COUNT(events), COUNT(unmasks),
+};
+_Static_assert(sizeof(counts) / sizeof(counts[0]) == sizeof(struct pv_hyper_counts) / sizeof(uint64_t), "all of them");
+
+void pv_hyper_counts_add(struct pv_hyper_counts *sum, const struct pv_hyper_counts *c)
+{
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+		*(uint64_t *)((char *)sum + counts[i].field) += *(const uint64_t *)((const char *)c + counts[i].field);
+}
+
+struct json_object *pv_hyper_counts_to_json(const struct pv_hyper_counts *c)
+{
+	struct json_object *o = json_object_new_object();
+
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+		json_object_object_add(o, counts[i].name,
+				       json_object_new_int64((int64_t)*(const uint64_t *)((const char *)c + counts[i].field)));
+	return o;
+}

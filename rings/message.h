@@ -5,6 +5,7 @@
 #ifndef PV_MESSAGE_H
 #define PV_MESSAGE_H
 
+#include "hyper.h"
 #include "noxs.h"
 #include <json-c/json.h>
 #include <stddef.h>
@@ -32,6 +33,10 @@ struct json_object *pv_offer_to_json(const struct pv_noxs_offer *offer, enum pv_
 /* The member "config" of o: strings by key, bounded. *config is borrowed, NULL if there is none. */
 int pv_config_from_json(struct json_object *o, struct json_object **config, char *why, size_t len);
 int pv_offer_from_json(struct json_object *o, enum pv_noxs_type type, struct pv_noxs_offer *offer, char *why, size_t len);
+
+/* What handles were asked for, in all: the sum of two, and as JSON. */
+void pv_hyper_counts_add(struct pv_hyper_counts *sum, const struct pv_hyper_counts *c);
+struct json_object *pv_hyper_counts_to_json(const struct pv_hyper_counts *c);
 
 /* "vif" <-> PV_NOXS_VIF and so on; unknown: NULL, PV_NOXS_NONE. */
 const char *pv_type_name(enum pv_noxs_type type);

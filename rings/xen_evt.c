@@ -2,15 +2,30 @@
  *
  * The kernel masks a port when its event arrives and keeps it in a queue of this handle. One read(2) fetches many, one write(2)
  * unmasks many; libxenevtchn does both for a single port only, and its read may sleep, so that these two are done here.
+ *
+ * The kernel wakes a sleeper only with the first event of an empty queue, and looks whether it is empty before it adds the event. If a
+ * read empties the queue in between, that event lies there unheard, and so do all after it. So a timer makes the handle's descriptor
+ * ready a few times more after events were read, and whoever waits on it reads again.
  */
 #include "hyper_xen.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
+enum { AGAIN_MS = 10, AGAIN_MS_MAX = 1000 }; /* an interrupt handler is held up while its vcpu does not run */
 enum { PORTS_A_CALL = HYPER_PAGE / sizeof(evtchn_port_t) }; /* the kernel takes and gives at most a page */
+
+static int watch(struct xen *x, int fd)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	return epoll_ctl(x->ready_fd, EPOLL_CTL_ADD, fd, &ev);
+}
 
 int xen_evt_open(struct xen *x)
 {
@@ -23,11 +38,19 @@ int xen_evt_open(struct xen *x)
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK))
 		return hyper_fail(&x->h, -errno, "cannot set up /dev/xen/evtchn: %s", strerror(errno));
+	x->ready_fd = epoll_create1(EPOLL_CLOEXEC);
+	x->again_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (x->ready_fd < 0 || x->again_fd < 0 || watch(x, fd) || watch(x, x->again_fd))
+		return hyper_fail(&x->h, -errno, "cannot watch /dev/xen/evtchn: %s%s", strerror(errno), errno == EMFILE ? "; raise ulimit -n" : "");
 	return 0;
 }
 
 void xen_evt_close(struct xen *x)
 {
+	if (x->again_fd >= 0)
+		close(x->again_fd);
+	if (x->ready_fd >= 0)
+		close(x->ready_fd);
 	if (x->evt)
 		xenevtchn_close(x->evt);
 	free(x->ports);
@@ -123,7 +146,43 @@ int xen_evt_notify(struct pv_hyper *h, uint32_t port)
 
 int xen_evt_fd(struct pv_hyper *h)
 {
-	return xenevtchn_fd(((struct xen *)h)->evt);
+	return ((struct xen *)h)->ready_fd;
+}
+
+/* To the kernel's tick, and without a system call whatever the clock is. */
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+}
+
+static void read_again_in(struct xen *x, int ms)
+{
+	struct itimerspec t = { .it_value = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 } };
+
+	x->again = timerfd_settime(x->again_fd, 0, &t, NULL) ? 0 : ms;
+	x->again_at = now_ms() + ms / 2; /* before that it has not run out, and there is no need to start it anew */
+}
+
+static void read_again_later(struct xen *x)
+{
+	if (x->again != AGAIN_MS || now_ms() >= x->again_at)
+		read_again_in(x, AGAIN_MS);
+}
+
+/* There were no events: was it the timer that woke us? */
+static void read_again_done(struct xen *x)
+{
+	uint64_t count;
+
+	if (!x->again || now_ms() < x->again_at || read(x->again_fd, &count, sizeof(count)) < 0)
+		return;
+	if (x->again < AGAIN_MS_MAX)
+		read_again_in(x, x->again * 10);
+	else
+		x->again = 0;
 }
 
 /* The kernel's queue keeps what came for a port before it was closed: that is passed over. */
@@ -133,20 +192,20 @@ int xen_evt_pending(struct pv_hyper *h, uint32_t *ports, unsigned max)
 	unsigned n = 0, i, got;
 	ssize_t len;
 
-	while (n < max) {
-		len = read(xenevtchn_fd(x->evt), ports + n, (max - n) * sizeof(*ports));
-		if (len <= 0) {
-			if (len < 0 && errno == EINTR)
-				continue;
-			if (len == 0 || errno == EAGAIN)
-				break;
-			return hyper_fail(h, -errno, "cannot read events: %s", strerror(errno));
-		}
-		got = len / sizeof(*ports);
-		for (i = n, got += n; i < got; i++)
-			if (xen_evt_ours(x, ports[i]))
-				ports[n++] = ports[i];
+	do
+		len = read(xenevtchn_fd(x->evt), ports, max * sizeof(*ports));
+	while (len < 0 && errno == EINTR);
+	if (len < 0 && errno != EAGAIN)
+		return hyper_fail(h, -errno, "cannot read events: %s", strerror(errno));
+	if (len <= 0) {
+		read_again_done(x);
+		return 0;
 	}
+	read_again_later(x);
+	got = len / sizeof(*ports);
+	for (i = 0; i < got; i++)
+		if (xen_evt_ours(x, ports[i]))
+			ports[n++] = ports[i];
 	return n;
 }
 

@@ -5,9 +5,11 @@
 #include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/virtio_net.h>
 #include <net/if.h>
 #include <sched.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 static uint8_t sent[65536], got[65536];
 static const uint8_t wire_mac[6] = { 0x02, 0xcc, 0, 0, 0, 1 };
@@ -212,13 +214,142 @@ static void larger_than_the_wire_is_dropped(void **state)
 	assert_int_equal(guest_stat(&peers.a, "uplink", "tx_too_big"), before + 1);
 }
 
-static const char *workers;
+/* ---- a TAP that says what is left undone: the wire shows the header before each frame ---- */
+
+static struct virtio_net_hdr wire_hdr;
+
+/* The next frame from this address, at the start of got[]. */
+static unsigned wire_recv_hdr(const uint8_t from[6])
+{
+	struct iovec iov[2] = { { &wire_hdr, sizeof(wire_hdr) }, { got, sizeof(got) } };
+
+	for (;;) {
+		ssize_t n = readv(wire, iov, 2) - (ssize_t)sizeof(wire_hdr);
+
+		if (n < 14)
+			return 0;
+		if (!memcmp(got + 6, from, 6))
+			return (unsigned)n;
+	}
+}
+
+static void wire_send_hdr(unsigned len)
+{
+	struct iovec iov[2] = { { &wire_hdr, sizeof(wire_hdr) }, { sent, len } };
+
+	assert_int_equal(writev(wire, iov, 2), sizeof(wire_hdr) + len);
+}
+
+/* Is only the sum over the pseudo header in the checksum's field? */
+static bool blank(const uint8_t *p, unsigned len)
+{
+	bool v6 = p[12] == 0x86;
+	unsigned l4 = v6 ? 54 : 34;
+
+	return sum16(p + l4 + 16, 2, 0) == sum16(v6 ? p + 22 : p + 26, v6 ? 32 : 8, 6 + len - l4);
+}
+
+/* ... which goes in for a packet that is to be sent so. */
+static void make_blank(uint8_t *p, unsigned len)
+{
+	bool v6 = p[12] == 0x86;
+	unsigned l4 = v6 ? 54 : 34;
+
+	put16(p + l4 + 16, sum16(v6 ? p + 22 : p + 26, v6 ? 32 : 8, 6 + len - l4));
+	wire_hdr = (struct virtio_net_hdr){ .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = (uint16_t)l4, .csum_offset = 16 };
+}
+
+static void offload_blank_both_ways(void **state)
+{
+	struct pv_net_rx_packet p;
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		unsigned len = tcp(v6, 100);
+
+		memcpy(peers.a.q[0].tx_data, sent, len);
+		tx_slot(&peers.a, 0, 0, 0, len, NETTXF_csum_blank);
+		tx_publish(&peers.a, 0);
+		assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
+		assert_int_equal(wire_recv_hdr(peers.a.mac), len);
+		assert_int_equal(wire_hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_F_NEEDS_CSUM);
+		assert_int_equal(wire_hdr.csum_start, v6 ? 54 : 34);
+		assert_int_equal(wire_hdr.csum_offset, 16);
+		assert_true(blank(got, len));
+
+		memcpy(sent, peers.b.mac, 6);
+		memcpy(sent + 6, wire_mac, 6);
+		make_blank(sent, len);
+		rx_post(&peers.b, 0, 1);
+		wire_send_hdr(len);
+		assert_int_equal(rx_packet(&peers.b, 0, got, &p, PATIENCE), len);
+		assert_memory_equal(got, sent, len);
+		assert_int_equal(p.flags & NETRXF_csum_blank, NETRXF_csum_blank);
+	}
+}
+
+static void offload_large_tcp_both_ways(void **state)
+{
+	struct netif_extra_info gso = { .type = XEN_NETIF_EXTRA_TYPE_GSO, .u.gso = { .size = 1400 } };
+	struct pv_net_rx_packet p;
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		unsigned len = tcp(v6, 50000), pages = (len + 4095) / 4096;
+
+		gso.u.gso.type = v6 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4;
+		memcpy(peers.a.q[0].tx_data, sent, len);
+		for (unsigned i = 0; i < pages; i++) {
+			unsigned part = i + 1 < pages ? 4096 : len - i * 4096;
+
+			tx_slot(&peers.a, 0, i, 0, i ? part : len, (i + 1 < pages ? NETTXF_more_data : 0) | (i ? 0 : NETTXF_csum_blank | NETTXF_extra_info));
+			if (!i)
+				tx_extra(&peers.a, 0, &gso);
+		}
+		tx_publish(&peers.a, 0);
+		assert_true(tx_answers(&peers.a, 0, pages + 1, NULL, PATIENCE));
+		assert_int_equal(wire_recv_hdr(peers.a.mac), len);
+		assert_int_equal(wire_hdr.gso_type, v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4);
+		assert_int_equal(wire_hdr.gso_size, 1400);
+		assert_true(blank(got, len));
+		assert_memory_equal(got + 100, sent + 100, len - 100);
+
+		memcpy(sent, peers.b.mac, 6);
+		memcpy(sent + 6, wire_mac, 6);
+		make_blank(sent, len);
+		wire_hdr.gso_type = v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
+		wire_hdr.gso_size = 1400;
+		wire_hdr.hdr_len = v6 ? 74 : 54;
+		rx_post(&peers.b, 0, pages + 1);
+		wire_send_hdr(len);
+		assert_int_equal(rx_packet(&peers.b, 0, got, &p, PATIENCE), len);
+		assert_memory_equal(got, sent, len);
+		assert_int_equal(p.gso_size, 1400);
+		assert_int_equal(p.gso_type, gso.u.gso.type);
+	}
+}
+
+static const char *workers, *uplink;
 
 static int tap_up(void **state)
 {
 	(void)state;
-	rig_open((const char *const[]){ "--uplink", "net_tap0,iface=pvnt0", "--workers", workers, NULL });
+	rig_open((const char *const[]){ "--uplink", uplink, "--workers", workers, NULL });
 	wire_open();
+	return 0;
+}
+
+static int offload_up(void **state)
+{
+	int on = 1;
+
+	tap_up(state);
+	assert_int_equal(setsockopt(wire, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)), 0);
+	frame(sent, peers.b.mac, wire_mac, 60, 1); /* it is known where the wire's address is */
+	rx_post(&peers.b, 0, 1);
+	wire_hdr = (struct virtio_net_hdr){ 0 };
+	wire_send_hdr(60);
+	assert_int_equal(guest_recv(&peers.b, wire_mac, PATIENCE), 60);
 	return 0;
 }
 
@@ -300,6 +431,10 @@ static void start_fails_in_words(void **state)
 	assert_non_null(strstr((char *)got, "uplink 'eth0'"));
 	assert_int_equal(RUN("--hypervisor", "loopback", "--memory", "64", "--uplink", "net_wrong0"), 1);
 	assert_non_null(strstr((char *)got, "uplink 'net_wrong0'"));
+	assert_int_equal(RUN("--hypervisor", "loopback", "--memory", "64", "--uplink", "tap:a/b"), 1);
+	assert_non_null(strstr((char *)got, "uplink 'tap:a/b'"));
+	assert_int_equal(RUN("--hypervisor", "loopback", "--memory", "64", "--uplink", "tap:lo"), 1);
+	assert_non_null(strstr((char *)got, "it is no TAP"));
 }
 
 static unsigned traces(void)
@@ -319,7 +454,7 @@ static void killed_leaves_nothing(void **state)
 	int status;
 
 	(void)state;
-	rig_open((const char *const[]){ "--uplink", "net_tap0,iface=pvnt0", NULL });
+	rig_open((const char *const[]){ "--uplink", uplink, NULL });
 	assert_int_equal(traces(), before);
 	assert_true(if_nametoindex("pvnt0") > 0);
 	kill(rig.backend, SIGKILL);
@@ -352,6 +487,15 @@ int main(void)
 		cmocka_unit_test(gso_is_cut),
 		cmocka_unit_test(larger_than_the_wire_is_dropped),
 	};
+	const struct CMUnitTest bare[] = {
+		cmocka_unit_test(guest_to_wire_and_back),
+		cmocka_unit_test(wire_address_is_learned),
+		cmocka_unit_test(larger_than_the_wire_is_dropped),
+	};
+	const struct CMUnitTest offload[] = {
+		cmocka_unit_test(offload_blank_both_ways),
+		cmocka_unit_test(offload_large_tcp_both_ways),
+	};
 	const struct CMUnitTest others[] = {
 		cmocka_unit_test(null_swallows_and_sleeps),
 		cmocka_unit_test(usage),
@@ -369,9 +513,15 @@ int main(void)
 		return ret ? ret : 77;
 	}
 	silence();
-	workers = "1";
-	ret |= cmocka_run_group_tests_name("TAP, one worker", tap, tap_up, tap_down);
-	workers = "2";
-	ret |= cmocka_run_group_tests_name("TAP, two workers", tap, tap_up, tap_down);
-	return ret | cmocka_run_group_tests_name("killed", killed, NULL, NULL);
+	for (int n = 1; n <= 2; n++) {
+		workers = n == 1 ? "1" : "2";
+		uplink = "net_tap0,iface=pvnt0";
+		ret |= cmocka_run_group_tests_name("DPDK's TAP", tap, tap_up, tap_down);
+		uplink = "tap:pvnt0";
+		ret |= cmocka_run_group_tests_name("TAP", bare, tap_up, tap_down);
+		ret |= cmocka_run_group_tests_name("TAP, offloads", offload, offload_up, tap_down);
+	}
+	ret |= cmocka_run_group_tests_name("killed", killed, NULL, NULL);
+	uplink = "net_tap0,iface=pvnt0";
+	return ret | cmocka_run_group_tests_name("killed, with DPDK's TAP", killed, NULL, NULL);
 }

@@ -1,0 +1,127 @@
+/* uplink_dpdk.c - an uplink that is a DPDK device, named as DPDK does. What it is given is complete: checksums filled in, large packets
+ * cut. With several workers each has its own pair of queues where the device has so many. */
+#include "netback.h"
+#include <rte_bus.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <sys/stat.h>
+
+enum { UPLINK_DESCRIPTORS = 512 };
+
+/* "net_tap0,iface=x" -> "net_tap0" and "iface=x". net_null is where packets end: by itself it would invent endless ones too. */
+static int split(const char *device, char *name, size_t name_len, char *args, size_t args_len)
+{
+	size_t n = strcspn(device, ",");
+
+	if (!n || n >= name_len || strncmp(device, "net_", 4))
+		return -EINVAL;
+	memcpy(name, device, n);
+	name[n] = 0;
+	snprintf(args, args_len, "%s%s", device[n] ? device + n + 1 : "",
+		 !strncmp(name, "net_null", 8) && !strstr(device, "no-rx=") ? device[n] ? ",no-rx=1" : "no-rx=1" : "");
+	return 0;
+}
+
+static int setup_queues(struct netback *nb, uint16_t port, unsigned queues)
+{
+	uint16_t rx = UPLINK_DESCRIPTORS, tx = UPLINK_DESCRIPTORS;
+	int ret = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rx, &tx);
+
+	for (uint16_t i = 0; i < queues && !ret; i++) {
+		ret = rte_eth_rx_queue_setup(port, i, rx, SOCKET_ID_ANY, NULL, nb->pool);
+		if (!ret)
+			ret = rte_eth_tx_queue_setup(port, i, tx, SOCKET_ID_ANY, NULL);
+	}
+	return ret;
+}
+
+static int start(struct netback *nb, uint16_t port)
+{
+	struct rte_eth_conf conf = { .intr_conf.rxq = 1 };
+	struct rte_eth_dev_info info;
+	unsigned queues = nb->opt.workers; /* they start once the port is there */
+	int ret = rte_eth_dev_info_get(port, &info);
+
+	if (ret)
+		return ret;
+	if (RTE_MIN(info.max_rx_queues, info.max_tx_queues) < queues)
+		queues = 1;
+	conf.rxmode.offloads = info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
+	conf.txmode.offloads = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+	if (queues > 1 && info.flow_type_rss_offloads) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
+	}
+	ret = rte_eth_dev_configure(port, (uint16_t)queues, (uint16_t)queues, &conf);
+	if (ret) { /* it has no interrupts, and says so */
+		conf.intr_conf.rxq = 0;
+		ret = rte_eth_dev_configure(port, (uint16_t)queues, (uint16_t)queues, &conf);
+	}
+	if (!ret)
+		ret = setup_queues(nb, port, queues);
+	if (!ret)
+		ret = rte_eth_dev_start(port);
+	if (!ret)
+		nb->uplink.queues = queues;
+	return ret;
+}
+
+static int dpdk_open(struct netback *nb, const char *device, char *why, size_t len)
+{
+	char name[64], args[256];
+	uint16_t mtu = 1500;
+	int ret;
+
+	if (split(device, name, sizeof(name), args, sizeof(args)) < 0)
+		return pv_why(why, len, -EINVAL,
+			      "uplink '%s': give tap:NAME, or a DPDK device such as net_af_packet0,iface=NAME", device);
+	ret = rte_eal_hotplug_add("vdev", name, args);
+	if (!ret)
+		ret = rte_eth_dev_get_port_by_name(name, &nb->uplink.port_id);
+	if (!ret)
+		ret = start(nb, nb->uplink.port_id);
+	if (ret)
+		return pv_why(why, len, ret, "uplink '%s': %s; see its arguments in DPDK's guide, or --log debug", device,
+			      eal_error());
+	rte_eth_promiscuous_enable(nb->uplink.port_id); /* a switch takes what is not its own; drivers that cannot need not */
+	rte_eth_dev_get_mtu(nb->uplink.port_id, &mtu);
+	nb->uplink.mtu = mtu;
+	return 0;
+}
+
+static void dpdk_close(struct netback *nb)
+{
+	struct rte_eth_dev_info info;
+
+	rte_eth_dev_stop(nb->uplink.port_id);
+	if (!rte_eth_dev_info_get(nb->uplink.port_id, &info))
+		rte_dev_remove(info.device); /* closes the port */
+}
+
+/* Level-triggered descriptors only (a TAP): others, such as vhost's eventfds, come and go with the peer. */
+static int dpdk_intr_fd(const struct netback *nb, unsigned queue)
+{
+	int fd = rte_eth_dev_rx_intr_ctl_q_get_fd(nb->uplink.port_id, (uint16_t)queue);
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) ? fd : -1;
+}
+
+static unsigned dpdk_receive(struct nb_worker *w, struct rte_mbuf **in, unsigned max)
+{
+	unsigned n = rte_eth_rx_burst(w->nb->uplink.port_id, (uint16_t)w->index, in, (uint16_t)max);
+
+	for (unsigned i = 0; i < n; i++)
+		in[i]->ol_flags &= RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL; /* nothing that the driver says has been asked for */
+	return n;
+}
+
+static unsigned dpdk_send(struct nb_worker *w, struct rte_mbuf **out, unsigned n)
+{
+	return rte_eth_tx_burst(w->nb->uplink.port_id, (uint16_t)w->index, out, (uint16_t)n);
+}
+
+const struct uplink_ops uplink_dpdk = {
+	.open = dpdk_open, .close = dpdk_close, .intr_fd = dpdk_intr_fd, .receive = dpdk_receive, .send = dpdk_send,
+};
