@@ -92,7 +92,7 @@ start_pvio() { # [ARGUMENT...] : of pviod
 	background pviod pviod --console-log /run/lab/console "$@"
 	wait_for 30 pvio version || return 1
 	background blkback pvio-blkback
-	background netback pvio-netback --uplink net_tap0,iface=pvio0 --memory 32
+	background netback pvio-netback --uplink tap:pvio0 --memory 32
 	wait_for 60 backends 2 || return 1
 	ip link set xenbr0 down 2>/dev/null # the other network 10.0.0.0/24, if it is there
 	ip addr add 10.0.0.1/24 dev pvio0
