@@ -126,6 +126,21 @@ for c in "guest list" list stats inspect "backend list"; do
 	rc_is 0 "$pvio" $c
 done
 
+# guest create with devices: all of it or nothing
+truncate -s 4M "$work/made.img"
+(cd "$work" && rc_is 0 "$pvio" guest create made --vbd "xvdb path=made.img" --vif "5 mac=00:16:3e:00:00:09" --vif "") || exit 1
+rc_is 0 "$pvio" --json list made
+[ "$(jq -r 'map(.type + .name) | join(" ")' "$work/out")" = "vbdxvdb vif0 vif5" ] || die "its devices: $(cat "$work/out")"
+rc_is 0 "$pvio" guest destroy made
+rc_is 1 "$pvio" guest create half --vif "" --vbd "xvda path=/nowhere"
+err_has "/nowhere"
+rc_is 2 "$pvio" guest create half --vbd "xvda path=/nowhere mode"
+rc_is 1 "$pvio" guest destroy half
+err_has "no guest half"
+rc_is 1 "$pvio" guest create half --type pvh --kernel /boot/vmlinuz
+err_has "no kernels"
+for c in start pause shutdown console; do rc_is 1 "$pvio" guest $c web; done
+
 # options anywhere
 for c in "--json list" "list web --json" "--dir $PVIO_RUNDIR --json list" "--dir=$PVIO_RUNDIR list --json" "guest --json list" "--json guest list"; do
 	# shellcheck disable=SC2086

@@ -347,6 +347,26 @@ static void console_close_waits_a_while_for_a_slow_reader(void **state)
 	close(fd);
 }
 
+static void console_close_does_not_wait_for_one_who_never_reads(void **state)
+{
+	static char text[60 << 10];
+	int fd = attach();
+
+	(void)state;
+	memset(text, '.', sizeof(text));
+	for (int i = 0; i < 8; i++)
+		say(text, sizeof(text)); /* more than the socket holds */
+	console_close(console);
+	console = NULL;
+	assert_non_null(d.consoles);
+	for (int i = 0; d.consoles && i < 20000; i++) {
+		spin(1);
+		usleep(1000);
+	}
+	assert_null(d.consoles);
+	close(fd);
+}
+
 static void console_of_a_guest_that_lies_is_served_no_more(void **state)
 {
 	int fd;
@@ -469,6 +489,7 @@ int main(void)
 		WHOLE(console_is_not_held_up_by_one_who_does_not_read),
 		WHOLE(console_close_tells_the_last_words),
 		WHOLE(console_close_waits_a_while_for_a_slow_reader),
+		WHOLE(console_close_does_not_wait_for_one_who_never_reads),
 		WHOLE(console_of_a_guest_that_lies_is_served_no_more),
 		WHOLE(console_of_a_guest_that_lies_about_input_is_served_no_more),
 		WHOLE(console_gives_a_storm_its_budget_and_no_more),

@@ -1,6 +1,6 @@
 # guest_life: guests built, watched and ended by pviod, with no xenstored, no xenconsoled and no libxl.
 # types: pv pvh
-# limit: 400
+# limit: 900
 mkdir -p /run/lab/console
 start_pviod() {
 	pviod --console-log /run/lab/console 2>>/run/lab/pviod.log &
@@ -44,7 +44,7 @@ expect "it is paused" is $TYPE-a state paused
 expect "the name is taken" test -n "$(create $TYPE-a 2>&1 | grep exists)"
 info "build of a $TYPE guest: $(state $TYPE-a build_ms | tr -d '\n')"
 expect "start" pvio guest start $TYPE-a
-expect "it runs" wait_for 120 said $TYPE-a "guest: ready"
+expect "it runs" wait_for 300 said $TYPE-a "guest: ready"
 expect "it has both vcpus" said $TYPE-a "guest: cpus 2"
 expect "pause" pvio guest pause $TYPE-a
 expect "pause again is no more" pvio guest pause $TYPE-a
@@ -68,7 +68,7 @@ kill $typist 2>/dev/null
 expect "pviod says why" logged "guest $TYPE-a has ended: poweroff"
 
 expect "create b" create $TYPE-b
-expect "b runs" wait_for 120 said $TYPE-b "guest: ready"
+expect "b runs" wait_for 300 said $TYPE-b "guest: ready"
 expect "the console of a guest that crashes ends" typed $TYPE-b crash
 expect "its last words were heard" grep -aq "sysrq: Trigger a crash" /run/lab/$TYPE-b.out
 expect "the crash is noticed" wait_for 10 gone $TYPE-b
