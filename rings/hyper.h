@@ -145,7 +145,8 @@ int pv_evt_unbind(struct pv_hyper *h, uint32_t port);
 int pv_evt_notify(struct pv_hyper *h, uint32_t port);
 
 /* A descriptor that is readable while pv_evt_pending has something to give, and when the hypervisor ended the handle, until
- * pv_evt_pending has said so. After an unbind it may be so once with nothing to give. */
+ * pv_evt_pending has said so. It may be so now and then with nothing to give: after an unbind,
+ * and on Xen a few times after the last event. */
 int pv_evt_fd(struct pv_hyper *h);
 
 /* Fetch up to max pending ports, without blocking; each is masked until pv_evt_unmask, on Xen since its event arrived: what

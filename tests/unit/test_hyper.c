@@ -203,9 +203,13 @@ static bool readable(struct pv_hyper *h, int ms)
 static void expect_event(struct pv_hyper *h, uint32_t port)
 {
 	uint32_t got[4] = { 0 };
+	int n;
 
-	assert_true(readable(h, 10000));
-	assert_int_equal(pv_evt_pending(h, got, 4), 1);
+	do {
+		assert_true(readable(h, 10000));
+		n = pv_evt_pending(h, got, 4);
+	} while (!loopback() && n == 0);
+	assert_int_equal(n, 1);
 	assert_int_equal(got[0], port);
 	assert_int_equal(pv_evt_unmask(h, got, 1), 0);
 }
@@ -214,8 +218,13 @@ static void expect_nothing(struct pv_hyper *h)
 {
 	uint32_t got[4];
 
-	assert_false(readable(h, loopback() ? 0 : 20));
-	assert_int_equal(pv_evt_pending(h, got, 4), 0);
+	if (loopback())
+		assert_false(readable(h, 0));
+	for (int i = 0; i < 3; i++) {
+		if (!loopback())
+			readable(h, 20); /* Xen's events take a moment, and its descriptor may be ready for nothing */
+		assert_int_equal(pv_evt_pending(h, got, 4), 0);
+	}
 }
 
 /* Wait until n ports are pending, with calls that take up to `max`. */
@@ -226,7 +235,7 @@ static void gather(struct pv_hyper *h, uint32_t *got, unsigned n, unsigned max)
 
 		assert_true(readable(h, 10000));
 		r = pv_evt_pending(h, got, n < max ? n : max);
-		assert_true(r >= 0 && r <= (int)max);
+		assert_true(r >= (loopback() ? 1 : 0) && r <= (int)max);
 		got += r;
 		n -= r;
 	}
@@ -321,6 +330,49 @@ static void open_unknown_spec(void **state)
 	assert_null(h);
 	assert_true(strlen(why) > 0);
 	assert_int_equal(pv_hyper_open("no-such-hypervisor", 0, &h, NULL, 0), -ENODEV);
+}
+
+/* Who asks for Xen, or for nothing, elsewhere is told so: loopback is never chosen unasked. */
+static void open_xen_elsewhere(void **state)
+{
+	const char *preset = getenv("PVIO_HYPERVISOR");
+	char why[200] = "", *keep = preset ? strdup(preset) : NULL;
+	struct pv_hyper *h = (void *)state;
+
+	if (!access("/sys/hypervisor/type", F_OK))
+		skip();
+	assert_int_equal(pv_hyper_open("xen", -1, &h, why, sizeof(why)), -ENODEV);
+	assert_null(h);
+	assert_non_null(strstr(why, "/sys/hypervisor/type"));
+	unsetenv("PVIO_HYPERVISOR");
+	assert_int_equal(pv_hyper_open(NULL, -1, &h, why, sizeof(why)), -ENODEV);
+	assert_non_null(strstr(why, "loopback"));
+	assert_false(pv_hyper_needs_domid(NULL));
+	setenv("PVIO_HYPERVISOR", "loopback", 1);
+	assert_true(pv_hyper_needs_domid(NULL));
+	assert_true(pv_hyper_needs_domid("loopback:/x"));
+	assert_false(pv_hyper_needs_domid("xen"));
+	unsetenv("PVIO_HYPERVISOR");
+	if (keep)
+		setenv("PVIO_HYPERVISOR", keep, 1);
+	free(keep);
+}
+
+/* On Xen nobody can be another domain. */
+static void open_as_another_domain(void **state)
+{
+	char why[200] = "";
+	struct pv_hyper *h = (void *)state;
+
+	if (loopback())
+		skip();
+	assert_int_equal(pv_hyper_open(world.spec, world.front + 1, &h, why, sizeof(why)), -EINVAL);
+	assert_null(h);
+	assert_true(strlen(why) > 0);
+	assert_int_equal(pv_hyper_open(NULL, -1, &h, why, sizeof(why)), 0); /* chosen, since the host is Xen */
+	assert_string_equal(h->ops->name, "xen");
+	assert_int_equal(h->domid, world.front);
+	pv_hyper_close(h);
 }
 
 static void close_null(void **state)
@@ -975,8 +1027,7 @@ static void evt_masked_until_unmask(void **state)
 	(void)state;
 	channel(&p, &q);
 	pv_evt_notify(front, p);
-	assert_true(readable(back, 10000));
-	assert_int_equal(pv_evt_pending(back, got, 2), 1);
+	gather(back, got, 1, 2);
 	expect_nothing(back);
 	pv_evt_notify(front, p); /* comes while masked: kept */
 	expect_nothing(back);
@@ -996,8 +1047,10 @@ static void evt_storm_is_one_event(void **state)
 	for (i = 0; i < 100000; i++)
 		assert_int_equal(pv_evt_notify(front, p), 0);
 	expect_event(back, q);
-	if (!loopback() && readable(back, 100))
-		expect_event(back, q); /* Xen masks when an event arrives, not when it is fetched: one more that came since */
+	if (!loopback() && readable(back, 100) && pv_evt_pending(back, &i, 1) == 1) {
+		assert_int_equal(i, q); /* Xen masks when an event arrives, not when it is fetched: one more that came since */
+		assert_int_equal(pv_evt_unmask(back, &q, 1), 0);
+	}
 	expect_nothing(back);
 }
 
@@ -1252,6 +1305,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(open_unknown_spec),
+		cmocka_unit_test(open_xen_elsewhere),
+		cmocka_unit_test(open_as_another_domain),
 		cmocka_unit_test(close_null),
 		cmocka_unit_test(copy_presets_statuses),
 		TEST(open_says_who_we_are),
