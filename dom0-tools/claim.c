@@ -420,7 +420,7 @@ static void let_go(struct place *at)
 
 void claim_gone(struct device *dev)
 {
-	struct place at = { .n = dev->guest->nodes, .id = { .backend_domid = dev->store.backend_domid, .type = dev->id.type,
+	struct place at = { .n = dev->guest->nodes, .id = { .backend_domid = dev->backend_domid, .type = dev->id.type,
 							    .guest = dev->id.guest, .devid = dev->id.devid } };
 	int online = read_digit(&at, "online");
 

@@ -78,7 +78,7 @@ static void path_of(const struct device *dev, enum dir dir, const char *key, cha
 	if (dir == FRONT)
 		snprintf(path, PATH_LEN, "/local/domain/%u/device/%s/%u%s%s", guest, type, devid, slash, key);
 	else
-		snprintf(path, PATH_LEN, "/local/domain/%u/%sbackend/%s/%u/%u%s%s", dev->store.backend_domid, error, type, guest, devid,
+		snprintf(path, PATH_LEN, "/local/domain/%u/%sbackend/%s/%u/%u%s%s", dev->backend_domid, error, type, guest, devid,
 			 slash, key);
 }
 
@@ -97,7 +97,7 @@ struct put {
 static void put(void *arg, const char *key, const char *value)
 {
 	struct put *p = arg;
-	uint16_t guest = p->dev->id.guest, backend = p->dev->store.backend_domid;
+	uint16_t guest = p->dev->id.guest, backend = p->dev->backend_domid;
 	char path[PATH_LEN];
 
 	if (p->rc < 0)
@@ -164,7 +164,7 @@ static int write_frontend(struct device *dev)
 	path_of(dev, BACK, "", text);
 	put(&p, "", "");
 	put(&p, "backend", text);
-	putf(&p, "backend-id", "%u", dev->store.backend_domid);
+	putf(&p, "backend-id", "%u", dev->backend_domid);
 	if (dev->id.type == PV_NOXS_VIF) {
 		store_mac(dev->offer.vif.mac, text);
 		putf(&p, "handle", "%u", dev->id.devid);
@@ -194,7 +194,7 @@ static bool has_sibling(const struct device *dev, enum dir dir)
 
 	DL_FOREACH(dev->guest->devices, o)
 		if (o != dev && o->announced && o->dialect == dev->dialect && o->id.type == dev->id.type &&
-		    (dir == FRONT || o->store.backend_domid == dev->store.backend_domid))
+		    (dir == FRONT || o->backend_domid == dev->backend_domid))
 			return true;
 	return false;
 }
@@ -276,7 +276,6 @@ static int announce(struct device *dev, char *why, size_t len)
 		snprintf(why, len, "another toolstack has given it a %s %s; choose another name", pv_type_name(dev->id.type), dev->name);
 		return -EEXIST;
 	}
-	dev->store.backend_domid = dev->backend_domid;
 	dev->store.front = XenbusStateInitialising;
 	dev->store.shown = XenbusStateInitWait;
 	rc = dev->store.foreign ? 0 : together(dev, write_both);
@@ -290,15 +289,6 @@ static int announce(struct device *dev, char *why, size_t len)
 	return rc;
 }
 
-/* A backend that came back in another domain is another device to the guest. */
-static int move(struct device *dev)
-{
-	int rc = remove_both(dev);
-
-	dev->store.backend_domid = dev->backend_domid;
-	return rc < 0 ? rc : together(dev, write_both);
-}
-
 static void offer(struct device *dev)
 {
 	struct nodes *n = nodes_of(dev);
@@ -307,10 +297,7 @@ static void offer(struct device *dev)
 	if (dev->offer.generation++ == 0 && !dev->store.foreign)
 		return; /* it appeared with the directories */
 	dev->store.shown = XenbusStateInitWait;
-	if (dev->store.backend_domid != dev->backend_domid && !dev->store.foreign)
-		complain(dev, move(dev));
-	else
-		complain(dev, together(dev, write_offer));
+	complain(dev, together(dev, write_offer));
 	path_of(dev, ERROR, "", path);
 	n->ops->remove(n, path);
 }

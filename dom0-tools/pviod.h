@@ -367,7 +367,6 @@ struct device {
 		struct port_user port;
 	} noxs; /* of dialect_noxs */
 	struct {
-		uint16_t backend_domid; /* whose directory it is shown in */
 		bool foreign; /* another toolstack made the directories, and removes them */
 		enum xenbus_state front, shown; /* the frontend's state as last seen, the backend's as written */
 	} store; /* of dialect_store */

@@ -611,6 +611,46 @@ static void backend_dies_on_each_call(void **state)
 		}
 }
 
+/* ---- a backend in a driver domain ---- */
+
+static uint16_t driver_domain(unsigned domid)
+{
+	struct json_object *g = get("guest.create", "{\"name\":\"driver%u\",\"domid\":%u}", domid, domid);
+	uint16_t ret = number_in(g, "domid");
+
+	json_object_put(g);
+	return ret;
+}
+
+static void start_in(uint16_t domid)
+{
+	rig->be[0].domid = domid;
+	be_restart(&rig->be[0], "vif", "netback");
+}
+
+/* The guest grants its rings to that domain, and finds the backend's directory there. */
+static void backend_in_a_driver_domain(void **state)
+{
+	char dir[XB_PATH];
+
+	(void)state;
+	be_kill(&rig->be[0]);
+	start_in(driver_domain(71));
+	attach();
+	WAIT(is_up());
+	snprintf(dir, sizeof(dir), "/local/domain/71/backend/vif/%u/0", rig->domid);
+	assert_string_equal(device()->other, dir);
+	assert_int_equal(device()->other_id, 71);
+	xb_unload(&xb, PV_NOXS_VIF);
+	WAIT(is(0, "Closed"));
+	be_kill(&rig->be[0]);
+	be_restart(&rig->be[0], "vif", "netback");
+	xb_load(&xb, PV_NOXS_VIF);
+	WAIT(is_up());
+	good("detach", "{\"guest\":\"web\",\"device\":\"vif0\"}");
+	WAIT(!device());
+}
+
 /* ---- dom0 takes the device, at each step ---- */
 
 static struct answer asked;
@@ -761,6 +801,7 @@ int main(void)
 		each(backend_replaced_before_connected),
 		each(backend_replaced_after_connected_stays_lost),
 		each(backend_dies_on_each_call),
+		vif(backend_in_a_driver_domain),
 		each(detach_in_order_at_each_step),
 		each(detach_by_force_at_each_step),
 		each(detach_in_order_shows_that_it_is_meant),
