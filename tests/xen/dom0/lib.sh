@@ -72,6 +72,7 @@ on_poweroff = "destroy"
 on_reboot = "destroy"
 on_crash = "destroy"
 X
+	[ "$TYPE" != hvm ] || printf '%s\n' 'kernel = "/boot/vmlinuz"' 'vga = "none"' 'vnc = 0' 'nographic = 1' 'usb = 0' >>"/run/lab/$name.cfg" # by its BIOS
 	printf '%s\n' "$@" >>"/run/lab/$name.cfg" # uuid: else libuuid waits for entropy
 }
 xl_create() { xl create "/run/lab/$1.cfg"; } # NAME
