@@ -29,7 +29,7 @@ struct options {
 
 #define FIELD(f) .field = offsetof(struct options, f)
 static const struct pv_option table[] = {
-	{ "hypervisor", "SPEC", "loopback or loopback:SOCKET ($PVIO_HYPERVISOR, else what this host is)", pv_option_text, FIELD(hypervisor) },
+	{ "hypervisor", "SPEC", "xen, loopback or loopback:SOCKET ($PVIO_HYPERVISOR, else what this host is)", pv_option_text, FIELD(hypervisor) },
 	{ "domid", "N", "the domain that this runs in (0; on Xen, this one)", pv_option_domid, FIELD(domid) },
 	{ "pviod", "HOW", "reach pviod by its socket, or in a driver domain through a pipe (socket)", pv_option_name, FIELD(pviod),
 	  .names = pv_backend_ways },

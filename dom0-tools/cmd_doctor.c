@@ -58,7 +58,8 @@ static void check_hypervisor(struct finding *f)
 	else if (access("/dev/xen/gntalloc", R_OK | W_OK) < 0)
 		find(f, MISSING, "Xen, but /dev/xen/gntalloc cannot be used; load xen-gntalloc");
 	else
-		find(f, OK, "Xen, with evtchn, gntdev and gntalloc");
+		snprintf(f->text, sizeof(f->text), "Xen, with evtchn, gntdev and gntalloc (it shares up to %ld pages; options xen-gntalloc limit=N)",
+			 read_number("/sys/module/xen_gntalloc/parameters/limit"));
 }
 
 static void check_tun(struct finding *f)

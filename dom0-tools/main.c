@@ -15,7 +15,7 @@ struct settings {
 #define FIELD(f) .field = offsetof(struct settings, f)
 
 static const struct pv_option options[] = {
-	{ "hypervisor", "SPEC", "loopback, or loopback:PATH of the hub's socket ($PVIO_HYPERVISOR, else what the host runs on)",
+	{ "hypervisor", "SPEC", "xen, loopback, or loopback:PATH of the hub's socket ($PVIO_HYPERVISOR, else what the host runs on)",
 	  .parse = pv_option_text, FIELD(hypervisor) },
 	{ "socket", "PATH", "where pvio and the backends connect (pviod.sock in $PVIO_RUNDIR or /run/pvio)", .parse = pv_option_text, FIELD(socket) },
 	{ "devices", "N", "how many devices a guest may have (1008)", .parse = pv_option_number, .min = 1, .max = DEVICES_MAX, FIELD(devices) },

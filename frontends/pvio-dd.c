@@ -56,7 +56,7 @@ static const char *const statuses[] = { "none", "progress", NULL };
 static const struct pv_option options[] = {
 	{ "domid", "N", "the guest to be (on Xen: who we are)", pv_option_domid, AT(domid) },
 	{ "vbd", "NAME", "the device: xvda, xvdb .. or its number", parse_vbd, AT(vbd) },
-	{ "hypervisor", "SPEC", "loopback, loopback:SOCKET; default: $PVIO_HYPERVISOR, else the host's", pv_option_text, AT(hypervisor) },
+	{ "hypervisor", "SPEC", "xen, loopback, loopback:SOCKET; default: $PVIO_HYPERVISOR, else the host's", pv_option_text, AT(hypervisor) },
 	{ "wait", "SECONDS", "wait for the device to be announced (0)", pv_option_seconds, AT(wait_ms) },
 	{ "if", "FILE", "write this file into the device; -: standard input", pv_option_text, AT(in), .operand = true },
 	{ "of", "FILE", "read the device into this file; -: standard output", pv_option_text, AT(out), .operand = true },

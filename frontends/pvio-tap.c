@@ -116,7 +116,7 @@ static int parse_name(const struct pv_option *row, const char *text, void *field
 static const struct pv_option options[] = {
 	{ "domid", "N", "the guest to be (on Xen: who we are)", pv_option_domid, AT(domid) },
 	{ "vif", "N", "the vif (0)", pv_option_number, AT(vif), 0, UINT32_MAX },
-	{ "hypervisor", "SPEC", "loopback, loopback:SOCKET; default: $PVIO_HYPERVISOR, else the host's", pv_option_text, AT(hypervisor) },
+	{ "hypervisor", "SPEC", "xen, loopback, loopback:SOCKET; default: $PVIO_HYPERVISOR, else the host's", pv_option_text, AT(hypervisor) },
 	{ "wait", "SECONDS", "wait for the vif to be announced (0)", pv_option_seconds, AT(wait_ms) },
 	{ "tap", "NAME", "name of the interface (vif0, with the vif's number)", parse_name, AT(tap) },
 	{ "netns", "NAME|PATH", "network namespace to make it in (ours)", pv_option_text, AT(netns) },

@@ -11,7 +11,7 @@
 #define FIELD(member) offsetof(struct nb_options, member)
 
 static const struct pv_option options[] = {
-	{ "hypervisor", "SPEC", "loopback, loopback:PATH; default $PVIO_HYPERVISOR, else the host's",
+	{ "hypervisor", "SPEC", "xen, loopback, loopback:PATH; default $PVIO_HYPERVISOR, else the host's",
 	  .parse = pv_option_text, .field = FIELD(hypervisor) },
 	{ "domid", "N", "the domain that this backend is; default 0, on Xen this one",
 	  .parse = pv_option_domid, .field = FIELD(domid) },

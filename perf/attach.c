@@ -302,7 +302,7 @@ static void end(struct child *c)
 
 #define FIELD(f) .field = offsetof(struct options, f)
 static const struct pv_option table[] = {
-	{ "hypervisor", "SPEC", "loopback, loopback:PATH ($PVIO_HYPERVISOR, else the host's)", pv_option_text, FIELD(hypervisor) },
+	{ "hypervisor", "SPEC", "xen, loopback, loopback:PATH ($PVIO_HYPERVISOR, else the host's)", pv_option_text, FIELD(hypervisor) },
 	{ "images", "DIR", "where to make the disks (/dev/shm)", pv_option_text, FIELD(images) },
 	{ "guests", "N", "guests that are there already (0)", pv_option_number, FIELD(guests), .max = 16000 },
 	{ "connected", "N", "how many of those have connected their devices (all)", pv_option_number, FIELD(connected), .max = 16000 },

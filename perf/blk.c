@@ -158,7 +158,7 @@ static void connect_device(struct load *l)
 
 #define FIELD(f) .field = offsetof(struct options, f)
 static const struct pv_option table[] = {
-	{ "hypervisor", "SPEC", "loopback, loopback:PATH ($PVIO_HYPERVISOR, else the host's)", pv_option_text, FIELD(hypervisor) },
+	{ "hypervisor", "SPEC", "xen, loopback, loopback:PATH ($PVIO_HYPERVISOR, else the host's)", pv_option_text, FIELD(hypervisor) },
 	{ "domid", "N", "the guest", pv_option_domid, FIELD(domid) },
 	{ "devid", "N", "its vbd's number (51712, xvda)", pv_option_number, FIELD(devid), .max = UINT32_MAX },
 	{ "rw", "MODE", "randread, randwrite, read or write (randread)", pv_option_name, FIELD(mode), .names = modes },

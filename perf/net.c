@@ -204,7 +204,7 @@ static void open_all(struct traffic *t)
 
 #define FIELD(f) .field = offsetof(struct options, f)
 static const struct pv_option table[] = {
-	{ "hypervisor", "SPEC", "loopback, loopback:PATH ($PVIO_HYPERVISOR, else the host's)", pv_option_text, FIELD(hypervisor) },
+	{ "hypervisor", "SPEC", "xen, loopback, loopback:PATH ($PVIO_HYPERVISOR, else the host's)", pv_option_text, FIELD(hypervisor) },
 	{ "domid", "N", "the guest that sends", pv_option_domid, FIELD(domid) },
 	{ "to", "N", "the guest that receives (none: the uplink does)", pv_option_domid, FIELD(to) },
 	{ "vif", "N", "the vifs' number (0)", pv_option_number, FIELD(vif), .max = 65535 },
