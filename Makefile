@@ -85,7 +85,7 @@ $(B)/perf/%: $(B)/obj/perf/%.o $(LIBS) ; $(link)
 $(B)/perf/%: X_LIBS = $(JSON_L) -luring
 $(B)/perf/xenstored_shim.so: $(B)/obj/perf/xenstored_shim.o ; $(link)
 $(B)/perf/xenstored_shim.so: X_LIBS = -shared
-$(B)/perf/xenstored_shim.so: SAN = # it goes into Debian's xenstored
+$(B)/perf/xenstored_shim.so: override SAN = # it goes into Debian's xenstored
 $(B)/man/%: %.scd ; @mkdir -p $(@D) && scdoc < $< > $@
 
 # ---- tests: every tests/{unit,hostile}/test_*.c is a program of its own, linked with all libraries

@@ -407,29 +407,34 @@ static void claim_failed(struct place *at, const char *why)
 		write_key(at, "state", "2");
 }
 
-/* The device is to go, and nobody holds it: its toolstack waits for Closed, and in a driver domain for the nodes to go. */
+/* Nobody holds the device. Its toolstack waits for Closed, and removes the nodes as soon as it sees that, so that this is one with looking
+ * whether they are there; those of a driver domain it waits to see removed. */
 static void let_go(struct place *at)
 {
 	char path[PATH_LEN];
+	int rc = -EAGAIN;
 
-	write_key(at, "state", "6");
 	path_of(&at->id, "", path);
-	if (at->id.backend_domid != 0)
-		at->n->ops->remove(at->n, path);
+	for (int i = 0; i < TRIES && rc == -EAGAIN; i++) {
+		if (at->n->ops->begin(at->n) < 0)
+			return;
+		if (at->id.backend_domid != 0 && read_digit(at, "online") == 0)
+			at->n->ops->remove(at->n, path);
+		else if (read_digit(at, "state") >= 0 && read_digit(at, "state") != XenbusStateClosed)
+			write_key(at, "state", "6");
+		rc = at->n->ops->commit(at->n);
+	}
 }
 
 void claim_gone(struct device *dev)
 {
 	struct place at = { .n = dev->guest->nodes, .id = { .backend_domid = dev->backend_domid, .type = dev->id.type,
 							    .guest = dev->id.guest, .devid = dev->id.devid } };
-	int online = read_digit(&at, "online");
 
-	if (online == 0)
-		let_go(&at);
-	else if (online == 1 && dev->offer_us < 0)
+	if (dev->offer_us < 0 && read_digit(&at, "online") == 1)
 		claim_failed(&at, dev->why);
-	else if (online == 1)
-		write_key(&at, "state", "6");
+	else
+		let_go(&at);
 }
 
 /* Something happened to a device of one of the directories that we watch. */

@@ -311,18 +311,26 @@ static void show_error(struct device *dev)
 	complain(dev, p.rc);
 }
 
+static int write_state(struct device *dev)
+{
+	struct put p = { .dev = dev, .dir = BACK };
+
+	if (!there(dev))
+		return 0;
+	if (dev->store.shown == XenbusStateClosing && dev->state == DEV_DETACHING && !dev->store.foreign)
+		put(&p, "online", "0");
+	putf(&p, "state", "%d", dev->store.shown);
+	return p.rc;
+}
+
 static void show_state(struct device *dev)
 {
 	enum xenbus_state state = shown(dev->offer.state, dev->store.front);
-	struct put p = { .dev = dev, .dir = BACK };
 
-	if (state == dev->store.shown || !there(dev))
+	if (state == dev->store.shown)
 		return;
-	if (state == XenbusStateClosing && dev->state == DEV_DETACHING && !dev->store.foreign)
-		put(&p, "online", "0");
-	putf(&p, "state", "%d", state);
 	dev->store.shown = state;
-	complain(dev, p.rc);
+	complain(dev, dev->store.foreign ? together(dev, write_state) : write_state(dev));
 }
 
 static void show(struct device *dev)

@@ -259,7 +259,7 @@ static void disk_is_served_without_linux(void **state)
 	WAIT(rig->be[0].calls[BE_DISCONNECT] > 0);
 	put(FRONT, "state", "6");
 	WAIT(says(BACK, "state", "6"));
-	WAIT(!listed(0));
+	WAIT(is(0, ""));
 	assert_string_equal(got(BACK, "online"), "0"); /* the nodes are libxl's to remove */
 	assert_string_equal(got(FRONT, "backend"), BACK);
 	front_leave(&f);
@@ -279,7 +279,7 @@ static void disk_is_served_after_linux(void **state)
 	linux_unbound();
 	for (int i = 0; i < 20; i++)
 		rig_turn();
-	assert_null(listed(0));
+	assert_true(is(0, ""));
 	good("claim", "{\"path\":\"backend/vbd/5/51712\"}");
 	assert_string_equal(got(BACK, "feature-of-linux"), "(none)");
 	assert_string_equal(got(BACK, "multi-queue-max-queues"), "2");
@@ -287,7 +287,7 @@ static void disk_is_served_after_linux(void **state)
 	good("claim", "{\"path\":\"backend/vbd/5/51712\"}");
 	xl_remove(BACK, true);
 	WAIT(says(BACK, "state", "6"));
-	WAIT(!listed(0));
+	WAIT(is(0, ""));
 	front_leave(&f);
 }
 
@@ -331,7 +331,7 @@ static void disk_of_a_driver_domain(void **state)
 	assert_int_equal(rig->be[0].calls[BE_CONNECT], 0);
 	xl_remove(back, true);
 	WAIT(empty("/local/domain/7/backend/vbd"));
-	WAIT(!listed(0));
+	WAIT(is(0, ""));
 	front_leave(&f);
 	be_kill(&rig->be[1]);
 	assert_int_equal(pv_hub_domain_destroy(rig->dom0, 7), 0);
@@ -359,7 +359,7 @@ static void disk_that_is_refused_can_be_removed(void **state)
 	WAIT(says(BACK, "state", "2"));
 	assert_non_null(strstr(got(BACK, "hotplug-error"), "refuses to prepare"));
 	assert_int_equal(refused("claim", "{\"path\":\"backend/vbd/5/51712\"}"), -ENOENT);
-	WAIT(!listed(0));
+	WAIT(is(0, ""));
 	xl_remove(BACK, false);
 	WAIT(says(BACK, "state", "6"));
 }
@@ -405,7 +405,7 @@ static void guest_that_vanishes_is_noticed(void **state)
 	front_connect(&f);
 	xl_domain_gone();
 	WAIT(!has_guest("web"));
-	assert_null(listed(0));
+	assert_true(is(0, ""));
 	assert_true(empty("/local/domain/0/backend/vbd")); /* we have not made it anew */
 	front_leave(&f);
 }
@@ -418,7 +418,7 @@ static void nodes_that_vanish_end_the_device(void **state)
 	xl_disk();
 	front_connect(&f);
 	assert_true(xs_rm(xs, XBT_NULL, BACK));
-	WAIT(!listed(0));
+	WAIT(is(0, ""));
 	assert_string_equal(got(BACK, "state"), "(none)");
 	front_leave(&f);
 }
