@@ -282,6 +282,10 @@ static void kernel_waits_while_the_backend_connects(void **state)
 	WAIT(backend()->held[BE_CONNECT]);
 	assert_int_equal(device()->state, kind == &kinds[VIF] ? XenbusStateConnected : XenbusStateInitialised);
 	assert_int_equal(xb_other_state(device()), XenbusStateInitWait);
+	xs_printf(&xb.xs, 0, xb_path(kind->front, "event-channel"), "what was chosen is chosen");
+	xs_printf(&xb.xs, 0, xb_path(kind->front, "event-channel-tx"), "what was chosen is chosen");
+	turns(20);
+	assert_string_equal(inner_state(0), "connecting");
 	backend()->silent = 0;
 	be_answer(backend(), BE_CONNECT, 0, NULL);
 	WAIT(is_up());
