@@ -338,13 +338,15 @@ int pv_tool_attach(struct pv_tool *t, const char *guest, const char *type, const
 	for (; config && *config; config++) {
 		const char *eq = strchr(*config, '=');
 		char key[64];
+		bool ours; /* pviod's, and no key of the device */
 
 		if (!eq || eq == *config || (size_t)(eq - *config) >= sizeof(key)) {
 			json_object_put(params);
 			return fail(t, -EINVAL, "%s is not key=value", *config);
 		}
 		snprintf(key, sizeof(key), "%.*s", (int)(eq - *config), *config);
-		json_object_object_add(keys, key, json_object_new_string(eq + 1));
+		ours = strcmp(key, "backend") == 0 || strcmp(key, "dialect") == 0;
+		json_object_object_add(ours ? params : keys, key, json_object_new_string(eq + 1));
 	}
 	rc = call(t, "attach", params, wait_ms + ANSWER_MS, &result);
 	if (rc == 0 && out)

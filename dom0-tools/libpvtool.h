@@ -68,8 +68,9 @@ int pv_tool_guest_destroy(struct pv_tool *t, const char *guest, bool force, unsi
 
 /* Attach a device: returns when it is announced to the guest, or, with wait_ms > 0, when it is connected.
  * type: "vif", "vbd" or "pipe". name: "0", "xvda" ..., NULL: the first free one. config: "key=value" strings, NULL-terminated, may be
- * NULL. out: may be NULL. Again with the same configuration: 0. -ENODEV: no backend of that type; -EEXIST: attached with
- * another configuration; -ETIMEDOUT: announced, but not connected in wait_ms; others: what the backend said. */
+ * NULL; of these backend= says who serves it, dialect= (noxs, xenstore) how the guest finds it. out: may be NULL. Again with the
+ * same configuration: 0. -ENODEV: no backend of that type; -EEXIST: attached with another configuration; -ETIMEDOUT: announced,
+ * but not connected in wait_ms; others: what the backend said. */
 int pv_tool_attach(struct pv_tool *t, const char *guest, const char *type, const char *name, const char *const *config,
 		   unsigned wait_ms, struct pv_tool_device *out);
 

@@ -136,13 +136,15 @@ static void tool_makes_guests_and_devices(void **state)
 
 static void tool_says_what_went_wrong(void **state)
 {
-	const char *const nowhere[] = { "path=/nowhere", NULL }, *const nonsense[] = { "path", NULL };
+	const char *const nowhere[] = { "path=/nowhere", NULL }, *const nonsense[] = { "path", NULL }, *const latin[] = { "dialect=latin", NULL };
 	char *result = NULL;
 
 	(void)state;
 	assert_int_equal(pv_tool_attach(tool, "web", "vbd", NULL, NULL, 0, NULL), -ENOENT);
 	assert_non_null(strstr(pv_tool_error(tool), "no guest web"));
 	pv_tool_guest_create(tool, "web", 0, NULL);
+	assert_int_equal(pv_tool_attach(tool, "web", "vbd", NULL, latin, 0, NULL), -EINVAL);
+	assert_non_null(strstr(pv_tool_error(tool), "noxs or xenstore"));
 	assert_int_equal(pv_tool_attach(tool, "web", "vbd", NULL, nonsense, 0, NULL), -EINVAL);
 	assert_int_equal(pv_tool_attach(tool, "web", "vbd", "xvdc", nowhere, 0, NULL), -ENOENT);
 	assert_string_equal(pv_tool_error(tool), "cannot open /nowhere");
