@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_guests(const struct store *s, const struct txn *t)
+static bool of_guest(const struct store *s, const struct txn *t)
 {
 	return t->domid == s->domid;
 }
@@ -21,7 +21,7 @@ static void forget_accesses(struct store *s, struct txn *t)
 
 	HASH_ITER(hh, t->accesses, a, next) {
 		HASH_DEL(t->accesses, a);
-		store_charge(s, is_guests(s, t), -(ptrdiff_t)(sizeof(*a) + strlen(a->path) + 1));
+		store_charge(s, of_guest(s, t), -(ptrdiff_t)(sizeof(*a) + strlen(a->path) + 1));
 		free(a);
 	}
 	t->naccesses = 0;
@@ -39,9 +39,9 @@ static void txn_free(struct store *s, struct txn *t)
 	forget_accesses(s, t);
 	forget_tree(s, t);
 	DL_DELETE(s->txns, t);
-	if (is_guests(s, t))
+	if (of_guest(s, t))
 		s->ntxns--;
-	store_charge(s, is_guests(s, t), -(ptrdiff_t)sizeof(*t));
+	store_charge(s, of_guest(s, t), -(ptrdiff_t)sizeof(*t));
 	free(t);
 }
 
@@ -70,7 +70,7 @@ void txn_age(struct store *s)
 	struct txn *t;
 
 	DL_FOREACH(s->txns, t) {
-		if (s->generation - t->since <= s->limits.transaction_age || !is_guests(s, t))
+		if (s->generation - t->since <= s->limits.transaction_age || !of_guest(s, t))
 			continue;
 		forget_accesses(s, t);
 		forget_tree(s, t);
@@ -92,7 +92,7 @@ int txn_note(struct store *s, struct txn *t, const char *path, size_t len, unsig
 		a->how |= how;
 		return 0;
 	}
-	if (is_guests(s, t) && t->naccesses >= s->limits.transaction_nodes)
+	if (of_guest(s, t) && t->naccesses >= s->limits.transaction_nodes)
 		return -ENOSPC;
 	a = store_room(s, (struct store_as){ .domid = t->domid }, bytes) ? calloc(1, bytes) : NULL;
 	if (!a)
@@ -105,7 +105,7 @@ int txn_note(struct store *s, struct txn *t, const char *path, size_t len, unsig
 		return -ENOMEM;
 	}
 	t->naccesses++;
-	store_charge(s, is_guests(s, t), bytes);
+	store_charge(s, of_guest(s, t), bytes);
 	return 0;
 }
 
@@ -210,7 +210,7 @@ static int merge(struct store *s, const struct txn *t)
 	for (const struct access *a = t->accesses; a && !err; a = a->hh.next)
 		if (a->how & WROTE)
 			err = carry(s, t, a);
-	if (!err && is_guests(s, t) && s->main.owned > saved.owned && s->main.owned > s->limits.nodes)
+	if (!err && of_guest(s, t) && s->main.owned > saved.owned && s->main.owned > s->limits.nodes)
 		err = -ENOSPC;
 	if (err) {
 		node_put(s, s->main.root);
@@ -254,7 +254,7 @@ static int commit(struct store *s, struct txn *t)
 	for (const struct access *a = t->accesses; a && !err; a = a->hh.next)
 		if (a->how & FIRES)
 			fire(s, t, a);
-	for (const struct access *a = t->accesses; a && !err && is_guests(s, t); a = a->hh.next)
+	for (const struct access *a = t->accesses; a && !err && of_guest(s, t); a = a->hh.next)
 		if (a->how & FIRES)
 			s->ops.changed(s->ctx, a->path, a->how & REMOVED);
 	return err;
