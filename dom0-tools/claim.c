@@ -10,6 +10,8 @@
  * To remove a device the toolstack writes online 0 and state 5 into the backend's directory, waits for state 6, and removes the
  * nodes; those of a driver domain it wants removed by the backend's side.
  * What Linux showed before may have been read already by a frontend in a running guest: its choice has to be legal for our offer too.
+ * The directories of a driver domain are that domain's to write: it gets no device but those whose frontends were pointed to it, which
+ * it cannot write, and all it can choose is what its own backend serves them from.
  */
 #include "pviod.h"
 #include <stdio.h>
@@ -349,6 +351,17 @@ static struct backend *backend_of(struct pviod *d, const struct claim_id *id)
 	return NULL;
 }
 
+/* Is that backend's directory the one that the guest's frontend was told by its toolstack? */
+static bool is_meant(struct place *at)
+{
+	char key[64], path[PATH_LEN], ours[PATH_LEN], theirs[PATH_LEN];
+
+	snprintf(key, sizeof(key), "device/%s/%u/backend", pv_type_name(at->id.type), at->id.devid);
+	home_of(at->id.guest, key, path);
+	path_of(&at->id, "", ours);
+	return at->n->ops->read(at->n, path, theirs, sizeof(theirs)) > 0 && strcmp(ours, theirs) == 0;
+}
+
 static int create(struct pviod *d, struct place *at, struct device **out, char *why, size_t len)
 {
 	const struct store_reader r = { .read = read_key, .arg = at };
@@ -357,6 +370,8 @@ static int create(struct pviod *d, struct place *at, struct device **out, char *
 	struct guest *g;
 	int rc;
 
+	if (!is_meant(at))
+		return pv_why(why, len, -EPERM, "the guest has no such device of domain %u", at->id.backend_domid);
 	if (!b)
 		return pv_why(why, len, -ENODEV, "no %s backend is running in domain %u; start %s there", pv_type_name(at->id.type),
 			      at->id.backend_domid, at->id.type == PV_NOXS_VIF ? "pvio-netback" : "pvio-blkback");
@@ -399,9 +414,9 @@ int claim_device(struct pviod *d, const struct claim_id *id, struct device **out
 }
 
 /* Nobody claimed the device, or nobody could: let its toolstack go on. In domain 0 it runs the script, which is told the same. */
-static void claim_failed(struct place *at, const char *why)
+static void claim_failed(struct pviod *d, struct place *at, const char *why)
 {
-	pv_log(PV_LOG_WARN, "%s %u of domain %u, which its toolstack gave to us: %s", pv_type_name(at->id.type), at->id.devid, at->id.guest, why);
+	pv_log_about(&d->claims_log, PV_LOG_WARN, "%s %u of domain %u, which its toolstack gave to us: %s", pv_type_name(at->id.type), at->id.devid, at->id.guest, why);
 	write_key(at, "hotplug-error", why);
 	if (at->id.backend_domid == 0 && read_digit(at, "state") == XenbusStateInitialising)
 		write_key(at, "state", "2");
@@ -432,7 +447,7 @@ void claim_gone(struct device *dev)
 							    .guest = dev->id.guest, .devid = dev->id.devid } };
 
 	if (dev->offer_us < 0 && read_digit(&at, "online") == 1)
-		claim_failed(&at, dev->why);
+		claim_failed(dev->d, &at, dev->why);
 	else
 		let_go(&at);
 }
@@ -455,7 +470,7 @@ static void look_at(struct pviod *d, const struct claim_id *id)
 	if (online == 0 || linux_serves(d, id) || (state != XenbusStateInitialising && state != XenbusStateInitWait))
 		return;
 	if (backend_of(d, id) && create(d, &at, &dev, why, sizeof(why)) < 0)
-		claim_failed(&at, why);
+		claim_failed(d, &at, why);
 }
 
 /* ---- watching ---- */

@@ -118,6 +118,7 @@ struct pviod {
 	struct backend *self; /* not in that list; NULL: no pipe was attached yet */
 	struct nodes *xenstored; /* beside us; NULL: none was found yet */
 	struct claim_domain *claims; /* whose backends' directories are watched in it */
+	struct pv_log_peer claims_log;
 	struct waiter *waiters;
 	unsigned nwaiters;
 	uint64_t end_by; /* ms: when an orderly end stops to be patient */

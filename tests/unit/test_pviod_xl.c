@@ -337,6 +337,27 @@ static void disk_of_a_driver_domain(void **state)
 	assert_int_equal(pv_hub_domain_destroy(rig->dom0, 7), 0);
 }
 
+/* A driver domain writes its own directories: it cannot make itself the backend of a device that is not given to it. */
+static void driver_domain_takes_no_device_that_is_not_its_own(void **state)
+{
+	const char *back = "/local/domain/7/backend/vbd/5/51712";
+	uint32_t port;
+
+	(void)state;
+	assert_int_equal(pv_hub_domain_create(rig->dom0, 7, &port), 7);
+	rig->be[1].domid = 7;
+	be_start(&rig->be[1], "vbd", "storage");
+	xl_disk_in(7, "/etc/xen/scripts/block");
+	put(FRONT, "backend", BACK); /* it is domain 0's */
+	put(back, "script", "block-pvio");
+	put(back, "online", "1");
+	WAIT(says(back, "hotplug-error", "the guest has no such device of domain 7"));
+	assert_int_equal(rig->be[1].calls[BE_PREPARE], 0);
+	assert_false(has_guest("web"));
+	be_kill(&rig->be[1]);
+	assert_int_equal(pv_hub_domain_destroy(rig->dom0, 7), 0);
+}
+
 static void disk_of_another_script_is_left_alone(void **state)
 {
 	(void)state;
@@ -551,6 +572,7 @@ int main(void)
 		T(disk_is_served_after_linux),
 		T(disk_of_a_running_guest_has_chosen_already),
 		T(disk_of_a_driver_domain),
+		T(driver_domain_takes_no_device_that_is_not_its_own),
 		T(disk_of_another_script_is_left_alone),
 		T(disk_that_is_refused_can_be_removed),
 		T(disk_without_a_backend_waits_for_it),
