@@ -91,10 +91,10 @@ int netback_open(struct netback *nb, const struct nb_options *opt, char *why, si
 	nb->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (nb->wake_fd < 0)
 		return pv_why(why, len, -errno, "out of descriptors: raise ulimit -n");
-	nb->pool = pool_new(opt->memory, why, len);
+	nb->pool = pool_new(opt->memory, &nb->pages, why, len);
 	if (!nb->pool)
 		return -ENOMEM;
-	nb->seg_cost = pool_seg_cost(nb->pool);
+	nb->seg_cost = pool_seg_cost();
 	ret = switch_new(&nb->sw);
 	if (ret < 0)
 		return pv_why(why, len, ret, "no memory for the switch's table; give more --memory");
@@ -119,8 +119,7 @@ void netback_close(struct netback *nb)
 	nb->nr_workers = 0;
 	uplink_close(nb);
 	switch_free(nb->sw);
-	if (nb->pool)
-		rte_mempool_free(nb->pool);
+	pool_free(nb->pool, nb->pages);
 	if (nb->wake_fd >= 0)
 		close(nb->wake_fd);
 	nb->wake_fd = -1;

@@ -29,18 +29,18 @@ struct l2switch;
 
 enum {
 	NB_WORKERS_MAX = 16,
-	NB_SEG_ROOM = 2048, /* bytes of a packet in its first mbuf segment, behind the headroom */
+	NB_HEADERS = 512, /* bytes of a packet that lie in its first segment in any case */
 	NB_POOL_CACHE = 256, /* segments that each worker keeps at hand */
-	NB_SEGS_MAX = 65535 / NB_SEG_ROOM + 1,
+	NB_SEGS_MAX = 20, /* of a packet: one a slot, and one for its headers */
 	NB_L2_ROOM = 22, /* an Ethernet header and two VLAN tags, which do not count against an MTU */
 	NB_QUEUE_SLOTS = 64, /* budget: slots that a queue may use in a turn, in each direction, less the end of a chain */
 	NB_TURN_OPS = 2048, /* grant copies in a batch */
 	NB_TURN_PACKETS = 512,
-	NB_SLOT_OPS = 7, /* grant copies that a slot may need: it may lie across segments, and each segment across a page */
-	NB_PACKET_OPS = 128, /* ... and a received packet: pages of the guest, segments, and pages below the segments */
+	NB_SLOT_OPS = 2, /* grant copies that a slot may need: headers and the rest */
+	NB_PACKET_OPS = 64, /* ... and a received packet: pages of the guest, segments, and pages below a driver's segments */
 	NB_TURN_RX_SLOTS = 1024,
 	NB_BURST = 64, /* packets to and from the uplink at once */
-	NB_BACKLOG_BYTES = 2 << 20, /* a receive queue pins no more of the packet memory than this (XSA-392) ... */
+	NB_BACKLOG_BYTES = 4 << 20, /* a receive queue pins no more of the packet memory than this (XSA-392) ... */
 	NB_BACKLOG_SHARE = 8, /* ... nor more than this part of what is free */
 	NB_BACKLOG_PACKETS = 1024, /* a power of two, more than fit in the bytes */
 	NB_POST_RING = 4096, /* packets on their way from worker to worker */
@@ -67,8 +67,9 @@ void eal_stop(void);
 const char *eal_error(void); /* what DPDK complained of first since the last call; control thread */
 
 /* ---- pool.c: the packet memory ---- */
-struct rte_mempool *pool_new(unsigned memory, char *why, size_t len);
-unsigned pool_seg_cost(const struct rte_mempool *pool); /* bytes of memory a segment */
+struct rte_mempool *pool_new(unsigned memory, void **pages, char *why, size_t len);
+void pool_free(struct rte_mempool *pool, void *pages); /* NULL is fine */
+unsigned pool_seg_cost(void); /* bytes of memory a segment */
 /* A chain of segments with room for exactly len bytes, its lengths set. NULL: no memory. */
 struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len);
 /* Segments at hand, taken out of the pool many at once. Zeroed: none. Owner: one worker. */
@@ -77,7 +78,9 @@ struct pool_spare {
 	unsigned n;
 	struct rte_mbuf *m[POOL_SPARE];
 };
-struct rte_mbuf *pool_packet(struct rte_mempool *pool, struct pool_spare *spare, uint32_t len); /* as pool_chain */
+/* The first segment, empty, of a packet that will have len bytes; and an empty one that begins with its page. NULL: no memory. */
+struct rte_mbuf *pool_first(struct rte_mempool *pool, struct pool_spare *spare, uint32_t len);
+struct rte_mbuf *pool_page(struct rte_mempool *pool, struct pool_spare *spare);
 void pool_spare_free(struct pool_spare *spare);
 
 /* ---- csum.c ---- */
@@ -375,6 +378,7 @@ void turn_no_memory(struct nb_worker *w); /* count it, and tell now and then */
 struct netback {
 	struct nb_options opt;
 	struct rte_mempool *pool;
+	void *pages; /* of its segments */
 	uint32_t seg_cost;
 	struct l2switch *sw;
 	struct uplink uplink;

@@ -1,89 +1,101 @@
-/* pool.c - the packet memory: one pool of segments, for what guests send and for what the uplink receives. */
+/* pool.c - the packet memory: one pool of segments, each of which is a page.
+ *
+ * The hypervisor copies between pages: from a page of a guest into a page of ours it is one operation, and two where the data lies
+ * across two. A packet that leaves half of its page free begins somewhere in the first half: if all began where their page
+ * does, they would meet in the same few sets of the CPU's caches. */
+#define ALLOW_EXPERIMENTAL_API /* rte_pktmbuf_pool_create_extbuf: there since 20.05, and stable from 23.11 on as it was */
 #include "netback.h"
 #include <rte_errno.h>
-#include <rte_mbuf_pool_ops.h>
+#include <rte_malloc.h>
 #include <rte_mempool.h>
 
-/* The library's own helper would place one segment a page when there are no hugepages, for the sake of devices that do DMA. Ours
- * do none, so segments may lie across pages, and the memory holds nearly twice as many. */
-static struct rte_mempool *pool_make(unsigned n, unsigned elt)
-{
-	struct rte_mempool *pool = rte_mempool_create_empty("pvio", n, elt, NB_POOL_CACHE, sizeof(struct rte_pktmbuf_pool_private),
-							    SOCKET_ID_ANY, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+enum { COLOURS = PV_PAGE_SIZE / 2 / RTE_CACHE_LINE_SIZE };
 
-	if (!pool)
-		return NULL;
-	if (rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL) == 0) {
-		rte_pktmbuf_pool_init(pool, NULL);
-		if (rte_mempool_populate_default(pool) >= 0) {
-			rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
-			return pool;
-		}
-	}
-	rte_mempool_free(pool);
-	return NULL;
+static unsigned seg_cost(void)
+{
+	return PV_PAGE_SIZE + rte_mempool_calc_obj_size(sizeof(struct rte_mbuf) + sizeof(struct rte_mbuf_ext_shared_info), 0, NULL);
 }
 
-struct rte_mempool *pool_new(unsigned memory, char *why, size_t len)
+struct rte_mempool *pool_new(unsigned memory, void **pages, char *why, size_t len)
 {
 	/* What DPDK's heap takes for itself, for the switch's table and for the uplink is left over. */
 	uint64_t bytes = ((uint64_t)memory << 20) * 3 / 4 - (memory > 32 ? 16u << 20 : 0);
-	unsigned elt = sizeof(struct rte_mbuf) + RTE_PKTMBUF_HEADROOM + NB_SEG_ROOM;
-	struct rte_mempool *pool = pool_make((unsigned)(bytes / rte_mempool_calc_obj_size(elt, 0, NULL)), elt);
+	struct rte_pktmbuf_extmem mem = { .elt_size = PV_PAGE_SIZE };
+	unsigned n = (unsigned)(bytes / seg_cost());
+	struct rte_mempool *pool = NULL;
 
+	mem.buf_len = (size_t)n * PV_PAGE_SIZE;
+	mem.buf_ptr = *pages = rte_malloc("packets", mem.buf_len, PV_PAGE_SIZE);
+	mem.buf_iova = (rte_iova_t)(uintptr_t)mem.buf_ptr; /* ports that do DMA are none of ours */
+	if (mem.buf_ptr)
+		pool = rte_pktmbuf_pool_create_extbuf("pvio", n, NB_POOL_CACHE, 0, PV_PAGE_SIZE, SOCKET_ID_ANY, &mem, 1);
 	if (!pool)
-		pv_why(why, len, 0, "no packet memory of %u MiB: %s; give another --memory", memory, rte_strerror(rte_errno));
+		pv_why(why, len, 0, "no packet memory of %u MiB: %s; give another --memory", memory,
+		       mem.buf_ptr ? rte_strerror(rte_errno) : "out of memory");
 	return pool;
 }
 
-unsigned pool_seg_cost(const struct rte_mempool *pool)
+void pool_free(struct rte_mempool *pool, void *pages)
 {
-	return pool->header_size + pool->elt_size + pool->trailer_size;
+	if (pool)
+		rte_mempool_free(pool);
+	rte_free(pages);
 }
 
-/* Append what does not fit in the first segment, which keeps its headroom for drivers; the others are used whole. */
-static struct rte_mbuf *grow(struct rte_mempool *pool, struct rte_mbuf *m)
+unsigned pool_seg_cost(void)
 {
-	struct rte_mbuf *last = m;
+	return seg_cost();
+}
 
-	for (uint32_t left = m->pkt_len - m->data_len; left; left -= last->data_len) {
+static struct rte_mbuf *empty(struct rte_mbuf *m, uint32_t len)
+{
+	m->data_off = len <= PV_PAGE_SIZE / 2 ? (uintptr_t)m->buf_addr / PV_PAGE_SIZE % COLOURS * RTE_CACHE_LINE_SIZE : 0;
+	return m;
+}
+
+static struct rte_mbuf *take(struct rte_mempool *pool, struct pool_spare *spare)
+{
+	if (unlikely(!spare->n)) {
+		if (rte_pktmbuf_alloc_bulk(pool, spare->m, POOL_SPARE) < 0)
+			return rte_pktmbuf_alloc(pool); /* the last ones */
+		spare->n = POOL_SPARE;
+	}
+	return spare->m[--spare->n];
+}
+
+struct rte_mbuf *pool_first(struct rte_mempool *pool, struct pool_spare *spare, uint32_t len)
+{
+	struct rte_mbuf *m = take(pool, spare);
+
+	return m ? empty(m, len) : NULL;
+}
+
+struct rte_mbuf *pool_page(struct rte_mempool *pool, struct pool_spare *spare)
+{
+	return pool_first(pool, spare, PV_PAGE_SIZE);
+}
+
+struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(pool), *last = m;
+
+	if (!m)
+		return NULL;
+	empty(m, len)->data_len = (uint16_t)RTE_MIN(len, (uint32_t)PV_PAGE_SIZE);
+	m->pkt_len = len;
+	for (uint32_t left = len - m->data_len; left; left -= last->data_len) {
 		struct rte_mbuf *seg = rte_pktmbuf_alloc(pool);
 
 		if (!seg) {
 			rte_pktmbuf_free(m);
 			return NULL;
 		}
-		seg->data_off = 0;
-		seg->data_len = RTE_MIN(left, (uint32_t)seg->buf_len);
+		empty(seg, PV_PAGE_SIZE)->data_len = (uint16_t)RTE_MIN(left, (uint32_t)PV_PAGE_SIZE);
 		last->next = seg;
 		last = seg;
 		m->nb_segs++;
 	}
 	return m;
-}
-
-static struct rte_mbuf *begin(struct rte_mempool *pool, struct rte_mbuf *m, uint32_t len)
-{
-	m->data_len = RTE_MIN(len, (uint32_t)NB_SEG_ROOM);
-	m->pkt_len = len;
-	return likely(m->data_len == len) ? m : grow(pool, m);
-}
-
-struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len)
-{
-	struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
-
-	return m ? begin(pool, m, len) : NULL;
-}
-
-struct rte_mbuf *pool_packet(struct rte_mempool *pool, struct pool_spare *spare, uint32_t len)
-{
-	if (unlikely(!spare->n)) {
-		if (rte_pktmbuf_alloc_bulk(pool, spare->m, POOL_SPARE) < 0)
-			return pool_chain(pool, len); /* the last ones */
-		spare->n = POOL_SPARE;
-	}
-	return begin(pool, spare->m[--spare->n], len);
 }
 
 void pool_spare_free(struct pool_spare *spare)

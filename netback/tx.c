@@ -24,27 +24,56 @@ static void set_flags(struct rte_mbuf *m, const struct pv_net_packet *p)
 	m->ol_flags |= flags;
 }
 
-static void plan_copies(struct nb_worker *w, const struct vif *vif, const struct pv_net_packet *p, struct rte_mbuf *m)
+/* One copy of a slot's bytes to the end of a segment. */
+static void plan_copy(struct nb_worker *w, const struct vif *vif, uint32_t gref, uint16_t off, uint16_t n, struct rte_mbuf *seg)
 {
-	struct chain_at at = { .seg = m };
+	struct pv_gnt_copy *op = &w->ops[w->nr_ops++];
+
+	op->from.local = NULL;
+	op->from.gref = gref;
+	op->from.domid = vif->id.guest;
+	op->from.offset = off;
+	op->to.local = rte_pktmbuf_mtod_offset(seg, void *, seg->data_len);
+	op->len = n;
+	seg->data_len += n;
+}
+
+static struct rte_mbuf *add_segment(struct nb_worker *w, struct rte_mbuf *m, struct rte_mbuf *last)
+{
+	struct rte_mbuf *seg = pool_page(w->nb->pool, &w->spare);
+
+	if (seg) {
+		last->next = seg;
+		m->nb_segs++;
+	}
+	return seg;
+}
+
+/* A slot goes behind what is there, if it fits, and else into a segment of its own: one copy each. But headers are in the first
+ * segment whatever slots they came in (XSA-423). Returns 0 or -ENOMEM. */
+static int plan_copies(struct nb_worker *w, const struct vif *vif, const struct pv_net_packet *p, struct rte_mbuf *m)
+{
+	struct rte_mbuf *seg = m;
 
 	for (unsigned i = 0; i < p->nr; i++) {
-		uint16_t off = p->frag[i].offset, left = p->frag[i].size; /* 0 is legal: nothing to copy (XSA-448) */
+		uint16_t off = p->frag[i].offset, left = p->frag[i].size, room = PV_PAGE_SIZE - seg->data_off - seg->data_len;
 
-		while (left) {
-			struct pv_gnt_copy *op = &w->ops[w->nr_ops++];
-			uint16_t n;
+		if (left > room && seg == m && m->data_len < NB_HEADERS) {
+			uint16_t n = RTE_MIN(left, (uint16_t)(NB_HEADERS - m->data_len));
 
-			op->from.local = NULL;
-			op->from.gref = p->frag[i].gref;
-			op->from.domid = vif->id.guest;
-			op->from.offset = off;
-			n = (uint16_t)chain_piece(&at, left, &op->to.local);
-			op->len = n;
+			plan_copy(w, vif, p->frag[i].gref, off, n, m);
 			off += n;
 			left -= n;
+			room -= n;
 		}
+		if (left > room)
+			seg = add_segment(w, m, seg);
+		if (unlikely(!seg))
+			return -ENOMEM;
+		if (left) /* 0 is legal: nothing to copy (XSA-448) */
+			plan_copy(w, vif, p->frag[i].gref, off, left, seg);
 	}
+	return 0;
 }
 
 static void plan(struct vif_queue *q, const struct pv_net_packet *p, unsigned slot, unsigned slots)
@@ -64,15 +93,18 @@ static void plan(struct vif_queue *q, const struct pv_net_packet *p, unsigned sl
 		q->n.tx_bad++;
 		return;
 	}
-	t->m = pool_packet(w->nb->pool, &w->spare, p->len);
-	if (unlikely(!t->m)) {
+	t->m = pool_first(w->nb->pool, &w->spare, p->len);
+	if (unlikely(!t->m || plan_copies(w, q->vif, p, t->m) < 0)) {
 		t->status = NETIF_RSP_DROPPED;
 		q->n.tx_no_memory++;
 		turn_no_memory(w);
+		rte_pktmbuf_free(t->m);
+		t->m = NULL;
+		w->nr_ops = t->op;
 		return;
 	}
+	t->m->pkt_len = p->len;
 	set_flags(t->m, p);
-	plan_copies(w, q->vif, p, t->m);
 	t->ops = (uint16_t)(w->nr_ops - t->op);
 }
 

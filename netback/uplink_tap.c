@@ -15,8 +15,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { SEG_NEXT_ROOM = NB_SEG_ROOM + RTE_PKTMBUF_HEADROOM }; /* in a segment behind the first */
-
 /* ---- open ---- */
 
 static int queue_open(const char *name, unsigned flags)
@@ -102,13 +100,11 @@ static bool fill(struct nb_worker *w)
 	for (unsigned i = 0; i < NB_SEGS_MAX; i++) {
 		if (w->tap_seg[i])
 			continue;
-		w->tap_seg[i] = pool_packet(w->nb->pool, &w->spare, 0);
+		w->tap_seg[i] = pool_page(w->nb->pool, &w->spare);
 		if (!w->tap_seg[i]) {
 			turn_no_memory(w);
 			return false;
 		}
-		if (i)
-			w->tap_seg[i]->data_off = 0;
 	}
 	return true;
 }
@@ -119,7 +115,7 @@ static ssize_t read_packet(struct nb_worker *w, struct virtio_net_hdr *h)
 	struct iovec iov[1 + NB_SEGS_MAX] = { { h, sizeof(*h) } };
 
 	for (unsigned i = 0; i < NB_SEGS_MAX; i++)
-		iov[1 + i] = (struct iovec){ rte_pktmbuf_mtod(w->tap_seg[i], void *), i ? SEG_NEXT_ROOM : NB_SEG_ROOM };
+		iov[1 + i] = (struct iovec){ rte_pktmbuf_mtod(w->tap_seg[i], void *), PV_PAGE_SIZE };
 	return readv(w->nb->uplink.tap_fd[w->index], iov, 1 + NB_SEGS_MAX);
 }
 
@@ -128,14 +124,14 @@ static struct rte_mbuf *take_segments(struct nb_worker *w, uint32_t len)
 	struct rte_mbuf *m = w->tap_seg[0], *last = m;
 
 	m->pkt_len = len;
-	m->data_len = (uint16_t)RTE_MIN(len, (uint32_t)NB_SEG_ROOM);
+	m->data_len = (uint16_t)RTE_MIN(len, (uint32_t)PV_PAGE_SIZE);
 	len -= m->data_len;
 	w->tap_seg[0] = NULL;
 	for (unsigned i = 1; len; i++) {
 		struct rte_mbuf *seg = w->tap_seg[i];
 
 		w->tap_seg[i] = NULL;
-		seg->data_len = (uint16_t)RTE_MIN(len, (uint32_t)SEG_NEXT_ROOM);
+		seg->data_len = (uint16_t)RTE_MIN(len, (uint32_t)PV_PAGE_SIZE);
 		len -= seg->data_len;
 		last->next = seg;
 		last = seg;

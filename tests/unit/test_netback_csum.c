@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 static struct rte_mempool *pool;
+static void *pages;
 static uint8_t buf[70000];
 
 static void put16(uint8_t *p, unsigned n)
@@ -349,12 +350,12 @@ int main(void)
 	int ret;
 
 	pv_log_open("test", PV_LOG_WARN);
-	if (eal_start(64, why, sizeof(why)) < 0 || !(pool = pool_new(64, why, sizeof(why)))) {
+	if (eal_start(64, why, sizeof(why)) < 0 || !(pool = pool_new(64, &pages, why, sizeof(why)))) {
 		fprintf(stderr, "%s\n", why);
 		return 1;
 	}
 	ret = cmocka_run_group_tests(tests, NULL, NULL);
-	rte_mempool_free(pool);
+	pool_free(pool, pages);
 	eal_stop();
 	return ret;
 }
