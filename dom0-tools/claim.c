@@ -401,8 +401,12 @@ int claim_device(struct pviod *d, const struct claim_id *id, struct device **out
 	struct place at = { .n = claim_store(d), .id = *id };
 
 	*out = at.n ? device_of(d, id) : NULL;
+	if (*out && (*out)->state >= DEV_DETACHING)
+		return pv_why(why, len, -EBUSY, "%s is being removed", device_label(*out));
+	if (*out && (*out)->state == DEV_OFFERED)
+		dialect_store.offer(*out); /* a driver that was loaded meanwhile may have written its own over ours, before it was unbound */
 	if (*out)
-		return (*out)->state < DEV_DETACHING ? 0 : pv_why(why, len, -EBUSY, "%s is being removed", device_label(*out));
+		return 0;
 	if (!at.n)
 		return pv_why(why, len, -ENOENT, "no xenstored runs here");
 	if (!is_ours(&at))

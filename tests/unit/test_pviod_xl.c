@@ -291,6 +291,26 @@ static void disk_is_served_after_linux(void **state)
 	front_leave(&f);
 }
 
+/* Its driver is loaded when we have claimed the device: the script unbinds it, and what it wrote is ours again. */
+static void disk_is_served_in_spite_of_a_late_linux(void **state)
+{
+	struct front f;
+
+	(void)state;
+	xl_disk();
+	WAIT(says(BACK, "state", "2"));
+	linux_loads();
+	linux_takes();
+	linux_unbound();
+	good("claim", "{\"path\":\"backend/vbd/5/51712\"}");
+	assert_string_equal(got(BACK, "multi-queue-max-queues"), "2");
+	assert_string_equal(got(BACK, "feature-max-indirect-segments"), "256");
+	front_connect(&f);
+	xl_remove(BACK, true);
+	WAIT(says(BACK, "state", "6"));
+	front_leave(&f);
+}
+
 /* A running guest has chosen by what Linux offered, before we come. */
 static void disk_of_a_running_guest_has_chosen_already(void **state)
 {
@@ -570,6 +590,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(disk_is_served_without_linux),
 		T(disk_is_served_after_linux),
+		T(disk_is_served_in_spite_of_a_late_linux),
 		T(disk_of_a_running_guest_has_chosen_already),
 		T(disk_of_a_driver_domain),
 		T(driver_domain_takes_no_device_that_is_not_its_own),
