@@ -336,7 +336,7 @@ static struct device *device_of(struct pviod *d, const struct claim_id *id)
 	if (!g)
 		return NULL;
 	DL_FOREACH(g->devices, dev)
-		if (dev->store.foreign && dev->id.type == id->type && dev->id.devid == id->devid)
+		if (dev->store.foreign && dev->backend_domid == id->backend_domid && dev->id.type == id->type && dev->id.devid == id->devid)
 			return dev;
 	return NULL;
 }

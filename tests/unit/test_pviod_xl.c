@@ -374,6 +374,15 @@ static void driver_domain_takes_no_device_that_is_not_its_own(void **state)
 	WAIT(says(back, "hotplug-error", "the guest has no such device of domain 7"));
 	assert_int_equal(rig->be[1].calls[BE_PREPARE], 0);
 	assert_false(has_guest("web"));
+	xl_disk(); /* domain 0 serves it */
+	WAIT(says(BACK, "state", "2"));
+	put(back, "online", "0"); /* nor can it take it away */
+	put(back, "hotplug-error", "");
+	put(back, "online", "1");
+	WAIT(says(back, "hotplug-error", "the guest has no such device of domain 7"));
+	assert_true(is(0, "InitWait"));
+	xl_remove(BACK, true);
+	WAIT(says(BACK, "state", "6"));
 	be_kill(&rig->be[1]);
 	assert_int_equal(pv_hub_domain_destroy(rig->dom0, 7), 0);
 }
