@@ -28,4 +28,7 @@ for u in "$units"/*.service; do
 		esac
 	done
 	"${command[@]}" --help >"$root/help" || die "${command[*]}: wrong usage"
+	case $u in
+	*back.service) "${command[0]}" --pviod pipe --help >"$root/help" || die "$u: wrong usage in a driver domain" ;;
+	esac
 done
