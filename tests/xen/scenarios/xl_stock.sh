@@ -1,6 +1,5 @@
 # xl_stock: a stock guest of xl on Linux' own backends: the lab itself is sound.
 # types: pv pvh
-# short: yes
 start_xenstored
 start_linux_backends
 truncate -s 64M /run/lab/disk.img
