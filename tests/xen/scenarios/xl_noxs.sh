@@ -10,7 +10,7 @@ for i in a b c; do rm -f $images/$i; truncate -s 64M $images/$i; done
 says() { xl_console noxs | grep -q "$1"; }
 nodes() { xenstore-ls -f /local/domain/0 | grep -E 'backend/(vbd|vif)/'; }
 
-xl_config noxs xl_noxs 10.0.0.2,10.0.0.1 "ramdisk = '$(ramdisk front)'"
+xl_config noxs noxs 10.0.0.2,10.0.0.1 "ramdisk = '$(ramdisk front)'"
 expect "xl create" xl_create noxs || return
 wait_for 120 says "ready for the pointer"
 expect "pvio attach by the name that xl knows" pvio attach noxs vbd xvda path=$images/a --dialect noxs || { logs pviod blkback; return; }
