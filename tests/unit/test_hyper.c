@@ -1279,6 +1279,7 @@ static void counts_tell_what_was_done(void **state)
 	channel(&fport, &bport);
 	pv_evt_notify(front, fport);
 	expect_event(back, bport);
+	expect_nothing(back);
 	assert_int_equal(pv_gnt_unmap(back, m, 3), 0);
 	assert_int_equal(pv_gnt_unshare(front, p, 4), 0);
 	pv_hyper_counts(front, &f);
@@ -1294,7 +1295,7 @@ static void counts_tell_what_was_done(void **state)
 	assert_int_equal(b.copied_pieces, 3);
 	assert_int_equal(b.copied_bytes, 64 + 10 + 64);
 	assert_int_equal(b.events, 2);
-	assert_true(b.polls >= 2);
+	assert_true(b.polls >= 3);
 	assert_int_equal(b.unmasks, 2);
 	assert_int_equal(b.shares + b.notifies, 0);
 }
