@@ -32,6 +32,7 @@ net "$own" "$peer"
 check "sg, checksums and TSO are negotiated" offloads on scatter-gather tx-checksumming tcp-segmentation-offload generic-segmentation-offload
 traffic "all offloads"
 check "TCP leaves in packets larger than the MTU" large tx
+check "TCP arrives in packets larger than the MTU" large rx -R
 check "UDP, small" iperf3 -c "$peer" -u -l 64 -b 2M -t 2
 check "UDP, larger than a packet" iperf3 -c "$peer" -u -l 8000 -b 2M -t 2
 ethtool -K eth0 tso off gso off
