@@ -11,7 +11,8 @@
  * nodes; those of a driver domain it wants removed by the backend's side.
  * What Linux showed before may have been read already by a frontend in a running guest: its choice has to be legal for our offer too.
  * The directories of a driver domain are that domain's to write: it gets no device but those whose frontends were pointed to it, which
- * it cannot write, and all it can choose is what its own backend serves them from.
+ * it cannot write, and all it can choose is what its own backend serves them from. Each look makes us ask xenstored several times for
+ * one write of its, so its looks have a budget; what that leaves out is found by a scan of all its devices, which has one too.
  */
 #include "pviod.h"
 #include <stdio.h>
@@ -500,23 +501,34 @@ static void look_at_all(struct pviod *d, const char *dir)
 	free(guest);
 }
 
-/* A toolstack writes `online` once when it makes a device and once when it takes it away. */
-static void on_change(void *ctx, const char *path)
-{
-	struct claim_id id;
-	const char *key;
-
-	if (claim_parse(path, &id, &key) < 0)
-		look_at_all(ctx, path);
-	else if (!*key || strcmp(key, "online") == 0)
-		look_at(ctx, &id);
-}
+static const struct limit looks = { .burst = 128, .rate = 50 }, scans = { .burst = 4, .rate = 1 }; /* of a driver domain */
 
 /* Owner: pviod. A domain whose backends' directories are watched. */
 struct claim_domain {
+	struct pviod *d;
 	uint16_t domid;
+	bool missed; /* something changed and was not looked at: a scan will find it */
+	struct bucket looks, scans;
 	struct claim_domain *prev, *next;
 };
+
+/* A toolstack writes `online` once when it makes a device and once when it takes it away. */
+static void on_change(void *ctx, const char *path)
+{
+	struct claim_domain *c = ctx;
+	struct claim_id id;
+	const char *key;
+	bool one = claim_parse(path, &id, &key) == 0;
+
+	if (one && *key && strcmp(key, "online") != 0)
+		return;
+	if (c->domid != 0 && (!one || c->missed || !bucket_take(&c->looks, &looks, pviod_now(c->d))))
+		c->missed = true;
+	else if (one)
+		look_at(c->d, &id);
+	else
+		look_at_all(c->d, path);
+}
 
 static void dir_of(uint16_t domid, enum pv_noxs_type type, char path[PATH_LEN])
 {
@@ -535,11 +547,12 @@ static void watch_domain(struct pviod *d, uint16_t domid)
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return;
+	c->d = d;
 	c->domid = domid;
 	DL_APPEND(d->claims, c);
 	for (int i = 0; i < 2 && rc == 0; i++) {
 		dir_of(domid, kinds[i], path);
-		rc = xenstored_watch(d->xenstored, path, on_change, d);
+		rc = xenstored_watch(d->xenstored, path, on_change, c);
 	}
 	if (rc < 0)
 		pv_log(PV_LOG_WARN, "cannot watch %s for devices of xl: %s", path, strerror(-rc));
@@ -561,17 +574,50 @@ struct nodes *claim_store(struct pviod *d)
 	return d->xenstored;
 }
 
+/* All devices in a domain's directories, and those that we serve and that are not there any more. */
+static void scan(struct claim_domain *c)
+{
+	struct device *dev, *next;
+	char path[PATH_LEN];
+
+	c->missed = false;
+	for (int i = 0; i < 2; i++) {
+		dir_of(c->domid, kinds[i], path);
+		look_at_all(c->d, path);
+	}
+	HASH_ITER(hh_serial, c->d->by_serial, dev, next)
+		if (dev->store.foreign && dev->backend_domid == c->domid)
+			look_at(c->d, &(struct claim_id){ .backend_domid = c->domid, .type = dev->id.type, .guest = dev->id.guest,
+							  .devid = dev->id.devid });
+}
+
+bool claims_wait(const struct pviod *d)
+{
+	const struct claim_domain *c;
+
+	DL_SEARCH_SCALAR(d->claims, c, missed, true);
+	return c;
+}
+
+void claims_tick(struct pviod *d)
+{
+	struct claim_domain *c;
+
+	DL_FOREACH(d->claims, c)
+		if (c->missed && bucket_take(&c->scans, &scans, pviod_now(d)))
+			scan(c);
+}
+
 void claim_backend(struct pviod *d, uint16_t domid)
 {
-	char path[PATH_LEN];
+	struct claim_domain *c;
 
 	if (!claim_store(d))
 		return;
 	watch_domain(d, domid);
-	for (int i = 0; i < 2; i++) {
-		dir_of(domid, kinds[i], path);
-		look_at_all(d, path);
-	}
+	DL_SEARCH_SCALAR(d->claims, c, domid, domid);
+	if (c)
+		c->missed = true;
 }
 
 void claim_close(struct pviod *d)

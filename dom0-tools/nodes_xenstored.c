@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <xenstore.h>
 
-enum { PATH_LEN = 256, TOKEN_LEN = 16, HOME_DEPTH = 4 /* /local/domain/N/device */ };
+enum { PATH_LEN = 256, TOKEN_LEN = 16, HOME_DEPTH = 4 /* /local/domain/N/device */, EVENTS_TURN = 64 };
 
 /* Owner: its store's hash, from watch to unwatch. */
 struct watch {
@@ -266,7 +266,8 @@ static void on_events(uv_poll_t *p, int status, int events)
 	char **event;
 
 	(void)status, (void)events;
-	while ((event = xs_check_watch(s->xs))) {
+	/* what is left stays readable: everybody else has a turn before it */
+	for (int i = 0; i < EVENTS_TURN && (event = xs_check_watch(s->xs)); i++) {
 		take_event(s, event[XS_WATCH_PATH], event[XS_WATCH_TOKEN]);
 		free(event);
 	}

@@ -43,10 +43,10 @@ static void on_event(uv_poll_t *p, int status, int events)
 
 static bool needs_clock(struct pviod *d)
 {
-	return d->waiting || d->stores_waiting || d->waiters || d->ending || conn_calls_pending(d);
+	return d->waiting || d->stores_waiting || d->waiters || d->ending || conn_calls_pending(d) || claims_wait(d);
 }
 
-/* Time-outs of calls, devices and clients that wait for a time: looked at each TICK_MS, only while there are any. */
+/* Time-outs of calls, devices, claims and clients that wait for a time: looked at each TICK_MS, only while there are any. */
 static void on_tick(uv_timer_t *t)
 {
 	struct pviod *d = t->data;
@@ -54,6 +54,7 @@ static void on_tick(uv_timer_t *t)
 	conn_expire(d);
 	device_tick(d);
 	guest_stores_tick(d);
+	claims_tick(d);
 	waiters_tick(d);
 }
 

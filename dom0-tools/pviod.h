@@ -295,7 +295,9 @@ bool claim_script(enum pv_noxs_type type, const char *script); /* does it say th
 int claim_config(enum pv_noxs_type type, const struct store_reader *r, struct json_object *config, char *why, size_t len);
 
 struct nodes *claim_store(struct pviod *d); /* the xenstored beside us, looked for until there is one; NULL: none */
-void claim_backend(struct pviod *d, uint16_t domid); /* a backend in that domain has registered: what waits for it? */
+void claim_backend(struct pviod *d, uint16_t domid); /* a backend in that domain has registered: what waits for it is looked for soon */
+bool claims_wait(const struct pviod *d); /* something is to be looked for at the next tick, or at a later one */
+void claims_tick(struct pviod *d);
 /* Serve a device that its toolstack made. It is announced later, or gone with its error. Returns 0 with *out, or -errno with `why`. */
 int claim_device(struct pviod *d, const struct claim_id *id, struct device **out, char *why, size_t len);
 void claim_gone(struct device *dev); /* the last word to the toolstack about a device that is not served any more */

@@ -387,6 +387,58 @@ static void driver_domain_takes_no_device_that_is_not_its_own(void **state)
 	assert_int_equal(pv_hub_domain_destroy(rig->dom0, 7), 0);
 }
 
+/* It writes there as fast as it can: each write makes us read several nodes. A child process, until it is killed. */
+static pid_t storm_of_nodes(const char *node, const char *value)
+{
+	pid_t pid = fork();
+	struct xs_handle *own;
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	own = xs_open(0);
+	while (own && xs_write(own, XBT_NULL, node, value, strlen(value)))
+		;
+	_exit(0);
+}
+
+static void driver_domain_that_storms_is_looked_at_later(void **state)
+{
+	static const char *const nodes[] = { "/local/domain/7/backend/vbd/5/51712/online", "/local/domain/7/backend/vbd" };
+	struct json_object *o;
+	uint32_t port;
+	char back[64];
+
+	(void)state;
+	assert_int_equal(pv_hub_domain_create(rig->dom0, 7, &port), 7);
+	rig->be[1].domid = 7;
+	be_start(&rig->be[1], "vbd", "storage");
+	for (int i = 0; i < 50; i++) { /* what it has prepared for us to look at */
+		snprintf(back, sizeof(back), "/local/domain/7/backend/vbd/%d/51712", 100 + i);
+		put(back, "script", "block-pvio");
+		put(back, "state", "1");
+		put(back, "online", "1");
+	}
+	xl_disk_in(7, "/etc/xen/scripts/block-pvio");
+	WAIT(says("/local/domain/7/backend/vbd/5/51712", "state", "2"));
+	for (int n = 0; n < 2; n++) {
+		pid_t storm = storm_of_nodes(nodes[n], "1");
+
+		assert_true(storm > 0);
+		usleep(300000);
+		for (int i = 0; i < 10; i++) {
+			o = get("version", "{}"); /* everybody else is served */
+			json_object_put(o);
+		}
+		kill(storm, SIGKILL);
+		assert_int_equal(waitpid(storm, NULL, 0), storm);
+	}
+	xl_remove("/local/domain/7/backend/vbd/5/51712", true); /* and what it did at last is found */
+	WAIT(empty("/local/domain/7/backend/vbd/5"));
+	be_kill(&rig->be[1]);
+	assert_int_equal(pv_hub_domain_destroy(rig->dom0, 7), 0);
+}
+
 static void disk_of_another_script_is_left_alone(void **state)
 {
 	(void)state;
@@ -603,6 +655,7 @@ int main(void)
 		T(disk_of_a_running_guest_has_chosen_already),
 		T(disk_of_a_driver_domain),
 		T(driver_domain_takes_no_device_that_is_not_its_own),
+		T(driver_domain_that_storms_is_looked_at_later),
 		T(disk_of_another_script_is_left_alone),
 		T(disk_that_is_refused_can_be_removed),
 		T(disk_without_a_backend_waits_for_it),
