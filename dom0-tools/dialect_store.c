@@ -364,25 +364,20 @@ static int read_key(void *arg, const char *key, char *buf, size_t len)
 	return nodes_of(dev)->ops->read(nodes_of(dev), path, buf, len);
 }
 
-/* One consistent reading of what the frontend chose. One that keeps changing is read when it has: its watch tells. */
+/* One consistent reading of what the frontend chose. One that was changed meanwhile is read when its watch tells: once a look, for the
+ * guest can change it as often as it likes. */
 static enum dev_event choose(struct device *dev, struct pv_noxs_choice *c, const char **why)
 {
 	const struct store_reader r = { .read = read_key, .arg = dev };
 	struct nodes *n = nodes_of(dev);
+	int rc;
 
-	for (int i = 0; i < TRIES; i++) {
-		int rc = n->ops->begin(n), end;
-
-		if (rc < 0)
-			return EV_NONE;
-		rc = store_choice(&r, &dev->offer, c, why);
-		end = n->ops->commit(n);
-		if (end == 0)
-			return rc == 0 ? EV_CHOICE : rc == -EPROTO ? EV_MISDEED : EV_NONE;
-		if (end != -EAGAIN)
-			break;
-	}
-	return EV_NONE;
+	if (n->ops->begin(n) < 0)
+		return EV_NONE;
+	rc = store_choice(&r, &dev->offer, c, why);
+	if (n->ops->commit(n) < 0)
+		return EV_NONE;
+	return rc == 0 ? EV_CHOICE : rc == -EPROTO ? EV_MISDEED : EV_NONE;
 }
 
 static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const char **why)

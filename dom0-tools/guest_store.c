@@ -1,7 +1,7 @@
 /* guest_store.c - XenStore for a guest that pviod itself serves.
  *
- * A guest's store is given a turn when its event has come, and when the tree has events for it. A request costs a token, and so
- * do a turn without one and some watch events, so that a guest that storms buys a bounded share of our time; its port stays masked
+ * A guest's store is given a turn when its event has come, and when the tree has events for it. A request costs a token, a long one
+ * more, and so do a turn without one and some watch events, so that a guest that storms buys a bounded share of our time; its port stays masked
  * until its turn left nothing behind (XSA-331).
  */
 #include "guest_store.h"
@@ -16,6 +16,7 @@
 enum {
 	REQUESTS_TURN = 64, /* as many as a full ring can hold, and some */
 	EVENTS_TOKEN = 16,
+	BYTES_TOKEN = 128, /* of a request: a long path is looked for name by name */
 };
 
 /* A request that is waited for takes two turns: Linux says that it has read the answer. It boots with two devices in some 300. */
@@ -78,13 +79,15 @@ static bool pay(struct guest_store *gs)
 	return bucket_take(&gs->tokens, &tokens, pviod_now(gs->g->d));
 }
 
-static bool admit(void *ctx)
+static bool admit(void *ctx, uint32_t bytes)
 {
 	struct guest_store *gs = ctx;
-	bool paid = gs->paid;
+	bool paid = gs->paid || pay(gs);
 
 	gs->paid = false;
-	return paid || pay(gs);
+	if (paid)
+		bucket_owe(&gs->tokens, bytes / BYTES_TOKEN);
+	return paid;
 }
 
 static void notify(void *ctx)
@@ -107,8 +110,7 @@ static int work(struct guest_store *gs)
 	gs->working = true;
 	rc = store_page_work(gs->page, REQUESTS_TURN);
 	gs->working = false;
-	for (events = store_page_stats(gs->page)->events - events; events >= EVENTS_TOKEN; events -= EVENTS_TOKEN)
-		pay(gs);
+	bucket_owe(&gs->tokens, (store_page_stats(gs->page)->events - events) / EVENTS_TOKEN);
 	return rc;
 }
 

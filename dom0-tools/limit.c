@@ -3,13 +3,13 @@
 
 bool bucket_take(struct bucket *b, const struct limit *l, uint64_t now)
 {
-	uint64_t full = (uint64_t)l->burst * 1000;
+	int64_t full = (int64_t)l->burst * 1000;
 
 	/* tokens are thousandths, so a rate a second is one of them a millisecond */
-	if (b->last == 0 || now - b->last >= full / l->rate + 1 || b->tokens + (now - b->last) * l->rate >= full)
+	if (b->last == 0 || now - b->last > (uint64_t)(full - b->tokens) / l->rate)
 		b->tokens = full;
 	else
-		b->tokens += (now - b->last) * l->rate;
+		b->tokens += (int64_t)((now - b->last) * l->rate);
 	b->last = now;
 	if (b->tokens < 1000)
 		return false;
@@ -17,7 +17,12 @@ bool bucket_take(struct bucket *b, const struct limit *l, uint64_t now)
 	return true;
 }
 
+void bucket_owe(struct bucket *b, unsigned tokens)
+{
+	b->tokens -= (int64_t)tokens * 1000;
+}
+
 unsigned bucket_wait(const struct bucket *b, const struct limit *l)
 {
-	return b->tokens >= 1000 ? 0 : (1000 - b->tokens + l->rate - 1) / l->rate;
+	return b->tokens >= 1000 ? 0 : (unsigned)((1000 - b->tokens + l->rate - 1) / l->rate);
 }

@@ -45,11 +45,12 @@ struct limit {
 };
 
 struct bucket {
-	uint64_t tokens; /* thousandths */
+	int64_t tokens; /* thousandths; below 0: owed */
 	uint64_t last; /* ms; 0: never used, full */
 };
 
 bool bucket_take(struct bucket *b, const struct limit *l, uint64_t now); /* now: ms, > 0 */
+void bucket_owe(struct bucket *b, unsigned tokens); /* it cost that much more, as is known now: the next one waits for it */
 unsigned bucket_wait(const struct bucket *b, const struct limit *l); /* ms until bucket_take succeeds, seen from the last one */
 
 /* ---- ports.c: who in here hears of which port ---- */

@@ -420,7 +420,7 @@ static int serve(struct store_page *sp, unsigned budget)
 		rc = take_request(sp);
 		if (rc <= 0)
 			return rc;
-		if (budget == 0 || !sp->ops.admit(sp->ctx))
+		if (budget == 0 || !sp->ops.admit(sp->ctx, sp->head.len))
 			return 1;
 		budget--;
 		answer(sp);

@@ -17,7 +17,7 @@ struct store_page;
 
 struct store_page_ops {
 	void (*notify)(void *ctx); /* the guest, once a turn at most */
-	bool (*admit)(void *ctx); /* may one more request be served? false: later */
+	bool (*admit)(void *ctx, uint32_t bytes); /* may one more request, with a body that long, be served? false: later */
 };
 
 /* Serve a page, from where its indices are. Both stay the caller's, and outlive what this makes. Returns 0 or -ENOMEM. */

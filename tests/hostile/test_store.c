@@ -360,6 +360,24 @@ static void storm_of_requests_is_slowed_down(void **state)
 	xs_reconnect(&bad);
 }
 
+/* Transactions that touch much with few requests: what costs us more costs the guest more. */
+static void storm_of_long_paths_is_slowed_down_sooner(void **state)
+{
+	char path[2000] = "data/";
+	uint32_t tx = xs_begin(&bad);
+
+	(void)state;
+	for (size_t n = strlen(path); n < sizeof(path) - 50; n = strlen(path))
+		snprintf(path + n, sizeof(path) - n, "%s%050d", path[n - 1] == '/' ? "" : "/", 0);
+	for (int i = 0; counter("web", "throttled") == 0; i++) {
+		assert_true(i < 40); /* their number alone would be admitted: 2 tokens each */
+		for (int k = 0; k < 50; k++)
+			assert_int_equal(xs_mkdir(&bad, tx, path), 0);
+		expect_name(&other, "db");
+	}
+	xs_end(&bad, tx, false);
+}
+
 static void storm_of_bare_events_is_slowed_down(void **state)
 {
 	uint64_t end = rig_ms() + RIG_MS;
@@ -416,6 +434,7 @@ int main(void)
 		hostile(watches_without_number_are_bounded),
 		hostile(events_without_a_reader_are_bounded),
 		hostile(storm_of_requests_is_slowed_down),
+		hostile(storm_of_long_paths_is_slowed_down_sooner),
 		hostile(storm_of_bare_events_is_slowed_down),
 		hostile(others_are_neither_seen_nor_touched),
 	};

@@ -63,6 +63,22 @@ static void bucket_wait_is_nothing_while_there_are_tokens(void **state)
 	assert_int_equal(bucket_wait(&b, &ten), 0);
 }
 
+static void bucket_owe_makes_the_next_one_wait(void **state)
+{
+	struct bucket b = { 0 };
+
+	(void)state;
+	assert_true(bucket_take(&b, &ten, 1));
+	bucket_owe(&b, 12); /* 3 too many */
+	assert_int_equal(bucket_wait(&b, &ten), 1000);
+	assert_false(bucket_take(&b, &ten, 1000));
+	assert_true(bucket_take(&b, &ten, 1001));
+	assert_false(bucket_take(&b, &ten, 1001));
+	bucket_owe(&b, 1000);
+	assert_int_equal(take_all(&b, &ten, 1001 + 252 * 1000), 8);
+	assert_int_equal(take_all(&b, &ten, UINT64_MAX / 2), 10);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -70,6 +86,7 @@ int main(void)
 		cmocka_unit_test(bucket_take_refills_at_the_rate_and_no_more_than_the_burst),
 		cmocka_unit_test(bucket_wait_says_when_to_come_back),
 		cmocka_unit_test(bucket_wait_is_nothing_while_there_are_tokens),
+		cmocka_unit_test(bucket_owe_makes_the_next_one_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

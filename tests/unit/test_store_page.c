@@ -8,7 +8,7 @@ static _Alignas(4096) uint8_t page[4096];
 static struct store *tree;
 static struct store_page *sp;
 static struct xs x;
-static unsigned notified, budget, admitted;
+static unsigned notified, budget, admitted, asked_bytes;
 static bool admits;
 static int last; /* what the last turn returned */
 
@@ -23,9 +23,10 @@ static void notify(void *ctx)
 	notified++;
 }
 
-static bool admit(void *ctx)
+static bool admit(void *ctx, uint32_t bytes)
 {
 	(void)ctx;
+	asked_bytes = bytes;
 	admitted += admits;
 	return admits;
 }
@@ -370,6 +371,7 @@ static void request_not_admitted_waits(void **state)
 	assert_true(send(XS_READ, 1, "name", 5));
 	assert_int_equal(turn(), 1);
 	assert_int_equal(turn(), 1);
+	assert_int_equal(asked_bytes, 5);
 	assert_false(xs_answered(&x, &head));
 	assert_int_equal(store_write(tree, dom0, "/local/domain/5/name", "later", 5), 0);
 	admits = true;
