@@ -72,7 +72,7 @@ static void answered_device(struct call *c, struct device *dev, int code, const 
 		return;
 	}
 	if (code && c->ok == c->failed)
-		pv_log_about(&c->backend->log, PV_LOG_WARN, "%s: backend %s: %s", device_label(dev), dev->backend_name, message);
+		pv_log_about(c->backend->log, PV_LOG_WARN, "%s: backend %s: %s", device_label(dev), dev->backend_name, message);
 	else if (code)
 		device_fail(dev, code < -4095 ? -EINVAL : code, "%s", without_name(dev, message));
 	else if (ev == EV_PREPARED && take_offer(dev, result) < 0)
@@ -228,7 +228,8 @@ static void adopt(struct backend *b)
 		device_post(dev, EV_BACK);
 	}
 	if (b->ndevices)
-		pv_log(PV_LOG_INFO, "backend %s (pid %d) is back for %u devices: they are offered anew", b->name, b->pid, (unsigned)b->ndevices);
+		pv_log_about(b->log, PV_LOG_INFO, "backend %s (pid %d) is back for %u devices: they are offered anew", b->name, b->pid,
+			     (unsigned)b->ndevices);
 }
 
 static const char *text(struct json_object *params, const char *key)
@@ -297,6 +298,7 @@ static void enlist(struct conn *c, uint64_t id, struct json_object *params)
 	}
 	b->d = c->d;
 	b->conn = c;
+	b->log = c->pipe ? &pipe_guest(c->pipe)->log : &b->own_log;
 	b->type = a.type;
 	b->domid = (uint16_t)a.domid;
 	b->pid = number(params, "pid", 0);
@@ -325,8 +327,8 @@ void backend_lost(struct backend *b)
 		device_post(dev, EV_LOST);
 	}
 	if (!d->ending)
-		pv_log(PV_LOG_WARN, "backend %s (pid %d) is gone; %u devices have none until it is started again", b->name, b->pid,
-		       (unsigned)b->ndevices);
+		pv_log_about(b->log, PV_LOG_WARN, "backend %s (pid %d) is gone; %u devices have none until it is started again", b->name,
+			     b->pid, (unsigned)b->ndevices);
 	DL_FOREACH_SAFE(b->pending, c, after) {
 		if (c->query)
 			c->query(c->arg, NULL);
@@ -354,7 +356,7 @@ static void broken(struct backend *b, uint64_t id, struct json_object *params)
 		if (dev->backend == b && dev->id.guest == dev_id.guest && dev->id.type == dev_id.type && dev->id.devid == dev_id.devid)
 			break;
 	if (!dev) {
-		pv_log_about(&b->log, PV_LOG_WARN, "backend %s speaks for a device that it does not serve (%s %u of domain %u): ignored",
+		pv_log_about(b->log, PV_LOG_WARN, "backend %s speaks for a device that it does not serve (%s %u of domain %u): ignored",
 			  b->name, pv_type_name(dev_id.type), dev_id.devid, dev_id.guest);
 		pv_rpc_fail(b->conn->rpc, id, -EPERM, "not a device of backend %s", b->name);
 		return;
@@ -373,7 +375,7 @@ bool backend_called(struct conn *c, uint64_t id, const char *method, struct json
 	struct backend *b = c->backend;
 
 	if (b && !bucket_take(&b->calls, &backend_calls, pviod_now(c->d))) {
-		pv_log(PV_LOG_WARN, "backend %s is cut off: it floods us with calls", b->name);
+		pv_log_about(b->log, PV_LOG_WARN, "backend %s is cut off: it floods us with calls", b->name);
 		conn_cut(c);
 		return true;
 	}

@@ -70,7 +70,7 @@ static void closed(void *ctx, struct pv_rpc *rpc, int err)
 
 	(void)rpc;
 	if (err == -EPROTO && c->backend)
-		pv_log(PV_LOG_WARN, "backend %s is cut off: it does not keep to the protocol", c->backend->name);
+		pv_log_about(c->backend->log, PV_LOG_WARN, "backend %s is cut off: it does not keep to the protocol", c->backend->name);
 	conn_cut(c);
 }
 

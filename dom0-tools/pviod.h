@@ -427,7 +427,7 @@ struct backend {
 	uint16_t domid;
 	int pid;
 	struct bucket calls; /* that it may make */
-	struct pv_log_peer log;
+	struct pv_log_peer *log, own_log; /* log: its driver domain's, which can come and go as often as it likes; else its own */
 	struct call *pending; /* asked, not answered */
 	uint64_t asked, late, ndevices;
 	struct backend *prev, *next;

@@ -469,6 +469,34 @@ static void offer_that_makes_no_sense_is_refused(void **state)
 	others_are_served();
 }
 
+/* ---- the log ---- */
+
+/* A backend that comes and goes, each time a new one to us. */
+static void coming_and_going_does_not_fill_the_log(void **state)
+{
+	FILE *log = tmpfile();
+	int saved = dup(2), lines = 0, c;
+
+	(void)state;
+	assert_non_null(log);
+	dup2(fileno(log), 2);
+	pv_log_open("pviod", PV_LOG_INFO);
+	for (int i = 0; i < 60; i++) {
+		dd_connect();
+		dd_register("netback");
+		dd_close();
+		WAIT(pipe_is("InitWait"));
+	}
+	pv_log_open("pviod", PV_LOG_ERR);
+	dup2(saved, 2);
+	close(saved);
+	rewind(log);
+	while ((c = fgetc(log)) != EOF)
+		lines += c == '\n';
+	fclose(log);
+	assert_in_range(lines, 1, 50);
+}
+
 /* ---- its death ---- */
 
 static void serve_web(void)
@@ -569,6 +597,7 @@ int main(void)
 		with(claim_to_be_another_domain_is_refused),
 		with(namesake_gets_nothing_of_domain_0s_backend),
 		with(offer_that_makes_no_sense_is_refused),
+		with(coming_and_going_does_not_fill_the_log),
 		with(backends_death_leaves_its_devices_lost_until_it_is_back),
 		with(domains_death_leaves_its_devices_lost_and_their_guests_alive),
 		with(orderly_detach_of_a_pipe_ends_its_conversation),
