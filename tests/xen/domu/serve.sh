@@ -6,4 +6,4 @@ ip addr add "$ARG/24" dev eth0
 ip link set eth0 up
 iperf3 -s -D
 say "serving"
-while :; do nc -l -p 7000 -e sh; done
+nc -ll -p 7000 -e sh

@@ -1,7 +1,7 @@
 # side_by_side: our backends beside Linux', in one boot: two guests of the same kernel and memory, one served by xen-blkback and xen-netback (xl),
 # one by pvio-blkback and pvio-netback, each with a RAM disk (brd) and an interface to dom0. They are measured in turns, the median of
 # three counts, and once more with kprobes, which count what either asks of Xen.
-# types: pv pvh
+# types: pv
 # limit: 900
 seconds=1 rounds=3
 start_xenstored
