@@ -1,5 +1,6 @@
 # noxs_guest: programs in a guest that pviod built find devices by the pointer, with no xenstored; hot attach and detach in both dialects.
 # types: pv pvh
+# short: pv
 # limit: 400
 start_pvio || { fail "pviod and its backends" "they do not come up"; logs pviod blkback netback; return; }
 images=/run/lab/images
