@@ -94,7 +94,7 @@ TSAN_TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_ring*.c tests/uni
 $(B)/tests/%: $(B)/obj/tests/%.o $(B)/libpviod.a $(B)/libblkback.a $(B)/libnetback.a $(LIBS) ; $(link)
 $(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -luv $(XENCTRL_L) $(if $(findstring netback,$@),$(DPDK_L))
 .PHONY: tests tsan-tests perf
-tests: $(TESTS)
+tests: $(TESTS) $(B)/perf/xenstored_shim.so
 tsan-tests: $(TSAN_TESTS)
 perf: $(PERF)
 
