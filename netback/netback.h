@@ -40,7 +40,7 @@ enum {
 	NB_PACKET_OPS = 64, /* ... and a received packet: pages of the guest, segments, and pages below a driver's segments */
 	NB_TURN_RX_SLOTS = 1024,
 	NB_BURST = 64, /* packets to and from the uplink at once */
-	NB_BACKLOG_BYTES = 4 << 20, /* a receive queue pins no more of the packet memory than this (XSA-392) ... */
+	NB_BACKLOG_BYTES = 2 << 20, /* a receive queue pins no more of the packet memory than this (XSA-392) ... */
 	NB_BACKLOG_SHARE = 8, /* ... nor more than this part of what is free */
 	NB_BACKLOG_PACKETS = 1024, /* a power of two, more than fit in the bytes */
 	NB_POST_RING = 4096, /* packets on their way from worker to worker */

@@ -51,12 +51,12 @@ static void xsa392_guest_posts_nothing(void **state)
 	(void)state;
 	flood_c(3000, 60);
 	assert_true(backlog_bytes() > 0);
-	assert_in_range(backlog_bytes(), 1, 4 << 20);
+	assert_in_range(backlog_bytes(), 1, 2 << 20);
 	full = guest_stat(&c, NULL, "rx_full");
 	assert_in_range(full, 1000, 2999);
 	rig_check_exchange();
 	flood_c(100, 60000);
-	assert_in_range(backlog_bytes(), 1, 4 << 20);
+	assert_in_range(backlog_bytes(), 1, 2 << 20);
 	assert_true(guest_stat(&c, NULL, "rx_full") > full + 90);
 	rx_post(&c, 0, 200); /* now it wakes up: what was kept arrives, in order */
 	for (unsigned i = 0; i < 200; i++) {
@@ -315,7 +315,7 @@ static void connect_with_bad_references(void **state)
 		case 5: d.q[2].rx_gref = d.q[2].tx_grefs[0] + 50000; break;
 		}
 		assert_true(guest_connect(&d, NULL) < 0);
-		assert_non_null(strstr(rig_last.message, "vif 0 of guest"));
+		assert_non_null(strstr(rig_last.message, " of guest"));
 		assert_non_null(strstr(rig_last.message, "queue"));
 		d.q[i % 3] = save;
 	}
