@@ -238,9 +238,9 @@ static int ask_xen(struct pviod *d, struct guest_domain *domain, char *why, size
 	rc = domains_control(d, &ctl, why, len);
 	if (rc < 0)
 		return rc;
-	rc = domain_list(ctl, domain->made.domid, &info, 1);
-	if (rc < 1 || info.domid != domain->made.domid)
-		return pv_why(why, len, rc < 0 ? rc : -ENOENT, "there is no domain %u", domain->made.domid);
+	rc = domain_look(ctl, domain->made.domid, &info);
+	if (rc < 0)
+		return pv_why(why, len, rc == -ESRCH ? -ENOENT : rc, "there is no domain %u", domain->made.domid);
 	memcpy(domain->made.uuid, info.uuid, sizeof(info.uuid));
 	domain->type = info.hvm ? "hvm" : "pv";
 	domain->memory = info.memory >> 10;

@@ -138,9 +138,8 @@ static struct guest *param_domain(struct request *r, struct domctl **ctl, struct
 		return NULL;
 	rc = domains_control(r->d, ctl, why, sizeof(why));
 	if (rc == 0) {
-		rc = domain_list(*ctl, g->domid, info, 1);
-		snprintf(why, sizeof(why), "cannot ask Xen about domain %u: %s", g->domid, strerror(rc < 0 ? -rc : ESRCH));
-		rc = rc < 0 ? rc : rc == 0 || info->domid != g->domid ? -ESRCH : 0;
+		rc = domain_look(*ctl, g->domid, info);
+		snprintf(why, sizeof(why), "cannot ask Xen about domain %u: %s", g->domid, strerror(-rc));
 	}
 	if (rc < 0)
 		refuse(r, rc, "%s", why);
@@ -254,41 +253,33 @@ void do_guest_destroy(struct request *r)
 
 /* ---- list ---- */
 
-enum { LIST_BATCH = 64 };
+struct listing {
+	struct pviod *d;
+	struct json_object *a;
+};
 
-/* Domains that are no guests of ours. */
-static void list_others(struct request *r, struct json_object *a)
+/* A domain, if it is no guest of ours. */
+static void list_other(void *arg, const struct domain_info *info)
 {
-	struct domain_info some[LIST_BATCH];
-	struct domctl *ctl;
-	char why[WHY_LEN];
-	uint16_t first = 1;
-	int n = domains_control(r->d, &ctl, why, sizeof(why));
+	struct listing *l = arg;
+	struct guest *g;
 
-	while (n >= 0) {
-		n = domain_list(ctl, first, some, LIST_BATCH);
-		for (int i = 0; i < n; i++) {
-			struct guest *g;
-
-			HASH_FIND(hh_domid, r->d->by_domid, &some[i].domid, sizeof(some[i].domid), g);
-			if (!g)
-				json_object_array_add(a, report_domain(&some[i]));
-		}
-		if (n < LIST_BATCH)
-			break;
-		first = some[n - 1].domid + 1;
-	}
+	HASH_FIND(hh_domid, l->d->by_domid, &info->domid, sizeof(info->domid), g);
+	if (!g)
+		json_object_array_add(l->a, report_domain(info));
 }
 
 void do_guest_list(struct request *r)
 {
-	struct json_object *o = json_object_new_object(), *a = json_object_new_array();
+	struct json_object *o = json_object_new_object();
+	struct listing l = { .d = r->d, .a = json_object_new_array() };
 	struct guest *g, *next;
+	struct domctl *ctl;
 
 	HASH_ITER(hh_domid, r->d->by_domid, g, next)
-		json_object_array_add(a, report_guest(g));
-	if (domains_are_here(r->d))
-		list_others(r, a);
-	json_object_object_add(o, "guests", a);
+		json_object_array_add(l.a, report_guest(g));
+	if (domains_control(r->d, &ctl, NULL, 0) == 0)
+		domain_each(ctl, list_other, &l);
+	json_object_object_add(o, "guests", l.a);
 	reply(r, o);
 }

@@ -17,6 +17,8 @@
 #include <xenguest.h>
 #include <xentoollog.h>
 
+enum { LIST_BATCH = 32 }; /* domains a hypercall or two */
+
 /* What libxenctrl and libxenguest say goes here instead of to stderr and their log file. */
 struct capture {
 	xentoollog_logger logger; /* must be first: they hand it back to us */
@@ -424,24 +426,49 @@ void domain_info_from(const struct xen_domctl_getdomaininfo *from, struct domain
 	memcpy(to->uuid, from->handle, sizeof(to->uuid));
 }
 
-int domain_list(struct domctl *c, uint16_t first, struct domain_info *out, unsigned max)
+/* Up to max domains from domid `first` up, in ascending order. Returns how many, or -errno. */
+static int domain_list(struct domctl *c, uint16_t first, xc_domaininfo_t *out, unsigned max)
 {
-	xc_domaininfo_t some[32];
-	unsigned n = 0;
+	int n = xc_domain_getinfolist(c->xc, first, max, out);
 
-	while (n < max) {
-		unsigned want = max - n < 32 ? max - n : 32;
-		int got = xc_domain_getinfolist(c->xc, first, want, some);
+	return n < 0 ? error_now() : n;
+}
 
-		if (got < 0)
-			return error_now();
-		for (int i = 0; i < got; i++)
-			domain_info_from(&some[i], &out[n++]);
-		if ((unsigned)got < want)
-			break;
-		first = out[n - 1].domid + 1;
-	}
-	return n;
+int domain_look(struct domctl *c, uint16_t domid, struct domain_info *out)
+{
+	xc_domaininfo_t one;
+	int n = domain_list(c, domid, &one, 1);
+
+	if (n < 0)
+		return n;
+	if (n == 0 || one.domain != domid)
+		return -ESRCH;
+	domain_info_from(&one, out);
+	return 0;
+}
+
+int domain_each(struct domctl *c, void (*each)(void *arg, const struct domain_info *info), void *arg)
+{
+	xc_domaininfo_t some[LIST_BATCH];
+	struct domain_info info;
+	uint16_t first = 1;
+	int n;
+
+	do {
+		n = domain_list(c, first, some, LIST_BATCH);
+		for (int i = 0; i < n; i++) {
+			domain_info_from(&some[i], &info);
+			first = info.domid + 1;
+			each(arg, &info);
+		}
+	} while (n == LIST_BATCH);
+	return n < 0 ? n : 0;
+}
+
+void domain_uuid_text(const uint8_t u[16], char text[DOMAIN_UUID_TEXT])
+{
+	snprintf(text, DOMAIN_UUID_TEXT, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4], u[5],
+		 u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 }
 
 const char *domain_state_name(enum domain_state state)

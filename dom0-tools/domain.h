@@ -66,8 +66,12 @@ struct domain_info {
 	uint64_t cpu_ns;
 };
 
-/* Up to max domains from domid `first` up, in ascending order. Returns how many, or -errno. */
-int domain_list(struct domctl *c, uint16_t first, struct domain_info *out, unsigned max);
+/* How domain domid does. Returns 0; -ESRCH: there is none; other -errno. */
+int domain_look(struct domctl *c, uint16_t domid, struct domain_info *out);
+/* Call each(arg, info) for every domain but 0, in ascending order, many of them a hypercall or two. Returns 0 or -errno. */
+int domain_each(struct domctl *c, void (*each)(void *arg, const struct domain_info *info), void *arg);
+enum { DOMAIN_UUID_TEXT = 37 };
+void domain_uuid_text(const uint8_t uuid[16], char text[DOMAIN_UUID_TEXT]); /* pure */
 const char *domain_state_name(enum domain_state state);
 const char *domain_reason_name(unsigned reason);
 

@@ -9,10 +9,7 @@
 #include <string.h>
 #include <xen/sched.h>
 
-enum {
-	WATCH_MS = 200,
-	WATCH_BATCH = 64, /* domains a hypercall or two */
-};
+enum { WATCH_MS = 200 };
 
 bool domains_are_here(const struct pviod *d)
 {
@@ -226,28 +223,28 @@ static void look(struct guest *g, const struct domain_info *i)
 	guest_end(g, true);
 }
 
-/* All domains, in batches; each guest that is not among them is gone. */
+static void look_if_guest(void *arg, const struct domain_info *i)
+{
+	struct pviod *d = arg;
+	struct guest *g;
+
+	HASH_FIND(hh_domid, d->by_domid, &i->domid, sizeof(i->domid), g);
+	if (!g)
+		return;
+	g->watched = d->watched;
+	look(g, i);
+}
+
+/* All domains; each guest that is not among them is gone. */
 static int look_at_all(struct pviod *d)
 {
-	struct domain_info some[WATCH_BATCH];
 	struct guest *g, *next;
-	uint16_t first = 1;
-	int n;
+	int rc;
 
 	d->watched++;
-	do {
-		n = domain_list(d->domctl, first, some, WATCH_BATCH);
-		for (int i = 0; i < n; i++) {
-			HASH_FIND(hh_domid, d->by_domid, &some[i].domid, sizeof(some[i].domid), g);
-			if (!g)
-				continue;
-			g->watched = d->watched;
-			look(g, &some[i]);
-		}
-		first = n > 0 ? some[n - 1].domid + 1 : 0;
-	} while (n == WATCH_BATCH);
-	if (n < 0)
-		return n;
+	rc = domain_each(d->domctl, look_if_guest, d);
+	if (rc < 0)
+		return rc;
 	HASH_ITER(hh_domid, d->by_domid, g, next)
 		if (g->watched != d->watched)
 			gone(g);

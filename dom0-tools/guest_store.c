@@ -182,8 +182,7 @@ static void __attribute__((format(printf, 4, 5))) put(struct home *h, bool guest
 /* What a kernel wants to know of its domain: for its balloon, its CPUs, its uuid. */
 static void put_domain(struct home *h, const struct guest_domain *domain)
 {
-	char uuid[37], path[64];
-	const uint8_t *u = domain->made.uuid;
+	char uuid[DOMAIN_UUID_TEXT], path[64];
 
 	if (!domain->type)
 		return;
@@ -193,8 +192,7 @@ static void put_domain(struct home *h, const struct guest_domain *domain)
 		snprintf(path, sizeof(path), "cpu/%u/availability", i);
 		put(h, false, path, "online");
 	}
-	snprintf(uuid, sizeof(uuid), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4], u[5],
-		 u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	domain_uuid_text(domain->made.uuid, uuid);
 	put(h, false, "vm", "/vm/%s", uuid);
 	snprintf(path, sizeof(path), "/vm/%s", uuid);
 	put(h, false, path, "%s", "");

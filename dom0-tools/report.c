@@ -86,23 +86,17 @@ struct json_object *report_device(const struct device *dev)
 	return o;
 }
 
-static void add_uuid(struct json_object *o, const uint8_t u[16])
-{
-	char text[37];
-
-	snprintf(text, sizeof(text), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4], u[5], u[6],
-		 u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
-	add_text(o, "uuid", text);
-}
-
 /* How a domain of Xen does. */
 static void add_info(struct json_object *o, const struct domain_info *i)
 {
+	char uuid[DOMAIN_UUID_TEXT];
+
+	domain_uuid_text(i->uuid, uuid);
 	add_text(o, "state", domain_state_name(i->state));
 	add_number(o, "memory", i->memory >> 10);
 	add_number(o, "vcpus", i->vcpus);
 	add_number(o, "cpu_ms", i->cpu_ns / 1000000);
-	add_uuid(o, i->uuid);
+	add_text(o, "uuid", uuid);
 }
 
 static void add_domain(struct json_object *o, const struct guest *g)
@@ -113,7 +107,7 @@ static void add_domain(struct json_object *o, const struct guest *g)
 
 	add_text(o, "type", g->domain.type);
 	add_text(o, "console", g->console ? console_path(g->console) : NULL);
-	if (domains_control(g->d, &ctl, NULL, 0) == 0 && domain_list(ctl, g->domid, &info, 1) == 1 && info.domid == g->domid)
+	if (domains_control(g->d, &ctl, NULL, 0) == 0 && domain_look(ctl, g->domid, &info) == 0)
 		add_info(o, &info);
 	for (int i = 0; i < DOMAIN_STEPS; i++)
 		json_object_object_add(ms, domain_step_name(i), json_object_new_double(g->domain.made.ms[i]));
