@@ -20,7 +20,6 @@ enum {
 };
 
 /* A request that is waited for takes two turns: Linux says that it has read the answer. It boots with two devices in some 300. */
-static const struct limit tokens = { .burst = 8000, .rate = 4000 };
 
 /* Owner: its guest, from guest_store_open to guest_store_close. */
 struct guest_store {
@@ -76,7 +75,10 @@ static void fired(struct port_user *u)
 
 static bool pay(struct guest_store *gs)
 {
-	return bucket_take(&gs->tokens, &tokens, pviod_now(gs->g->d));
+	bool paid = bucket_take(&gs->tokens, &gs->g->d->opt.store, pviod_now(gs->g->d));
+
+	gs->nthrottled += !paid;
+	return paid;
 }
 
 static bool admit(void *ctx, uint32_t bytes)
@@ -103,10 +105,8 @@ static int work(struct guest_store *gs)
 	int rc;
 
 	gs->paid = pay(gs);
-	if (!gs->paid) {
-		gs->nthrottled++;
+	if (!gs->paid)
 		return 1;
-	}
 	gs->working = true;
 	rc = store_page_work(gs->page, REQUESTS_TURN);
 	gs->working = false;
@@ -123,7 +123,7 @@ static void turn(struct guest_store *gs)
 		pv_log_about(&g->log, PV_LOG_WARN, "%s: its XenStore connection is broken off, until it connects anew: %s", g->name,
 			     store_page_why(gs->page));
 	if (rc > 0) {
-		wait_until(gs, pviod_now(g->d) + bucket_wait(&gs->tokens, &tokens));
+		wait_until(gs, pviod_now(g->d) + bucket_wait(&gs->tokens, &g->d->opt.store));
 	} else if (gs->masked) {
 		gs->masked = false;
 		port_unmask(g->d, &gs->port);

@@ -28,6 +28,8 @@ enum {
 	DEVICE_NAME_LEN = 16,
 	WHY_LEN = 240, /* one line for a person */
 	DEVICE_PAGES_MAX = 8,
+	STORE_BURST = 8000, /* what a guest may ask of XenStore at once: requests, and what they cost besides, ... */
+	STORE_RATE = 4000, /* ... and a second */
 	DEVICES_MAX = DEVICE_PAGES_MAX * PV_NOXS_ENTRIES, /* a guest */
 	CONFIG_KEYS_MAX = 32,
 	CONFIG_BYTES_MAX = 4096, /* keys and values of one device */
@@ -75,6 +77,7 @@ struct pviod_options {
 	const char *socket; /* where to listen */
 	unsigned devices_max; /* a guest, 0: DEVICES_MAX */
 	unsigned backend_ms; /* 0: BACKEND_MS */
+	struct limit store; /* rate 0: STORE_BURST and STORE_RATE */
 	const char *console_log; /* a folder for what guests say on their consoles; NULL: it is not logged */
 	const char *sysfs; /* NULL: /sys */
 	bool embedded; /* in a test: no signal handlers, no line when ready */

@@ -38,6 +38,15 @@ static void expect_name(struct xs *x, const char *name)
 	assert_string_equal(v, name);
 }
 
+/* With so few tokens that every machine, however busy, can storm. */
+static int up_slow(void **state)
+{
+	rig_options.store = (struct limit){ .burst = 40, .rate = 20 };
+	up(state);
+	rig_options.store = (struct limit){ 0 };
+	return 0;
+}
+
 /* Whatever it did: with a new connection it is served again. */
 static int down(void **state)
 {
@@ -306,9 +315,7 @@ static void watches_without_number_are_bounded(void **state)
 		if (i % 5 == 0)
 			expect_name(&other, "db");
 	}
-	while (xs_event(&bad, &token))
-		events++;
-	assert_true(events >= 2 * 128);
+	WAIT((events += xs_event(&bad, &token) != NULL) >= 2 * 128);
 	xs_reconnect(&bad);
 	expect_name(&bad, "web");
 	assert_int_equal(counter("web", "watches"), 0);
@@ -354,8 +361,7 @@ static void storm_of_requests_is_slowed_down(void **state)
 			xs_notify(&bad);
 			xs_get(&bad, sink, sizeof(sink));
 		}
-		for (int i = 0; i < 10; i++)
-			expect_name(&other, "db");
+		expect_name(&other, "db");
 	}
 	xs_reconnect(&bad);
 }
@@ -387,8 +393,7 @@ static void storm_of_bare_events_is_slowed_down(void **state)
 		assert_true(rig_ms() < end);
 		for (int i = 0; i < STORM; i++)
 			xs_notify(&bad);
-		for (int i = 0; i < 10; i++)
-			expect_name(&other, "db");
+		expect_name(&other, "db");
 	}
 }
 
@@ -418,6 +423,7 @@ static void others_are_neither_seen_nor_touched(void **state)
 }
 
 #define hostile(f) cmocka_unit_test_setup_teardown(f, up, down)
+#define slow(f) cmocka_unit_test_setup_teardown(f, up_slow, down)
 
 int main(void)
 {
@@ -425,7 +431,7 @@ int main(void)
 		hostile(indices_that_lie_break_the_connection_alone),
 		hostile(oversize_requests_break_the_connection_alone),
 		hostile(page_scribbled_at_random_is_survived),
-		hostile(reconnections_without_end_are_slowed_down),
+		slow(reconnections_without_end_are_slowed_down),
 		hostile(half_a_request_holds_up_nobody),
 		hostile(answers_that_are_not_read_stop_the_guest_alone),
 		hostile(nodes_are_bounded),
@@ -433,9 +439,9 @@ int main(void)
 		hostile(hoarded_transactions_hold_up_nobody),
 		hostile(watches_without_number_are_bounded),
 		hostile(events_without_a_reader_are_bounded),
-		hostile(storm_of_requests_is_slowed_down),
+		slow(storm_of_requests_is_slowed_down),
 		hostile(storm_of_long_paths_is_slowed_down_sooner),
-		hostile(storm_of_bare_events_is_slowed_down),
+		slow(storm_of_bare_events_is_slowed_down),
 		hostile(others_are_neither_seen_nor_touched),
 	};
 
