@@ -81,6 +81,8 @@ void forward(struct nb_worker *w, struct vif_queue *from, struct rte_mbuf *m)
 		rte_pktmbuf_free(m);
 		return;
 	}
+	if (from && unlikely(__atomic_load_n(&from->vif->steps, __ATOMIC_ACQUIRE)) && !step_from(w, from, m))
+		return;
 	if (!(from && src == from->vif->mac) && !switch_learn(w->nb->sw, &w->cache, in, src, w->now) && from)
 		from->n.tx_not_learned++;
 	if (likely(!rte_is_multicast_ether_addr(&eth->dst_addr)))

@@ -264,6 +264,7 @@ struct vif {
 	struct pv_noxs_choice choice;
 	uint32_t features; /* that the guest can be sent; what it may send is all that was offered */
 	uint32_t frame_max;
+	uint32_t steps; /* STEP_*: atomic, workers read it once a packet */
 	uint64_t mac; /* its own, pinned in the switch while it is connected */
 	unsigned nr_queues;
 	struct vif_queue *queues;
@@ -316,6 +317,14 @@ void rx_plan(struct vif_queue *q);
 void rx_reclaim(struct nb_worker *w);
 void rx_finish(struct nb_worker *w);
 void forward(struct nb_worker *w, struct vif_queue *from, struct rte_mbuf *m); /* takes m; from NULL: the uplink */
+
+/* ---- steps.c: what is done to a packet besides switching it, for vifs that ask for it ---- */
+/* Of vif.steps. A vif without any pays one test a packet. */
+enum { STEP_VLAN = 1 << 0, STEP_RULES = 1 << 1, STEP_LIMIT = 1 << 2, STEP_CAPTURE = 1 << 3 };
+/* A checked packet that a guest sent, before it is switched; and one on its way to a guest, before its flags are worked off. m is
+ * private memory; in step_to it may be shared with other receivers and is not to be changed. False: it was freed and counted. */
+bool step_from(struct nb_worker *w, struct vif_queue *q, struct rte_mbuf *m);
+bool step_to(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m);
 
 /* ---- post.c: packets for queues of another worker ---- */
 struct post {

@@ -68,6 +68,8 @@ void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 	bool gso = flags & NB_GSO;
 	uint32_t len = gso ? m->l2_len + m->l3_len + m->l4_len + (uint32_t)m->tso_segsz : m->pkt_len;
 
+	if (unlikely(__atomic_load_n(&vif->steps, __ATOMIC_ACQUIRE)) && !step_to(w, vif, m))
+		return;
 	if (unlikely(len > vif->frame_max)) {
 		count_drop(&vif->rx_too_big);
 		rte_pktmbuf_free(m);
