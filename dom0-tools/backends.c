@@ -18,7 +18,7 @@ struct call {
 	uint64_t device, number; /* serials; number 0: nobody waits */
 	const char *method;
 	enum dev_event ok, failed;
-	void (*query)(void *arg, struct json_object *result); /* not NULL: of backend_query, and the above does not count */
+	pv_rpc_done *query; /* not NULL: of backend_query, and the above does not count */
 	void *arg;
 	struct call *prev, *next;
 };
@@ -53,8 +53,8 @@ static int take_offer(struct device *dev, struct json_object *result)
 	return rc;
 }
 
-/* Backends begin with which device they speak of; who reads it here knows that. */
-static const char *without_name(const struct device *dev, const char *message)
+/* Backends begin with which device they speak of. */
+const char *backend_words(const struct device *dev, const char *message)
 {
 	char prefix[64];
 	int n = snprintf(prefix, sizeof(prefix), "%s %s of guest %u: ", pv_type_name(dev->id.type), dev->name, dev->id.guest);
@@ -74,7 +74,7 @@ static void answered_device(struct call *c, struct device *dev, int code, const 
 	if (code && c->ok == c->failed)
 		pv_log_about(c->backend->log, PV_LOG_WARN, "%s: backend %s: %s", device_label(dev), dev->backend_name, message);
 	else if (code)
-		device_fail(dev, code < -4095 ? -EINVAL : code, "%s", without_name(dev, message));
+		device_fail(dev, code < -4095 ? -EINVAL : code, "%s", backend_words(dev, message));
 	else if (ev == EV_PREPARED && take_offer(dev, result) < 0)
 		ev = c->failed;
 	device_post(dev, ev);
@@ -93,7 +93,7 @@ static void answered(void *arg, int code, const char *message, struct json_objec
 		message = late;
 	}
 	if (c->query) {
-		c->query(c->arg, code ? NULL : result);
+		c->query(c->arg, code, message, result);
 	} else if (c->number && code != -ECONNRESET) { /* then it is lost, and its devices are told so */
 		HASH_FIND(hh_serial, b->d->by_serial, &c->device, sizeof(c->device), dev);
 		if (dev && dev->call == c->number)
@@ -117,14 +117,17 @@ static struct json_object *params_of(struct device *dev, const char *method)
 	return o;
 }
 
-static int ask(struct device *dev, const char *method, struct call *c)
+/* Takes over params. */
+static int ask(struct device *dev, const char *method, struct json_object *params, struct call *c)
 {
 	int rc;
 
-	if (!c)
+	if (!c) {
+		json_object_put(params);
 		return -ENOMEM;
+	}
 	dev->backend->asked++;
-	rc = pv_rpc_call(dev->backend->conn->rpc, method, params_of(dev, method), dev->d->opt.backend_ms, answered, c);
+	rc = pv_rpc_call(dev->backend->conn->rpc, method, params, dev->d->opt.backend_ms, answered, c);
 	if (rc < 0)
 		call_free(c);
 	return rc;
@@ -149,7 +152,7 @@ void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum
 		c->number = failed == EV_NONE ? 0 : ++dev->d->serial;
 		dev->call = c->number;
 	}
-	rc = dev->backend ? ask(dev, method, c) : -EOWNERDEAD;
+	rc = dev->backend ? ask(dev, method, params_of(dev, method), c) : -EOWNERDEAD;
 	if (rc == 0 || failed == EV_NONE)
 		return;
 	dev->call = 0;
@@ -159,23 +162,33 @@ void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum
 	device_post(dev, failed);
 }
 
-int backend_query(struct device *dev, const char *method, void (*done)(void *arg, struct json_object *result), void *arg)
+int backend_query(struct device *dev, const char *method, struct json_object *params, pv_rpc_done *done, void *arg)
 {
+	struct json_object *all;
 	struct call *c;
 
 	if (dev->id.type == PV_NOXS_PIPE) {
-		struct json_object *o = pipe_report(dev);
-
-		done(arg, o);
-		json_object_put(o);
+		all = pipe_report(dev);
+		done(arg, 0, "", all);
+		json_object_put(all);
+		json_object_put(params);
 		return 0;
+	}
+	all = pv_device_id_to_json(&dev->id);
+	if (params) {
+		json_object_object_foreach(params, key, v)
+			json_object_object_add(all, key, json_object_get(v));
+		json_object_put(params);
 	}
 	c = dev->backend ? call_new(dev->backend) : NULL;
 	if (c) {
 		c->query = done;
 		c->arg = arg;
 	}
-	return dev->backend ? ask(dev, method, c) : -EOWNERDEAD;
+	if (dev->backend)
+		return ask(dev, method, all, c);
+	json_object_put(all);
+	return -EOWNERDEAD;
 }
 
 /* ---- coming and going ---- */
@@ -331,7 +344,7 @@ void backend_lost(struct backend *b)
 			     b->pid, (unsigned)b->ndevices);
 	DL_FOREACH_SAFE(b->pending, c, after) {
 		if (c->query)
-			c->query(c->arg, NULL);
+			c->query(c->arg, -ECONNRESET, "the backend is gone", NULL);
 		call_free(c);
 	}
 	DL_DELETE(d->backends, b);
@@ -364,7 +377,7 @@ static void broken(struct backend *b, uint64_t id, struct json_object *params)
 	error = number(params, "error", 0);
 	if (device_rule(dev->state, EV_BROKEN, &then)) {
 		device_fail(dev, error < 0 && error >= -4095 ? error : -EIO, "%s%s; detach and attach it to serve it again",
-			    error == -EPROTO ? "the guest misbehaved: " : "", without_name(dev, text(params, "why")));
+			    error == -EPROTO ? "the guest misbehaved: " : "", backend_words(dev, text(params, "why")));
 		device_post(dev, EV_BROKEN);
 	}
 	pv_rpc_reply(b->conn->rpc, id, NULL);

@@ -75,7 +75,7 @@ struct guest *param_guest(struct request *r, bool needed)
 	return NULL;
 }
 
-static struct device *param_device(struct request *r, struct guest *g, bool needed)
+struct device *param_device(struct request *r, struct guest *g, bool needed)
 {
 	const char *name = param_text(r, "device");
 	struct device *dev = name && g ? device_find(g, name) : NULL;
@@ -571,6 +571,7 @@ static const struct {
 	{ "list", do_list },
 	{ "stats", do_stats },
 	{ "inspect", do_inspect },
+	{ "ask", do_ask },
 	{ "backend.list", do_backend_list },
 	{ "version", do_version },
 };

@@ -22,9 +22,14 @@ const char *param_text(struct request *r, const char *key); /* NULL: not given *
 int64_t param_number(struct request *r, const char *key, int64_t none, int64_t max);
 bool param_flag(struct request *r, const char *key);
 struct guest *param_guest(struct request *r, bool needed); /* NULL: refused, or none is named and that is allowed */
+struct device *param_device(struct request *r, struct guest *g, bool needed); /* of g; as above */
 
 /* Answer when `dev` or guest g is what the client waits for, or after ms. Returns false if it was refused. */
 bool wait_for(struct request *r, enum wait_for what, struct device *dev, struct guest *g, unsigned ms);
+
+/* ---- control_ask.c ---- */
+
+void do_ask(struct request *r);
 
 /* ---- control_guest.c: the methods about guests ---- */
 

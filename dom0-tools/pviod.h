@@ -445,8 +445,11 @@ struct backend *backend_self(struct pviod *d); /* pviod, which serves the pipes.
 
 /* Ask dev's backend; the answer is posted as event ok or failed (with error and why set). */
 void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum dev_event failed);
-/* Ask something about dev beside its states: done(arg, result or NULL). Returns 0 or -errno: then done does not come. */
-int backend_query(struct device *dev, const char *method, void (*done)(void *arg, struct json_object *result), void *arg);
+/* Ask something about dev beside its states: params (taken over, may be NULL) and which device it is. done as for pv_rpc_call.
+ * Returns 0 or -errno: then done does not come. */
+int backend_query(struct device *dev, const char *method, struct json_object *params, pv_rpc_done *done, void *arg);
+/* A backend's error message about dev, for who knows of which device it speaks. */
+const char *backend_words(const struct device *dev, const char *message);
 
 /* ---- pipes.c: pviod is the backend of pipes, through which backends in driver domains talk to it ---- */
 

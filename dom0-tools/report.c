@@ -283,11 +283,12 @@ static bool part_fits(struct json_object *result)
 	return !deeper_than(result, PART_DEPTH) && strlen(json_object_to_json_string_ext(result, JSON_C_TO_STRING_PLAIN)) <= PART_BYTES;
 }
 
-static void part_done(void *arg, struct json_object *result)
+static void part_done(void *arg, int code, const char *message, struct json_object *result)
 {
 	struct part *p = arg;
 	struct gather *g = p->g;
 
+	(void)code, (void)message; /* no answer is one */
 	json_object_object_add(p->device, g->method, result && part_fits(result) ? json_object_get(result) : NULL);
 	free(p);
 	gather_put(g);
@@ -307,7 +308,7 @@ static void ask_part(struct gather *g, struct device *dev)
 		return;
 	*p = (struct part){ .g = g, .device = o };
 	g->asked++;
-	if (backend_query(dev, g->method, part_done, p) < 0) {
+	if (backend_query(dev, g->method, NULL, part_done, p) < 0) {
 		g->asked--;
 		free(p);
 	}

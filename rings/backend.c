@@ -213,6 +213,31 @@ static void call_inspect(struct pv_backend *b, const struct request *r)
 	answer_object(b, r, b->ops->inspect(b->ctx, &r->device));
 }
 
+static void call_ask(struct pv_backend *b, const struct request *r)
+{
+	struct json_object *v = NULL, *params = NULL, *o;
+	const char *what;
+	char why[WHY_MAX] = "";
+	int error = -ENOENT;
+
+	json_object_object_get_ex(r->params, "what", &v);
+	json_object_object_get_ex(r->params, "params", &params);
+	if (json_object_get_type(v) != json_type_string) {
+		pv_rpc_fail(r->rpc, r->id, PV_RPC_BAD_PARAMS, "ask: what must be a string");
+		return;
+	}
+	what = json_object_get_string(v);
+	if (!b->ops->ask) {
+		pv_rpc_fail(r->rpc, r->id, -ENOTSUP, "%s cannot be asked for %s", b->name, what);
+		return;
+	}
+	o = b->ops->ask(b->ctx, &r->device, what, params, &error, why, sizeof(why));
+	if (o || !why[0])
+		answer_object(b, r, o);
+	else
+		answer(r, error, why);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(struct pv_backend *b, const struct request *r);
@@ -223,6 +248,7 @@ static const struct {
 	{ "remove", call_remove },
 	{ "stats", call_stats },
 	{ "inspect", call_inspect },
+	{ "ask", call_ask },
 };
 
 static void backend_call(void *ctx, struct pv_rpc *rpc, uint64_t id, const char *method, struct json_object *params)

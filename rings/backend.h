@@ -1,7 +1,7 @@
 /* backend.h - what pviod and a backend say to each other, typed; and the backend's side of that conversation.
  *
  *	backend -> pviod	register {kind, name, pid, version, domid}	once a connection, first
- *	pviod -> backend	prepare, connect, disconnect, remove, stats, inspect
+ *	pviod -> backend	prepare, connect, disconnect, remove, stats, inspect, ask
  * A device is named by {guest, kind, devid}. All calls are idempotent. connect carries everything (the configuration too), so
  * that a fresh backend process needs nothing else. Internal to pvio's programs; not installed.
  */
@@ -27,6 +27,10 @@ struct pv_backend_ops {
 	/* Counters since connect (stats), and the inner state: indices, in-flight, cache (inspect). New object or NULL: unknown. */
 	struct json_object *(*stats)(void *ctx, const struct pv_device_id *id);
 	struct json_object *(*inspect)(void *ctx, const struct pv_device_id *id);
+	/* Whatever else one kind of backend understands, by its name (what); params is borrowed, may be NULL. New object, or NULL with
+	 * *error (-ENOENT: no such device; that is what it is before the call) and `why`. NULL: this backend understands nothing. */
+	struct json_object *(*ask)(void *ctx, const struct pv_device_id *id, const char *what, struct json_object *params, int *error,
+				   char *why, size_t len);
 };
 
 struct pv_backend; /* the backend's side: a connection to pviod that comes back by itself */

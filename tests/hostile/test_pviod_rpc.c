@@ -146,7 +146,7 @@ static void client_that_never_reads_is_cut_off(void **state)
 /* Calls with parameters of every wrong type, from a fixed set of bits and pieces put together at random. */
 static void calls_put_together_at_random_are_answered(void **state)
 {
-	static const char *const methods[] = { "attach", "detach", "list", "stats", "inspect", "guest.create", "guest.list", "backend.list", "version", "x" };
+	static const char *const methods[] = { "attach", "detach", "list", "stats", "inspect", "ask", "guest.create", "guest.list", "backend.list", "version", "x" };
 	static const char *const keys[] = { "guest", "type", "name", "device", "config", "force", "wait_ms", "timeout_ms", "after", "backend", "domid" };
 	static const char *const values[] = { "\"web\"", "\"vif\"", "\"0\"", "0", "1", "-1", "1e300", "9223372036854775807", "true", "null", "{}", "[]",
 					      "{\"mac\":\"x\"}", "\"vif0\"", "\"\"", "\"9\"", "\"%s%n\"", "\"\\u0000\"", "10" };

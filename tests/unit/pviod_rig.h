@@ -29,8 +29,8 @@ static uint64_t rig_ms(void)
 
 /* ---- the fake backend ---- */
 
-enum be_method { BE_PREPARE, BE_CONNECT, BE_DISCONNECT, BE_REMOVE, BE_STATS, BE_INSPECT, BE_METHODS };
-static const char *const be_names[BE_METHODS] = { "prepare", "connect", "disconnect", "remove", "stats", "inspect" };
+enum be_method { BE_PREPARE, BE_CONNECT, BE_DISCONNECT, BE_REMOVE, BE_STATS, BE_INSPECT, BE_ASK, BE_METHODS };
+static const char *const be_names[BE_METHODS] = { "prepare", "connect", "disconnect", "remove", "stats", "inspect", "ask" };
 
 struct be_device {
 	bool used;
@@ -174,6 +174,8 @@ static void be_called(void *ctx, struct pv_rpc *rpc, uint64_t id, const char *me
 		result = json_tokener_parse(b->stats);
 	else if (m == BE_STATS)
 		json_object_object_add(result = json_object_new_object(), "packets", json_object_new_int(7));
+	else if (m == BE_ASK)
+		json_object_object_add(result = json_object_new_object(), "asked", json_object_get(params));
 	if (rc < 0)
 		pv_rpc_fail(rpc, id, rc, "the fake backend refuses to %s", method);
 	else

@@ -477,7 +477,28 @@ static struct json_object *op_inspect(void *ctx, const struct pv_device_id *id)
 	return id->devid == 51712 ? json_tokener_parse("{\"req_prod\":6}") : NULL;
 }
 
-static const struct pv_backend_ops ops = { "vbd", op_prepare, op_connect, op_disconnect, op_remove, op_stats, op_inspect };
+static struct json_object *op_ask(void *ctx, const struct pv_device_id *id, const char *what, struct json_object *params, int *error,
+				  char *why, size_t len)
+{
+	struct json_object *o;
+
+	(void)ctx;
+	if (id->devid != 51712)
+		return NULL;
+	if (strcmp(what, "echo")) {
+		snprintf(why, len, "vbd xvda of guest 7: it understands echo, not %s", what);
+		*error = -ENOTSUP;
+		return NULL;
+	}
+	o = json_object_new_object();
+	json_object_object_add(o, "params", json_object_get(params));
+	return o;
+}
+
+static const struct pv_backend_ops ops = {
+	.kind = "vbd", .prepare = op_prepare, .connect = op_connect, .disconnect = op_disconnect, .remove = op_remove, .stats = op_stats,
+	.inspect = op_inspect, .ask = op_ask,
+};
 
 struct pviod { /* as seen by a backend: a listener, and the last connection */
 	int fd;
@@ -650,6 +671,47 @@ static void backend_serves_calls(void **state)
 	assert_int_equal(t.connects, 1);
 	assert_int_equal(t.disconnects, 1);
 	assert_int_equal(t.removes, 1);
+	stop(b, &p);
+}
+
+static void backend_is_asked_by_name(void **state)
+{
+	struct pviod p;
+	struct told t;
+	struct pv_backend *b = start(&t, &p);
+	struct answer a;
+
+	(void)state;
+	a = ask(b, &p, "ask", "{\"kind\":\"vbd\",\"guest\":7,\"devid\":51712,\"what\":\"echo\",\"params\":{\"deep\":[1]}}");
+	assert_string_equal(a.result, "{\"params\":{\"deep\":[1]}}");
+	a = ask(b, &p, "ask", "{\"kind\":\"vbd\",\"guest\":7,\"devid\":51712,\"what\":\"echo\"}");
+	assert_string_equal(a.result, "{\"params\":null}");
+	a = ask(b, &p, "ask", "{\"kind\":\"vbd\",\"guest\":7,\"devid\":51712,\"what\":\"dance\"}");
+	assert_int_equal(a.code, -ENOTSUP);
+	assert_string_equal(a.message, "vbd xvda of guest 7: it understands echo, not dance");
+	a = ask(b, &p, "ask", "{\"kind\":\"vbd\",\"guest\":7,\"devid\":51728,\"what\":\"echo\"}");
+	assert_int_equal(a.code, -ENOENT);
+	assert_string_equal(a.message, "blkback has no vbd xvdb of guest 7");
+	assert_int_equal(ask(b, &p, "ask", xvda).code, PV_RPC_BAD_PARAMS); /* for what? */
+	stop(b, &p);
+}
+
+static void backend_without_ask_says_so(void **state)
+{
+	struct pv_backend_ops silent = ops;
+	struct told t = { 0 };
+	struct pv_backend *b;
+	struct pviod p;
+	struct answer a;
+
+	(void)state;
+	silent.ask = NULL;
+	assert_int_equal(pv_backend_new(path, "blkback", &silent, &t, &b), 0);
+	pviod_start(&p);
+	run_until(b, &p, &p.registers, 1);
+	a = ask(b, &p, "ask", "{\"kind\":\"vbd\",\"guest\":7,\"devid\":51712,\"what\":\"echo\"}");
+	assert_int_equal(a.code, -ENOTSUP);
+	assert_string_equal(a.message, "blkback cannot be asked for echo");
 	stop(b, &p);
 }
 
@@ -832,6 +894,8 @@ int main(void)
 		cmocka_unit_test(backend_registers),
 		cmocka_unit_test(backend_says_its_domain),
 		cmocka_unit_test(backend_serves_calls),
+		cmocka_unit_test(backend_is_asked_by_name),
+		cmocka_unit_test(backend_without_ask_says_so),
 		cmocka_unit_test(backend_answers_failures_with_words),
 		cmocka_unit_test(backend_refuses_what_it_cannot_be_asked),
 		cmocka_unit_test(broken_is_told_once_a_connection),

@@ -39,6 +39,8 @@ static void methods_refuse_wrong_parameters(void **state)
 		{ "list", "{\"guest\":\"nobody\"}", -ENOENT, "nobody" },
 		{ "list", "{\"device\":\"vif0\"}", PV_RPC_BAD_PARAMS, "guest" },
 		{ "stats", "{\"guest\":\"web\",\"device\":\"vif9\"}", -ENOENT, "vif9" },
+		{ "ask", "{\"guest\":\"web\"}", PV_RPC_BAD_PARAMS, "device" },
+		{ "ask", "{\"guest\":\"web\",\"device\":\"vif9\",\"what\":\"x\"}", -ENOENT, "vif9" },
 		{ "reboot", "{}", PV_RPC_NO_METHOD, "reboot" },
 		{ "list", "[]", PV_RPC_BAD_PARAMS, "object" },
 	};
@@ -261,6 +263,45 @@ static void stats_without_a_backend_are_null(void **state)
 	json_object_put(o);
 }
 
+static void ask_is_passed_to_the_backend_and_back(void **state)
+{
+	struct json_object *o, *asked;
+	struct answer a;
+
+	(void)state;
+	good("attach", "{\"guest\":\"web\",\"type\":\"vif\",\"name\":\"3\"}");
+	o = get("ask", "{\"guest\":\"web\",\"device\":\"vif3\",\"what\":\"rules.show\",\"params\":{\"all\":true},\"devid\":9}");
+	assert_true(json_object_object_get_ex(o, "asked", &asked));
+	assert_string_equal(text_in(asked, "what"), "rules.show");
+	assert_int_equal(number_in(asked, "devid"), 3); /* whatever the client adds */
+	assert_int_equal(number_in(asked, "guest"), rig->domid);
+	assert_string_equal(json_object_to_json_string_ext(json_object_object_get(asked, "params"), JSON_C_TO_STRING_PLAIN), "{\"all\":true}");
+	json_object_put(o);
+	assert_int_equal(refused("ask", "{\"guest\":\"web\",\"device\":\"vif3\"}"), PV_RPC_BAD_PARAMS);
+	assert_int_equal(refused("ask", "{\"guest\":\"web\",\"device\":\"vif3\",\"what\":\"%065d\"}", 0), PV_RPC_BAD_PARAMS);
+	rig->be[0].fail[BE_ASK] = -ENOTSUP;
+	assert_int_equal(refused("ask", "{\"guest\":\"web\",\"device\":\"vif3\",\"what\":\"dance\"}"), -ENOTSUP);
+	assert_string_equal(refused_why, "the fake backend refuses to ask");
+	rig->be[0].fail[BE_ASK] = 0;
+	rig->be[0].die = 1 << BE_ASK;
+	assert_int_equal(refused("ask", "{\"guest\":\"web\",\"device\":\"vif3\",\"what\":\"dance\"}"), -EOWNERDEAD);
+	rig->be[0].die = 0;
+	WAIT(is(0, "lost"));
+	assert_int_equal(refused("ask", "{\"guest\":\"web\",\"device\":\"vif3\",\"what\":\"dance\"}"), -EOWNERDEAD);
+	be_restart(&rig->be[0], "vif", "netback");
+	WAIT(is(0, "InitWait"));
+	rig->be[0].silent = 1 << BE_ASK;
+	client_open(&rig->client[1]);
+	ask_on(&rig->client[1], &a, "ask", "{\"guest\":\"web\",\"device\":\"vif3\",\"what\":\"dance\"}");
+	WAIT(rig->be[0].held[BE_ASK]);
+	pv_rpc_free(rig->client[1].rpc); /* who asked is gone ... */
+	rig->client[1].rpc = NULL;
+	good("detach", "{\"guest\":\"web\",\"device\":\"vif3\"}"); /* ... and the device as well */
+	be_answer(&rig->be[0], BE_ASK, 0, NULL);
+	rig->be[0].silent = 0;
+	good("list", "{}");
+}
+
 /* Whoever asked and went away is not missed. */
 static void client_that_leaves_while_it_waits_is_forgotten(void **state)
 {
@@ -328,6 +369,7 @@ int main(void)
 		with(guests_have_the_domid_that_was_asked_for),
 		with(stats_and_inspect_show_what_the_backend_says),
 		with(stats_without_a_backend_are_null),
+		with(ask_is_passed_to_the_backend_and_back),
 		with(client_that_leaves_while_it_waits_is_forgotten),
 		with(list_reports_all_that_scripts_rely_on),
 	};
