@@ -40,3 +40,28 @@ bool choice_present(const struct pv_noxs_choice *c, uint32_t generation)
 {
 	return c->generation == generation && c->alive && c->state >= XenbusStateInitialising && c->state <= XenbusStateClosing;
 }
+
+static uint32_t headroom_of(const struct pv_noxs_choice *c)
+{
+	return c->features & PV_VIF_HEADROOM ? c->headroom : 0;
+}
+
+bool choice_differs(const struct pv_noxs_choice *a, const struct pv_noxs_choice *b)
+{
+	return (a->features ^ b->features) & PV_VIF_CHANGEABLE || headroom_of(a) != headroom_of(b);
+}
+
+enum dev_event choice_change(struct pv_noxs_choice *c, const struct pv_noxs_choice *now, const struct pv_noxs_offer *offer,
+			     const char **why)
+{
+	struct pv_noxs_choice next = *now;
+
+	*why = NULL;
+	if (offer->type != PV_NOXS_VIF || c->generation != offer->generation || c->state != XenbusStateConnected ||
+	    !choice_differs(c, now))
+		return EV_NONE;
+	next.features = (now->features & ~(uint32_t)PV_VIF_CHANGEABLE) | (c->features & PV_VIF_CHANGEABLE);
+	next.headroom = headroom_of(c);
+	*c = next;
+	return pv_noxs_choice_check(c, offer, why) < 0 ? EV_MISDEED : EV_CHANGED;
+}

@@ -21,8 +21,8 @@ static const struct limit guest_looks = { .burst = 4096, .rate = 1000 };
 
 typedef int action(struct device *dev); /* -errno: refused, the state stays; only `announce` and `ask_again` may */
 
-static action announce, offer_anew, back_to_offer, ask_again, ask_connect, ask_disconnect, ask_remove;
-static action show_connected, show_closing, show_closed, show_broken, show_lost, retry_later, give_up, vanish;
+static action announce, offer_anew, back_to_offer, ask_again, ask_connect, ask_update, ask_disconnect, ask_remove;
+static action show_connected, show_updated, show_closing, show_closed, show_broken, show_lost, retry_later, give_up, vanish;
 
 struct rule {
 	action *act; /* NULL: none */
@@ -61,6 +61,9 @@ static const struct rule rules[DEV_STATES][EV_COUNT] = {
 		[EV_FORCE] = { ask_remove, DEV_REMOVING },
 	},
 	[DEV_CONNECTED] = {
+		[EV_CHANGED] = { ask_update, DEV_CONNECTED },
+		[EV_UPDATED] = { show_updated, DEV_CONNECTED },
+		[EV_FAILED] = { ask_disconnect, DEV_CLOSING },
 		[EV_ANEW] = { ask_disconnect, DEV_CLOSING },
 		[EV_CLOSING] = { ask_disconnect, DEV_CLOSING },
 		[EV_CLOSED] = { ask_disconnect, DEV_CLOSING },
@@ -208,6 +211,11 @@ static int show_connected(struct device *dev)
 	return show(dev, XenbusStateConnected, 0);
 }
 
+static int show_updated(struct device *dev)
+{
+	return show(dev, XenbusStateConnected, 0);
+}
+
 static int show_closing(struct device *dev)
 {
 	dev->call = 0; /* a pending prepare or connect no longer matters: disconnect follows */
@@ -303,6 +311,12 @@ static int ask_again(struct device *dev)
 static int ask_connect(struct device *dev)
 {
 	backend_ask(dev, "connect", EV_SERVED, EV_FAILED);
+	return 0;
+}
+
+static int ask_update(struct device *dev)
+{
+	backend_ask(dev, "connect", EV_UPDATED, EV_FAILED);
 	return 0;
 }
 
@@ -465,10 +479,10 @@ static void look(struct device *dev)
 		return;
 	if (ev == EV_MISDEED)
 		device_fail(dev, -EPROTO, "the guest misbehaved: %s; detach and attach it to serve it again", why);
-	if (ev == EV_CHOICE) {
+	if (ev == EV_CHOICE || ev == EV_CHANGED)
 		dev->choice = c;
+	if (ev == EV_CHOICE)
 		dev->choice_ns = uv_hrtime();
-	}
 	happen(dev, ev);
 }
 

@@ -64,10 +64,19 @@ static void show(struct device *dev)
 	write_entry(dev);
 }
 
+static void changed(struct device *dev)
+{
+	pv_noxs_offer_write(slot_of(dev)->page, &dev->offer);
+	pv_evt_notify(dev->d->hyper, dev->noxs.port.port);
+}
+
 static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const char **why)
 {
+	enum dev_event ev;
+
 	pv_noxs_choice_read(slot_of(dev)->page, c);
-	return choice_event(c, &dev->offer, why);
+	ev = choice_event(c, &dev->offer, why);
+	return ev == EV_NONE && dev->state == DEV_CONNECTED ? choice_change(c, &dev->choice, &dev->offer, why) : ev;
 }
 
 static void looked(struct device *dev)

@@ -7,7 +7,8 @@
  * takes odd steps, each of which costs it 5 s when it is not met:
  *	- netfront goes from Initialising to Connected at once, blkfront by way of Initialised: both have chosen then;
  *	- a device that the guest shuts down waits in Closing to see exactly Closing, and then says Closed;
- *	- a netfront that begins anew, in Initialising, waits to see something else than Closed.
+ *	- a netfront that begins anew, in Initialising, waits to see something else than Closed;
+ *	- a netfront that wants another xdp-headroom says Reconfiguring, waits without a limit to see Reconfigured, and is Connected again.
  * Where the directories are a xenstored's, Linux in the backend's domain looks into them as well, and would give the device to
  * its own driver, if it has one, as soon as the backend's state is Initialising: that is never written.
  * A foreign device is one whose directories another toolstack made and removes: only the offer and the state are ours.
@@ -30,6 +31,8 @@ enum {
 /* What the backend's state looks like, for what we have come to. A frontend sees Closed only when it is, or has to end. */
 static enum xenbus_state shown(enum xenbus_state ours, enum xenbus_state front)
 {
+	if (ours == XenbusStateConnected && front == XenbusStateReconfiguring)
+		return XenbusStateReconfigured;
 	if (ours != XenbusStateClosed)
 		return ours;
 	if (front == XenbusStateClosing)
@@ -50,8 +53,10 @@ static const enum dev_event meaning[XenbusStateClosed + 1][STATES] = {
 	[XenbusStateConnected] = {
 		[XenbusStateUnknown] = EV_CLOSING,
 		[XenbusStateInitialising] = EV_ANEW,
+		[XenbusStateConnected] = EV_CHANGED,
 		[XenbusStateClosing] = EV_CLOSING,
 		[XenbusStateClosed] = EV_CLOSING,
+		[XenbusStateReconfiguring] = EV_CHANGED,
 	},
 	[XenbusStateClosing] = {
 		[XenbusStateUnknown] = EV_CLOSING,
@@ -380,6 +385,19 @@ static enum dev_event choose(struct device *dev, struct pv_noxs_choice *c, const
 	return rc == 0 ? EV_CHOICE : rc == -EPROTO ? EV_MISDEED : EV_NONE;
 }
 
+/* A connected vif's frontend may have chosen something anew. That it is Reconfigured is shown when the backend has followed. */
+static enum dev_event choose_anew(struct device *dev, struct pv_noxs_choice *c, const char **why)
+{
+	const struct store_reader r = { .read = read_key, .arg = dev };
+	int rc = store_rechoice(&r, &dev->offer, &dev->choice, c, why);
+
+	if (rc == 0 && choice_differs(c, &dev->choice))
+		return EV_CHANGED;
+	if (rc == 0 && !dev->call)
+		show_state(dev);
+	return rc == -EPROTO ? EV_MISDEED : EV_NONE;
+}
+
 static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const char **why)
 {
 	int front = read_front(dev);
@@ -389,10 +407,12 @@ static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const c
 	if (front < 0 && front != -EPROTO)
 		return EV_NONE;
 	dev->store.front = front < 0 ? XenbusStateUnknown : front;
+	ev = meaning[dev->offer.state][dev->store.front];
+	if (ev == EV_CHANGED && dev->state == DEV_CONNECTED && dev->id.type == PV_NOXS_VIF)
+		return choose_anew(dev, c, why);
 	show_state(dev);
 	if (front < 0)
 		return EV_MISDEED;
-	ev = meaning[dev->offer.state][front];
 	if (ev == EV_CHOICE)
 		return dev->state == DEV_OFFERED ? choose(dev, c, why) : EV_NONE;
 	if (ev == EV_CLOSED && dev->state == DEV_CLOSED)
@@ -409,7 +429,7 @@ static bool present(struct device *dev)
 {
 	int front = read_front(dev);
 
-	return front > XenbusStateInitialising && front < XenbusStateClosed;
+	return (front > XenbusStateInitialising && front < XenbusStateClosed) || front == XenbusStateReconfiguring;
 }
 
 /* A frontend that is connected notices nothing of its backend's end, and nothing in XenStore makes Linux connect anew. */

@@ -242,11 +242,13 @@ enum dev_event {
 	/* the backend's answers */
 	EV_PREPARED, EV_REFUSED, /* prepare */
 	EV_SERVED, EV_FAILED, /* connect */
+	EV_UPDATED, /* connect, of what is connected and has chosen something anew */
 	EV_DISCONNECTED, /* disconnect: done, failed or timed out, there is nothing more to ask */
 	EV_REMOVED, /* remove: likewise */
 	/* the guest's half */
 	EV_ANEW, /* Initialising: a frontend begins */
 	EV_CHOICE, /* Initialised, and the choice is a legal answer to the offer */
+	EV_CHANGED, /* Connected, and a part of the choice that may change is another */
 	EV_CLOSING, EV_CLOSED, /* its states 5 and 6 */
 	EV_DIED, /* its process ended without a word */
 	EV_MISDEED, /* -EPROTO */
@@ -258,6 +260,10 @@ enum dev_event {
 };
 
 enum dev_event choice_event(const struct pv_noxs_choice *c, const struct pv_noxs_offer *offer, const char **why);
+/* Of a snapshot that means nothing else: does a connected frontend choose anew (EV_CHANGED), and what? *c becomes `now` with that. */
+enum dev_event choice_change(struct pv_noxs_choice *c, const struct pv_noxs_choice *now, const struct pv_noxs_offer *offer,
+			     const char **why);
+bool choice_differs(const struct pv_noxs_choice *a, const struct pv_noxs_choice *b); /* in what may be chosen anew */
 bool choice_present(const struct pv_noxs_choice *c, uint32_t generation); /* is there a live frontend to be asked politely? */
 
 /* ---- store_choice.c: offers and choices as XenStore's keys. Pure. ---- */
@@ -281,6 +287,9 @@ void store_offer(const struct store_writer *w, const struct pv_noxs_offer *offer
 /* What a frontend's keys choose of an offer, as it would have been written into a control page. Returns 0; -EPROTO: they are no
  * legal choice, *why (static) says what is wrong; other -errno: as the reader said. */
 int store_choice(const struct store_reader *r, const struct pv_noxs_offer *offer, struct pv_noxs_choice *c, const char **why);
+/* What a connected vif's keys choose now: `now` with the parts that may change. Returns as store_choice. */
+int store_rechoice(const struct store_reader *r, const struct pv_noxs_offer *offer, const struct pv_noxs_choice *now,
+		   struct pv_noxs_choice *c, const char **why);
 
 /* ---- claim.c: guests and devices of another toolstack, xl for instance, beside which a xenstored runs ---- */
 
@@ -320,7 +329,8 @@ struct dialect {
 	int (*announce)(struct device *dev, char *why, size_t len);
 	void (*offer)(struct device *dev); /* show dev->offer, in InitWait; what was chosen before is stale */
 	void (*show)(struct device *dev); /* dev->offer.state and .error have changed */
-	/* One snapshot of the guest's half, and what it asks for; *c only for EV_CHOICE, *why (static) for EV_MISDEED. */
+	void (*changed)(struct device *dev); /* dev->offer has, but its state: what was chosen stays */
+	/* One snapshot of the guest's half, and what it asks for; *c only for EV_CHOICE and EV_CHANGED, *why (static) for EV_MISDEED. */
 	enum dev_event (*look)(struct device *dev, struct pv_noxs_choice *c, const char **why);
 	void (*looked)(struct device *dev); /* the work after an event is done: the next may come */
 	bool (*present)(struct device *dev); /* is there a live frontend to be asked politely? */

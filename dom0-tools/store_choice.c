@@ -13,7 +13,7 @@
 
 struct feature {
 	uint32_t bit;
-	const char *backend, *frontend; /* keys; frontend NULL: it is used without a word */
+	const char *backend, *frontend; /* keys; backend NULL: it is not shown; frontend NULL: it is used without a word */
 	bool inverted; /* 1 turns it off, and it is on without the key */
 };
 
@@ -23,8 +23,10 @@ static const struct feature vif_features[] = {
 	{ PV_VIF_CSUM_IPV6, "feature-ipv6-csum-offload", "feature-ipv6-csum-offload" },
 	{ PV_VIF_GSO_TCPV4, "feature-gso-tcpv4", "feature-gso-tcpv4" },
 	{ PV_VIF_GSO_TCPV6, "feature-gso-tcpv6", "feature-gso-tcpv6" },
-	{ PV_VIF_MCAST_CONTROL, "feature-multicast-control", "request-multicast-control" },
+	{ PV_VIF_NO_RX_NOTIFY, NULL, "feature-rx-notify", true },
 };
+
+static const struct feature vif_changeable = { PV_VIF_MCAST_CONTROL, "feature-multicast-control", "request-multicast-control" };
 
 static const struct feature vbd_features[] = {
 	{ PV_VBD_FLUSH, "feature-flush-cache", NULL },
@@ -52,7 +54,8 @@ static void put_number(const struct store_writer *w, const char *key, uint64_t n
 static void put_features(const struct store_writer *w, const struct feature *f, size_t n, uint32_t offered)
 {
 	for (size_t i = 0; i < n; i++)
-		put_number(w, f[i].backend, !(offered & f[i].bit) == f[i].inverted);
+		if (f[i].backend)
+			put_number(w, f[i].backend, !(offered & f[i].bit) == f[i].inverted);
 }
 
 static void put_vif(const struct store_writer *w, const struct pv_noxs_vif_offer *v)
@@ -67,6 +70,10 @@ static void put_vif(const struct store_writer *w, const struct pv_noxs_vif_offer
 	put_number(w, "feature-split-event-channels", 1);
 	put_number(w, "multi-queue-max-queues", v->queues_max);
 	put_features(w, vif_features, COUNT(vif_features), v->features);
+	put_features(w, &vif_changeable, 1, v->features);
+	put_number(w, "feature-dynamic-multicast-control", !!(v->features & PV_VIF_MCAST_CONTROL));
+	put_number(w, "feature-ctrl-ring", !!(v->features & PV_VIF_CTRL_RING));
+	put_number(w, "feature-xdp-headroom", !!(v->features & PV_VIF_HEADROOM));
 }
 
 static void put_vbd(const struct store_writer *w, const struct pv_noxs_vbd_offer *v)
@@ -225,8 +232,8 @@ static int read_vif_queue(struct reading *rd, struct pv_noxs_vif_queue *q)
 	return rc;
 }
 
-/* What there is no other way to do any more. */
-static int read_vif_musts(struct reading *rd)
+/* What there is no other way to do any more; and a frontend that is silent when it posts pages, for who does not look. */
+static int read_vif_musts(struct reading *rd, uint32_t offered)
 {
 	static const struct key copy = KEY("request-rx-copy"), notify = KEY("feature-rx-notify");
 	uint32_t on;
@@ -236,17 +243,47 @@ static int read_vif_musts(struct reading *rd)
 		return wrong(rd, "it wants pages flipped: request-rx-copy must be 1");
 	if (rc == 0)
 		rc = read_or(rd, &notify, 0, &on);
-	if (rc == 0 && !on)
+	if (rc == 0 && !on && !(offered & PV_VIF_NO_RX_NOTIFY))
 		return wrong(rd, "it does not tell when it posts pages: feature-rx-notify must be 1");
 	return rc;
 }
 
+/* What a frontend may change while it is connected. More headroom than there can be is as much as there can be, as in Linux. */
+static int read_vif_changeable(struct reading *rd, const struct pv_noxs_vif_offer *offer, struct pv_noxs_choice *c)
+{
+	static const struct key headroom = KEY("xdp-headroom");
+	uint32_t n = 0;
+	int rc = read_features(rd, &vif_changeable, 1, offer->features, &c->features);
+
+	if (rc == 0 && offer->features & PV_VIF_HEADROOM)
+		rc = read_or(rd, &headroom, 0, &n);
+	if (n)
+		c->features |= PV_VIF_HEADROOM;
+	c->headroom = n < PV_NOXS_HEADROOM_MAX ? n : PV_NOXS_HEADROOM_MAX;
+	return rc;
+}
+
+static int read_ctrl_ring(struct reading *rd, struct pv_noxs_choice *c)
+{
+	static const struct key ring = KEY("ctrl-ring-ref"), port = KEY("event-channel-ctrl");
+	int rc = read_number(rd, &ring, &c->ctrl_gref);
+
+	if (rc == -ENOENT)
+		return 0;
+	c->features |= PV_VIF_CTRL_RING;
+	return rc < 0 ? rc : read_needed(rd, &port, &c->ctrl_port);
+}
+
 static int read_vif(struct reading *rd, const struct pv_noxs_vif_offer *offer, struct pv_noxs_choice *c)
 {
-	int rc = read_vif_musts(rd);
+	int rc = read_vif_musts(rd, offer->features);
 
 	if (rc == 0)
 		rc = read_features(rd, vif_features, COUNT(vif_features), offer->features, &c->features);
+	if (rc == 0)
+		rc = read_vif_changeable(rd, offer, c);
+	if (rc == 0 && offer->features & PV_VIF_CTRL_RING)
+		rc = read_ctrl_ring(rd, c);
 	if (rc == 0)
 		rc = read_queues(rd, offer->queues_max, c);
 	for (unsigned i = 0; rc == 0 && i < c->queues; i++) {
@@ -332,4 +369,17 @@ int store_choice(const struct store_reader *r, const struct pv_noxs_offer *offer
 	rc = offer->type == PV_NOXS_VIF ? read_vif(&rd, &offer->vif, c) : read_vbd(&rd, &offer->vbd, c);
 	*why = rd.why;
 	return rc < 0 ? rc : pv_noxs_choice_check(c, offer, why);
+}
+
+int store_rechoice(const struct store_reader *r, const struct pv_noxs_offer *offer, const struct pv_noxs_choice *now,
+		   struct pv_noxs_choice *c, const char **why)
+{
+	struct reading rd = { .r = r };
+	int rc;
+
+	*c = *now;
+	c->features &= ~(uint32_t)PV_VIF_CHANGEABLE;
+	rc = read_vif_changeable(&rd, &offer->vif, c);
+	*why = rd.why;
+	return rc;
 }

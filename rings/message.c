@@ -17,9 +17,11 @@ struct field {
 	uint16_t offset;
 	uint8_t size; /* bytes: 1, 2, 4 or 8 */
 	uint64_t min, max;
+	bool optional; /* 0 is not said */
 };
 
-#define FIELD(type, member, key, min, max) { key, offsetof(type, member), sizeof(((type *)0)->member), min, max }
+#define FIELD(type, member, key, min, max) { key, offsetof(type, member), sizeof(((type *)0)->member), min, max, false }
+#define OPTIONAL(type, member, key, max) { key, offsetof(type, member), sizeof(((type *)0)->member), 0, max, true }
 
 static const struct field id_fields[] = {
 	FIELD(struct pv_device_id, guest, "guest", 0, DOMID_MAX),
@@ -30,7 +32,7 @@ static const struct field id_fields[] = {
 static const struct field vif_offer_fields[] = {
 	FIELD(struct pv_noxs_vif_offer, queues_max, "queues_max", 1, PV_NOXS_QUEUES_MAX),
 	FIELD(struct pv_noxs_vif_offer, mtu, "mtu", 68, 65535),
-	FIELD(struct pv_noxs_vif_offer, features, "features", 0, PV_VIF_MCAST_CONTROL * 2 - 1),
+	FIELD(struct pv_noxs_vif_offer, features, "features", 0, PV_VIF_FEATURES),
 	FIELD(struct pv_noxs_vif_offer, carrier, "carrier", 0, 1),
 	{ 0 },
 };
@@ -54,6 +56,9 @@ static const struct field choice_fields[] = {
 	FIELD(struct pv_noxs_choice, features, "features", 0, UINT32_MAX),
 	FIELD(struct pv_noxs_choice, ring_order, "ring_order", 0, 4),
 	FIELD(struct pv_noxs_choice, abi, "abi", 0, PV_VBD_ABI_X86_64),
+	OPTIONAL(struct pv_noxs_choice, ctrl_gref, "ctrl_gref", UINT32_MAX),
+	OPTIONAL(struct pv_noxs_choice, ctrl_port, "ctrl_port", UINT32_MAX),
+	OPTIONAL(struct pv_noxs_choice, headroom, "headroom", PV_NOXS_HEADROOM_MAX),
 	{ 0 },
 };
 
@@ -81,7 +86,8 @@ static uint64_t field_get(const struct field *f, const void *base)
 static void fields_encode(struct json_object *o, const struct field *fields, const void *base)
 {
 	for (const struct field *f = fields; f->key; f++)
-		json_object_object_add(o, f->key, json_object_new_int64(field_get(f, base)));
+		if (!f->optional || field_get(f, base))
+			json_object_object_add(o, f->key, json_object_new_int64(field_get(f, base)));
 }
 
 /* An integer of JSON in min..max; one too large for 64 bits reads as INT64_MAX, and every max is below that. */
@@ -107,7 +113,8 @@ static int fields_decode(struct json_object *o, const struct field *fields, void
 		struct json_object *v = NULL;
 		uint64_t value;
 
-		json_object_object_get_ex(o, f->key, &v);
+		if (!json_object_object_get_ex(o, f->key, &v) && f->optional)
+			continue;
 		if (number_from(v, f->key, f->min, f->max, &value, why, len) < 0)
 			return -EINVAL;
 		memcpy((char *)base + f->offset, &value, f->size);

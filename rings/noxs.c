@@ -21,7 +21,6 @@ enum {
 	MTU_MAX = 65535 - 14, /* a netif packet has at most 64 KiB - 1, with its Ethernet header */
 	INDIRECT_MAX = 4096, /* 8 pages of 512 segments, all that the ring can carry */
 	RING_ORDER_MAX = 4,
-	VIF_FEATURES = PV_VIF_MCAST_CONTROL * 2 - 1,
 	VBD_FEATURES = PV_VBD_PERSISTENT * 2 - 1,
 	VDISK_FLAGS = 7, /* VDISK_CDROM, _REMOVABLE, _READONLY */
 	ERRNO_MAX = 4095,
@@ -274,8 +273,9 @@ static int vif_check(struct pv_noxs_vif_offer *v)
 	if (v->mtu > MTU_MAX)
 		v->mtu = MTU_MAX;
 	clip16(&v->queues_max, PV_NOXS_QUEUES_MAX);
-	v->features &= VIF_FEATURES;
+	v->features &= PV_VIF_FEATURES;
 	v->carrier = v->carrier != 0;
+	v->untrusted = v->untrusted != 0;
 	return 0;
 }
 
@@ -363,6 +363,10 @@ static const char *vif_choice_fault(const struct pv_noxs_choice *c, const struct
 	for (unsigned i = 0; i < c->queues; i++)
 		if (c->vif[i].tx_port == 0 || c->vif[i].rx_port == 0)
 			return "a queue without a port";
+	if (c->features & PV_VIF_CTRL_RING && c->ctrl_port == 0)
+		return "a control ring without a port";
+	if (c->features & PV_VIF_HEADROOM && c->headroom > PV_NOXS_HEADROOM_MAX)
+		return "a headroom above 2048 bytes";
 	return NULL;
 }
 

@@ -26,6 +26,7 @@ enum {
 	PV_NOXS_RING_PAGES_MAX = 16, /* order 4 */
 	PV_NOXS_PIPE_VERSION = 1,
 	PV_NOXS_CHOICE_OFFSET = 2048, /* of the choice half in the control page */
+	PV_NOXS_HEADROOM_MAX = 2048, /* bytes before a received packet: more would leave too little of its pages */
 };
 
 #define PV_NOXS_POINTER_NODE "device/pvio" /* relative to the guest's home in XenStore */
@@ -62,14 +63,19 @@ struct pv_noxs_device_page {
 	struct pv_noxs_entry entries[PV_NOXS_ENTRIES];
 };
 
-/* Bits of vif features, offered and chosen. rx-copy and rx-notify go without saying. */
+/* Bits of vif features, offered and chosen. rx-copy goes without saying. */
 enum {
 	PV_VIF_SG = 1 << 0,
 	PV_VIF_CSUM_IPV4 = 1 << 1, /* blank checksums may be sent this way */
 	PV_VIF_CSUM_IPV6 = 1 << 2,
 	PV_VIF_GSO_TCPV4 = 1 << 3,
 	PV_VIF_GSO_TCPV6 = 1 << 4,
-	PV_VIF_MCAST_CONTROL = 1 << 5,
+	PV_VIF_MCAST_CONTROL = 1 << 5, /* offered: the guest may change its filter; chosen: the filter is applied */
+	PV_VIF_CTRL_RING = 1 << 6, /* chosen: ctrl_gref and ctrl_port say where */
+	PV_VIF_HEADROOM = 1 << 7, /* chosen: headroom says how much */
+	PV_VIF_NO_RX_NOTIFY = 1 << 8, /* chosen: the guest does not tell when it posts pages; it is looked at instead */
+	PV_VIF_FEATURES = PV_VIF_NO_RX_NOTIFY * 2 - 1, /* all of them */
+	PV_VIF_CHANGEABLE = PV_VIF_MCAST_CONTROL | PV_VIF_HEADROOM, /* what a frontend may choose anew while it is connected */
 };
 
 enum {
@@ -88,6 +94,7 @@ struct pv_noxs_vif_offer {
 	uint32_t mtu; /* bytes, without the Ethernet header */
 	uint32_t features; /* PV_VIF_*: what the backend accepts from the guest and can give it */
 	uint32_t carrier; /* 1: link up */
+	uint32_t untrusted; /* 1: dom0 tells the guest not to trust the backend; pviod's, not the backend's */
 };
 
 struct pv_noxs_vbd_offer {
@@ -153,7 +160,10 @@ struct pv_noxs_choice { /* bytes 2048..4095 of the control page */
 	uint16_t queues;
 	uint16_t reserved1;
 	uint32_t features; /* a subset of what was offered. vif: what the guest can be sent; it may send all that was offered */
-	uint32_t reserved[9];
+	uint32_t ctrl_gref; /* vif, with PV_VIF_CTRL_RING: the page of its control ring */
+	uint32_t ctrl_port; /* ... and its port, which waits for the backend */
+	uint32_t headroom; /* vif, with PV_VIF_HEADROOM: bytes to leave before each received packet, up to PV_NOXS_HEADROOM_MAX */
+	uint32_t reserved[6];
 	union {
 		struct pv_noxs_vif_queue vif[PV_NOXS_QUEUES_MAX];
 		struct pv_noxs_vbd_queue vbd[PV_NOXS_QUEUES_MAX];

@@ -37,14 +37,15 @@ static const struct layout {
 	F(pv_noxs_offer, type), F(pv_noxs_offer, reserved0), F(pv_noxs_offer, error), F(pv_noxs_offer, reserved),
 	F(pv_noxs_offer, bytes),
 	F(pv_noxs_vif_offer, mac), F(pv_noxs_vif_offer, queues_max), F(pv_noxs_vif_offer, mtu), F(pv_noxs_vif_offer, features),
-	F(pv_noxs_vif_offer, carrier),
+	F(pv_noxs_vif_offer, carrier), F(pv_noxs_vif_offer, untrusted),
 	F(pv_noxs_vbd_offer, sectors), F(pv_noxs_vbd_offer, sector_size), F(pv_noxs_vbd_offer, physical_sector_size),
 	F(pv_noxs_vbd_offer, info), F(pv_noxs_vbd_offer, features), F(pv_noxs_vbd_offer, queues_max),
 	F(pv_noxs_vbd_offer, ring_order_max), F(pv_noxs_vbd_offer, indirect_max), F(pv_noxs_vbd_offer, discard_granularity),
 	F(pv_noxs_vbd_offer, discard_alignment),
 	F(pv_noxs_choice, magic), F(pv_noxs_choice, version), F(pv_noxs_choice, generation), F(pv_noxs_choice, state),
 	F(pv_noxs_choice, alive), F(pv_noxs_choice, ring_order), F(pv_noxs_choice, abi), F(pv_noxs_choice, reserved0),
-	F(pv_noxs_choice, queues), F(pv_noxs_choice, reserved1), F(pv_noxs_choice, features), F(pv_noxs_choice, reserved),
+	F(pv_noxs_choice, queues), F(pv_noxs_choice, reserved1), F(pv_noxs_choice, features), F(pv_noxs_choice, ctrl_gref),
+	F(pv_noxs_choice, ctrl_port), F(pv_noxs_choice, headroom), F(pv_noxs_choice, reserved),
 	F(pv_noxs_choice, bytes),
 	F(pv_noxs_vif_queue, tx_gref), F(pv_noxs_vif_queue, rx_gref), F(pv_noxs_vif_queue, tx_port), F(pv_noxs_vif_queue, rx_port),
 	F(pv_noxs_vbd_queue, ring_gref), F(pv_noxs_vbd_queue, port), F(pv_noxs_vbd_queue, reserved),
@@ -452,7 +453,7 @@ static const struct offer_case offer_cases[] = {
 	VIF(vif.queues_max, 0, -EPROTO), VIF(vif.queues_max, 16, 16), VIF(vif.queues_max, 17, 16), VIF(vif.queues_max, 65535, 16),
 	VIF(vif.mtu, 67, -EPROTO), VIF(vif.mtu, 68, 68), VIF(vif.mtu, 65521, 65521), VIF(vif.mtu, 65522, 65521),
 	VIF(vif.mtu, UINT32_MAX, 65521),
-	VIF(vif.features, UINT32_MAX, 63), VIF(vif.carrier, 0, 0), VIF(vif.carrier, 7, 1), VIF(vif.mac, 1, -EPROTO),
+	VIF(vif.features, UINT32_MAX, 511), VIF(vif.untrusted, 9, 1), VIF(vif.carrier, 0, 0), VIF(vif.carrier, 7, 1), VIF(vif.mac, 1, -EPROTO),
 	VBD(vbd.sectors, 0, 0), VBD(vbd.sectors, INT64_MAX / 512, INT64_MAX / 512),
 	VBD(vbd.sectors, INT64_MAX / 512 + 1, -EPROTO),
 	VBD(vbd.sectors, UINT64_MAX, -EPROTO),
@@ -570,6 +571,7 @@ static const struct choice_case choice_cases[] = {
 	VIFC(features, 0, true), VIFC(features, 15, true), VIFC(features, 16, false), VIFC(features, UINT32_MAX, false),
 	VIFC(vif[0].tx_port, 0, false), VIFC(vif[1].rx_port, 0, false), VIFC(vif[2].rx_port, 0, true),
 	VIFC(vif[1].tx_gref, UINT32_MAX, true),
+	VIFC(headroom, UINT32_MAX, true), VIFC(ctrl_port, 5, true), /* mean nothing without their bits */
 	VIFC(ring_order, 255, true), VIFC(abi, 255, true), /* mean nothing to a vif */
 	VIFC(reserved0, 255, true), VIFC(reserved1, 65535, true), VIFC(reserved, UINT64_MAX, true), VIFC(bytes[1983], 1, true),
 	VBDC(queues, 0, false), VBDC(queues, 5, false), VBDC(queues, 17, false), VBDC(queues, 65535, false),
@@ -596,6 +598,29 @@ static void choice_check_tells_each_fault(void **state)
 		if (ret != (t->ok ? 0 : -EPROTO) || (why == NULL) != t->ok)
 			fail_msg("%s: returned %d, %s", t->name, ret, why ? why : "no reason");
 	}
+}
+
+static void choice_check_looks_at_what_a_bit_brings(void **state)
+{
+	struct pv_noxs_offer o = example_offer;
+	struct pv_noxs_choice c = example_choice;
+	const char *why;
+
+	(void)state;
+	o.vif.features = PV_VIF_FEATURES;
+	c.features |= PV_VIF_CTRL_RING | PV_VIF_HEADROOM;
+	c.ctrl_port = 7;
+	c.headroom = PV_NOXS_HEADROOM_MAX;
+	assert_int_equal(pv_noxs_choice_check(&c, &o, &why), 0);
+	c.headroom++;
+	assert_int_equal(pv_noxs_choice_check(&c, &o, &why), -EPROTO);
+	assert_string_equal(why, "a headroom above 2048 bytes");
+	c.headroom = 0;
+	c.ctrl_port = 0;
+	assert_int_equal(pv_noxs_choice_check(&c, &o, &why), -EPROTO);
+	assert_string_equal(why, "a control ring without a port");
+	c.features &= ~(uint32_t)PV_VIF_CTRL_RING;
+	assert_int_equal(pv_noxs_choice_check(&c, &o, &why), 0);
 }
 
 static void choice_check_of_a_pipe_wants_one_queue(void **state)
@@ -1065,6 +1090,7 @@ int main(void)
 		cmocka_unit_test(offer_read_refuses_a_pipe_of_another_version),
 		cmocka_unit_test(choice_read_gives_what_was_written),
 		cmocka_unit_test(choice_check_tells_each_fault),
+		cmocka_unit_test(choice_check_looks_at_what_a_bit_brings),
 		cmocka_unit_test(choice_check_of_a_pipe_wants_one_queue),
 		cmocka_unit_test(choice_check_never_passes_what_a_choice_cannot_hold),
 		cmocka_unit_test(choice_check_refuses_devices_without_rings),

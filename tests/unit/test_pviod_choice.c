@@ -106,6 +106,41 @@ static void choice_present_needs_life_generation_and_state(void **state)
 	}
 }
 
+/* A connected vif may choose its filter and its headroom anew, and nothing else. */
+static void choice_change_is_of_what_may_change(void **state)
+{
+	struct pv_noxs_offer o = offer;
+	struct pv_noxs_choice now = choice(9, XenbusStateInitialised), c = choice(9, XenbusStateConnected);
+	const char *why;
+
+	(void)state;
+	o.vif.features |= PV_VIF_MCAST_CONTROL | PV_VIF_HEADROOM;
+	assert_int_equal(choice_change(&c, &now, &o, &why), EV_NONE);
+	c.features = PV_VIF_SG;
+	c.vif[0].tx_gref = 1000;
+	c.headroom = 77; /* without its bit it means nothing */
+	assert_int_equal(choice_change(&c, &now, &o, &why), EV_NONE);
+	c.features |= PV_VIF_HEADROOM;
+	assert_int_equal(choice_change(&c, &now, &o, &why), EV_CHANGED);
+	assert_int_equal(c.features, PV_VIF_HEADROOM);
+	assert_int_equal(c.headroom, 77);
+	assert_int_equal(c.vif[0].tx_gref, 8);
+	now = c;
+	c.state = XenbusStateConnected;
+	c.headroom = PV_NOXS_HEADROOM_MAX + 1;
+	assert_int_equal(choice_change(&c, &now, &o, &why), EV_MISDEED);
+	assert_non_null(why);
+	c = now;
+	c.state = XenbusStateConnected;
+	c.features |= PV_VIF_MCAST_CONTROL;
+	assert_int_equal(choice_change(&c, &now, &offer, &why), EV_MISDEED); /* not offered */
+	c = now;
+	c.state = XenbusStateConnected;
+	c.generation--;
+	c.features = 0;
+	assert_int_equal(choice_change(&c, &now, &o, &why), EV_NONE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -115,6 +150,7 @@ int main(void)
 		cmocka_unit_test(choice_event_sees_the_death_in_any_state),
 		cmocka_unit_test(choice_event_checks_the_choice),
 		cmocka_unit_test(choice_present_needs_life_generation_and_state),
+		cmocka_unit_test(choice_change_is_of_what_may_change),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

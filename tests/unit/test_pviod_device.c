@@ -11,8 +11,8 @@
 #include "dom0-tools/pviod.h"
 
 static const char *const events[EV_COUNT] = {
-	[EV_PREPARED] = "prepared", [EV_REFUSED] = "refused", [EV_SERVED] = "served", [EV_FAILED] = "failed",
-	[EV_DISCONNECTED] = "disconnected", [EV_REMOVED] = "removed", [EV_ANEW] = "anew", [EV_CHOICE] = "choice",
+	[EV_PREPARED] = "prepared", [EV_REFUSED] = "refused", [EV_SERVED] = "served", [EV_FAILED] = "failed", [EV_UPDATED] = "updated",
+	[EV_DISCONNECTED] = "disconnected", [EV_REMOVED] = "removed", [EV_ANEW] = "anew", [EV_CHOICE] = "choice", [EV_CHANGED] = "changed",
 	[EV_CLOSING] = "closing", [EV_CLOSED] = "closed", [EV_DIED] = "died", [EV_MISDEED] = "misdeed", [EV_LOST] = "lost",
 	[EV_BACK] = "back", [EV_BROKEN] = "broken", [EV_DETACH] = "detach", [EV_FORCE] = "force",
 };

@@ -157,8 +157,15 @@ static void offer_of_a_vif_names_what_linux_looks_for(void **state)
 	assert_string_equal(value_of("feature-ipv6-csum-offload"), "1");
 	assert_string_equal(value_of("feature-no-csum-offload"), "0");
 	assert_string_equal(value_of("feature-multicast-control"), "0");
-	o.vif.features = PV_VIF_MCAST_CONTROL;
+	assert_string_equal(value_of("feature-dynamic-multicast-control"), "0");
+	assert_string_equal(value_of("feature-ctrl-ring"), "0");
+	assert_string_equal(value_of("feature-xdp-headroom"), "0");
+	assert_string_equal(value_of("feature-rx-notify"), ""); /* the frontend's alone */
+	o.vif.features = PV_VIF_MCAST_CONTROL | PV_VIF_CTRL_RING | PV_VIF_HEADROOM | PV_VIF_NO_RX_NOTIFY;
 	store_offer(&writer, &o);
+	assert_string_equal(value_of("feature-dynamic-multicast-control"), "1");
+	assert_string_equal(value_of("feature-ctrl-ring"), "1");
+	assert_string_equal(value_of("feature-xdp-headroom"), "1");
 	assert_string_equal(value_of("feature-sg"), "0");
 	assert_string_equal(value_of("feature-no-csum-offload"), "1");
 	assert_string_equal(value_of("feature-multicast-control"), "1");
@@ -248,6 +255,93 @@ static void vif_features_are_those_of_both(void **state)
 	o.vif.features |= PV_VIF_MCAST_CONTROL;
 	assert_int_equal(choose(&o, LINUX_VIF_ONE " request-multicast-control=1"), 0);
 	assert_true(c.features & PV_VIF_MCAST_CONTROL);
+}
+
+static void vif_with_one_port_for_both_rings(void **state)
+{
+	struct pv_noxs_offer o = vif_offer();
+
+	(void)state;
+	assert_int_equal(choose(&o, LINUX_VIF " tx-ring-ref=8 rx-ring-ref=9 event-channel=11"), 0);
+	assert_int_equal(c.vif[0].tx_port, 11);
+	assert_int_equal(c.vif[0].rx_port, 11);
+}
+
+static void vif_with_a_control_ring(void **state)
+{
+	struct pv_noxs_offer o = vif_offer();
+
+	(void)state;
+	assert_int_equal(choose(&o, LINUX_VIF_ONE " ctrl-ring-ref=77 event-channel-ctrl=78"), 0);
+	assert_int_equal(c.features, o.vif.features); /* it was not offered */
+	o.vif.features |= PV_VIF_CTRL_RING;
+	assert_int_equal(choose(&o, LINUX_VIF_ONE " ctrl-ring-ref=77 event-channel-ctrl=78"), 0);
+	assert_true(c.features & PV_VIF_CTRL_RING);
+	assert_int_equal(c.ctrl_gref, 77);
+	assert_int_equal(c.ctrl_port, 78);
+	assert_int_equal(choose(&o, LINUX_VIF_ONE), 0);
+	assert_false(c.features & PV_VIF_CTRL_RING);
+	refused(&o, LINUX_VIF_ONE " ctrl-ring-ref=77", "event-channel-ctrl");
+	refused(&o, LINUX_VIF_ONE " ctrl-ring-ref=77 event-channel-ctrl=0", "a control ring without a port");
+	refused(&o, LINUX_VIF_ONE " ctrl-ring-ref=-1 event-channel-ctrl=5", "ctrl-ring-ref");
+}
+
+static void vif_headroom_is_at_most_what_there_can_be(void **state)
+{
+	struct pv_noxs_offer o = vif_offer();
+
+	(void)state;
+	assert_int_equal(choose(&o, LINUX_VIF_ONE " xdp-headroom=256"), 0);
+	assert_int_equal(c.headroom, 0); /* not offered */
+	o.vif.features |= PV_VIF_HEADROOM;
+	assert_int_equal(choose(&o, LINUX_VIF_ONE " xdp-headroom=256"), 0);
+	assert_true(c.features & PV_VIF_HEADROOM);
+	assert_int_equal(c.headroom, 256);
+	assert_int_equal(choose(&o, LINUX_VIF_ONE " xdp-headroom=32767"), 0);
+	assert_int_equal(c.headroom, PV_NOXS_HEADROOM_MAX);
+	assert_int_equal(choose(&o, LINUX_VIF_ONE " xdp-headroom=0"), 0);
+	assert_false(c.features & PV_VIF_HEADROOM);
+	refused(&o, LINUX_VIF_ONE " xdp-headroom=-1", "xdp-headroom");
+}
+
+static void vif_that_does_not_notify_is_looked_at(void **state)
+{
+	struct pv_noxs_offer o = vif_offer();
+
+	(void)state;
+	o.vif.features |= PV_VIF_NO_RX_NOTIFY;
+	assert_int_equal(choose(&o, LINUX_VIF_ONE), 0);
+	assert_false(c.features & PV_VIF_NO_RX_NOTIFY);
+	assert_int_equal(choose(&o, LINUX_VIF_ONE " feature-rx-notify=0"), 0);
+	assert_true(c.features & PV_VIF_NO_RX_NOTIFY);
+	assert_int_equal(choose(&o, "request-rx-copy=1 tx-ring-ref=8 rx-ring-ref=9 event-channel=1"), 0);
+	assert_true(c.features & PV_VIF_NO_RX_NOTIFY);
+	refused(&o, "tx-ring-ref=8 rx-ring-ref=9 event-channel=1 feature-rx-notify=1", "request-rx-copy must be 1");
+}
+
+/* What a connected frontend may change is read again; the rest of its keys is not looked at. */
+static void rechoice_takes_over_what_may_change(void **state)
+{
+	struct pv_noxs_offer o = vif_offer();
+	struct pv_noxs_choice now;
+
+	(void)state;
+	o.vif.features |= PV_VIF_HEADROOM | PV_VIF_MCAST_CONTROL;
+	assert_int_equal(choose(&o, LINUX_VIF_ONE), 0);
+	now = c;
+	keys_are("xdp-headroom=256 request-multicast-control=1 tx-ring-ref=99 feature-sg=0 multi-queue-num-queues=7");
+	assert_int_equal(store_rechoice(&reader, &o, &now, &c, &why), 0);
+	assert_int_equal(c.features, now.features | PV_VIF_HEADROOM | PV_VIF_MCAST_CONTROL);
+	assert_int_equal(c.headroom, 256);
+	assert_memory_equal(c.vif, now.vif, sizeof(c.vif));
+	assert_true(choice_differs(&c, &now));
+	now = c;
+	keys_are("xdp-headroom=0");
+	assert_int_equal(store_rechoice(&reader, &o, &now, &c, &why), 0);
+	assert_false(c.features & (PV_VIF_HEADROOM | PV_VIF_MCAST_CONTROL));
+	keys_are("request-multicast-control=perhaps");
+	assert_int_equal(store_rechoice(&reader, &o, &now, &c, &why), -EPROTO);
+	assert_non_null(why);
 }
 
 static void vif_that_cannot_be_served_is_told_why(void **state)
@@ -441,6 +535,11 @@ int main(void)
 		cmocka_unit_test(vif_of_linux_with_one_queue),
 		cmocka_unit_test(vif_of_linux_with_many_queues),
 		cmocka_unit_test(vif_features_are_those_of_both),
+		cmocka_unit_test(vif_with_one_port_for_both_rings),
+		cmocka_unit_test(vif_with_a_control_ring),
+		cmocka_unit_test(vif_headroom_is_at_most_what_there_can_be),
+		cmocka_unit_test(vif_that_does_not_notify_is_looked_at),
+		cmocka_unit_test(rechoice_takes_over_what_may_change),
 		cmocka_unit_test(vif_that_cannot_be_served_is_told_why),
 		cmocka_unit_test(vbd_of_linux_with_one_page),
 		cmocka_unit_test(vbd_of_linux_with_many_pages_and_queues),
