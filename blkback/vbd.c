@@ -234,6 +234,8 @@ static int vbd_connect(void *ctx, const struct pv_connect *c, char *why, size_t 
 			      c->choice.queues, c->choice.ring_order, c->choice.abi);
 	if (d->state == VBD_CONNECTED && same_rings(&d->choice, &c->choice))
 		return 0;
+	if (c->adopt)
+		return pv_why(why, len, -EOPNOTSUPP, "%s: cannot be taken over from a process that ended", d->name);
 	ret = disconnect(d, why, len); /* other rings: those before are gone */
 	for (unsigned i = 0; i < c->choice.queues && ret == 0; i++)
 		ret = connect_queue(ctx, d, &c->choice, i, why, len);

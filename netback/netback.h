@@ -11,6 +11,7 @@
 
 #include <pvio/backend.h>
 #include <pvio/hyper.h>
+#include <pvio/inflight.h>
 #include <pvio/log.h>
 #include <pvio/net.h>
 #include <pvio/options.h>
@@ -38,7 +39,6 @@ enum {
 	NB_TURN_PACKETS = 512,
 	NB_SLOT_OPS = 2, /* grant copies that a slot may need: headers and the rest */
 	NB_PACKET_OPS = 64, /* ... and a received packet: pages of the guest, segments, and pages below a driver's segments */
-	NB_TURN_RX_SLOTS = 1024,
 	NB_BURST = 64, /* packets to and from the uplink at once */
 	NB_BACKLOG_BYTES = 2 << 20, /* a receive queue pins no more of the packet memory than this (XSA-392) ... */
 	NB_BACKLOG_SHARE = 8, /* ... nor more than this part of what is free */
@@ -221,6 +221,7 @@ struct vif_counts {
 	uint64_t tx_packets, tx_bytes, tx_bad, tx_copy_failed, tx_no_memory, tx_not_learned;
 	uint64_t rx_packets, rx_bytes, rx_full, rx_copy_failed, rx_stalls;
 	uint64_t notifies, events, spurious;
+	uint64_t tx_lost, rx_lost; /* with the process before this one */
 };
 
 enum { VIF_RESTING, VIF_ACTIVE, VIF_PENANCE }; /* vif_queue.state */
@@ -228,6 +229,7 @@ enum { VIF_RESTING, VIF_ACTIVE, VIF_PENANCE }; /* vif_queue.state */
 /* One queue. Owner: `worker`, from queue_attach to queue_detach; before and after, the control thread. */
 struct vif_queue {
 	struct pv_ring tx, rx;
+	struct pv_inflight_ring *tx_log, *rx_log;
 	struct vif *vif;
 	struct nb_worker *worker;
 	TAILQ_ENTRY(vif_queue) link; /* in worker->active, or ->penance, as state says */
@@ -268,6 +270,7 @@ struct vif {
 	uint64_t mac; /* its own, pinned in the switch while it is connected */
 	unsigned nr_queues;
 	struct vif_queue *queues;
+	struct pv_inflight *inflight; /* of this connection */
 	const char *broken; /* atomic, set once by a worker: why, a static string */
 	uint64_t rx_too_big, rx_no_memory; /* atomic: dropped by whichever worker had it */
 	struct pv_log_peer log;
@@ -282,12 +285,31 @@ void vif_reap_broken(struct netback *nb); /* control thread: tell pviod, tear do
 void vif_free_all(struct netback *nb);
 
 /* ---- queue.c: a queue's life on its worker ---- */
-int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, char *why, size_t len);
+int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, bool adopt, char *why, size_t len);
 void queue_detach(struct vif_queue *q);
 void queue_activate(struct vif_queue *q);
 void queue_broken(struct vif_queue *q, const char *why);
 void queue_rest(struct vif_queue *q); /* nothing to do: re-arm, unmask, leave the active list */
 void queue_unmask(struct vif_queue *q);
+
+/* ---- adopt.c: a queue goes on where a process that was killed left it ---- */
+int adopt_log_open(const struct pv_connect *c, struct vif *vif, char *why, size_t len); /* for all of the vif's queues */
+int adopt_rings(struct vif_queue *q, void *tx, void *rx); /* begin them, and answer what is owed. 0, -ENOENT: the log makes no sense */
+void adopt_arrive(struct vif_queue *q); /* its ports are bound: wake the guest, whom the old process may owe it */
+
+/* Where the id of a request that the guest posted is kept until it is answered. */
+static inline uint16_t *rx_id(const struct vif_queue *q, uint32_t index)
+{
+	return (uint16_t *)q->rx_log->records + (index & (q->rx.nr - 1));
+}
+
+/* The end of a turn: what was answered is about to be published. */
+static inline void adopt_log_turn(struct vif_queue *q)
+{
+	pv_inflight_answer(q->tx_log, q->tx.prod);
+	pv_inflight_answer(q->rx_log, q->rx.prod);
+	q->rx_log->waiting = q->tail - q->head;
+}
 
 /* ---- tx.c, rx.c, forward.c: a turn ---- */
 /* A chain that was taken, and how it will be answered. Valid within a turn. */
@@ -304,8 +326,9 @@ struct tx_packet {
 struct rx_packet {
 	struct vif_queue *queue;
 	struct rte_mbuf *m;
+	uint32_t first; /* its requests in the ring: their ids are in the log */
 	uint16_t op, ops;
-	uint16_t id, ids; /* its requests' ids in nb_worker.rx_ids */
+	uint16_t slots;
 };
 
 void tx_collect(struct vif_queue *q);
@@ -369,10 +392,9 @@ struct nb_worker {
 	int kick_fd, epoll_fd;
 	bool asleep; /* atomic */
 
-	unsigned nr_ops, nr_tx, nr_slots, nr_rx, nr_rx_ids;
+	unsigned nr_ops, nr_tx, nr_slots, nr_rx;
 	struct tx_packet tx[NB_TURN_PACKETS];
 	struct rx_packet rx[NB_TURN_PACKETS];
-	uint16_t rx_ids[NB_TURN_RX_SLOTS];
 	struct rte_mbuf *done[NB_TURN_PACKETS];
 	union pv_net_tx_slot slots[NB_TURN_PACKETS];
 	struct pv_gnt_copy ops[NB_TURN_OPS];

@@ -129,7 +129,25 @@ static int bind_ports(struct vif_queue *q, const struct pv_noxs_vif_queue *c, ch
 	return 0;
 }
 
-int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, char *why, size_t len)
+static int begin_rings(struct vif_queue *q, bool adopt, char *why, size_t len)
+{
+	uint8_t *tx = q->pages, *rx = tx + PV_PAGE_SIZE;
+	int ret = 0;
+
+	if (adopt)
+		ret = adopt_rings(q, tx, rx);
+	if (ret < 0)
+		return pv_why(why, len, ret, "%s: queue %u: its in-flight log makes no sense", q->vif->name, q->index);
+	if (adopt) {
+		adopt_arrive(q);
+	} else {
+		pv_ring_init_back(&q->tx, tx, PV_PAGE_SIZE, PV_NET_TX_SLOT);
+		pv_ring_init_back(&q->rx, rx, PV_PAGE_SIZE, PV_NET_RX_SLOT);
+	}
+	return 0;
+}
+
+int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, bool adopt, char *why, size_t len)
 {
 	struct nb_worker *w = q->worker;
 	const uint32_t grefs[2] = { c->tx_gref, c->rx_gref };
@@ -141,9 +159,9 @@ int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, char *w
 		pv_why(why, len, ret, "%s: queue %u: cannot map its rings, grefs %u and %u: %s", q->vif->name, q->index, grefs[0],
 		       grefs[1], pv_hyper_error(w->h));
 	} else {
-		pv_ring_init_back(&q->tx, q->pages, PV_PAGE_SIZE, PV_NET_TX_SLOT);
-		pv_ring_init_back(&q->rx, (uint8_t *)q->pages + PV_PAGE_SIZE, PV_PAGE_SIZE, PV_NET_RX_SLOT);
 		ret = bind_ports(q, c, why, len);
+		if (ret == 0)
+			ret = begin_rings(q, adopt, why, len);
 	}
 	if (ret < 0)
 		queue_detach(q);

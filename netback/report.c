@@ -76,7 +76,7 @@ static const struct {
 	COUNTER(tx_packets), COUNTER(tx_bytes), COUNTER(tx_bad), COUNTER(tx_copy_failed), COUNTER(tx_no_memory),
 	COUNTER(tx_not_learned),
 	COUNTER(rx_packets), COUNTER(rx_bytes), COUNTER(rx_full), COUNTER(rx_copy_failed), COUNTER(rx_stalls),
-	COUNTER(notifies), COUNTER(events), COUNTER(spurious),
+	COUNTER(notifies), COUNTER(events), COUNTER(spurious), COUNTER(tx_lost), COUNTER(rx_lost),
 };
 
 static uint64_t counter(const struct vif_counts *n, size_t i)

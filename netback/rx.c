@@ -102,14 +102,14 @@ static void plan(struct vif_queue *q, struct rte_mbuf *m, unsigned need)
 	r->queue = q;
 	r->m = m;
 	r->op = (uint16_t)w->nr_ops;
-	r->id = (uint16_t)w->nr_rx_ids;
-	r->ids = (uint16_t)need;
+	r->first = q->rx.cons;
+	r->slots = (uint16_t)need;
 	for (unsigned i = 0; i < need; i++) {
 		struct netif_rx_request req;
 		uint16_t off = 0, room;
 
 		pv_net_rx_take(&q->rx, &req);
-		w->rx_ids[w->nr_rx_ids++] = req.id;
+		*rx_id(q, r->first + i) = req.id;
 		if (i == 1 && m->ol_flags & NB_GSO)
 			continue; /* this one carries the extra-info, not its page */
 		room = (uint16_t)RTE_MIN(left, (uint32_t)PV_PAGE_SIZE);
@@ -126,11 +126,12 @@ static void plan(struct vif_queue *q, struct rte_mbuf *m, unsigned need)
 		}
 	}
 	r->ops = (uint16_t)(w->nr_ops - r->op);
+	pv_inflight_take(q->rx_log, q->rx.cons);
 }
 
 static bool turn_has_room(const struct nb_worker *w)
 {
-	return w->nr_ops + NB_PACKET_OPS <= NB_TURN_OPS && w->nr_rx < NB_TURN_PACKETS && w->nr_rx_ids + NB_SEGS_MAX <= NB_TURN_RX_SLOTS;
+	return w->nr_ops + NB_PACKET_OPS <= NB_TURN_OPS && w->nr_rx < NB_TURN_PACKETS;
 }
 
 void rx_plan(struct vif_queue *q)
@@ -182,13 +183,13 @@ void rx_reclaim(struct nb_worker *w)
 }
 
 /* The responses of one packet, each in the slot of its request. A failed packet keeps its shape: the frontend must know where it ends. */
-static void answer(struct nb_worker *w, const struct rx_packet *r, bool ok)
+static void answer(const struct rx_packet *r, bool ok)
 {
 	struct pv_ring *ring = &r->queue->rx;
 	bool gso = r->m->ol_flags & NB_GSO;
 	uint32_t left = r->m->pkt_len;
 
-	for (unsigned i = 0; i < r->ids; i++) {
+	for (unsigned i = 0; i < r->slots; i++) {
 		uint16_t len = (uint16_t)RTE_MIN(left, (uint32_t)PV_PAGE_SIZE), flags = 0;
 
 		if (i == 1 && gso) {
@@ -207,7 +208,7 @@ static void answer(struct nb_worker *w, const struct rx_packet *r, bool ok)
 			flags |= r->m->ol_flags & NB_BLANK ? NETRXF_csum_blank : 0;
 			flags |= r->m->ol_flags & NB_VALID ? NETRXF_data_validated : 0;
 		}
-		pv_net_rx_fill_rsp(ring, w->rx_ids[r->id + i], 0, flags, ok ? (int16_t)len : NETIF_RSP_ERROR);
+		pv_net_rx_fill_rsp(ring, *rx_id(r->queue, r->first + i), 0, flags, ok ? (int16_t)len : NETIF_RSP_ERROR);
 	}
 }
 
@@ -222,7 +223,7 @@ void rx_finish(struct nb_worker *w)
 
 		for (unsigned j = 0; j < r->ops; j++)
 			ok &= w->ops[r->op + j].status == GNTST_okay;
-		answer(w, r, ok);
+		answer(r, ok);
 		if (likely(ok)) {
 			r->queue->n.rx_packets++;
 			r->queue->n.rx_bytes += r->m->pkt_len;
@@ -232,5 +233,5 @@ void rx_finish(struct nb_worker *w)
 		w->done[i] = r->m;
 	}
 	rte_pktmbuf_free_bulk(w->done, w->nr_rx);
-	w->nr_rx = w->nr_rx_ids = w->nr_ops = 0;
+	w->nr_rx = w->nr_ops = 0;
 }

@@ -67,8 +67,11 @@ static void take_events(struct nb_worker *w)
 static void finish(struct vif_queue *q)
 {
 	struct nb_worker *w = q->worker;
-	bool tx = pv_ring_publish(&q->tx), rx = pv_ring_publish(&q->rx);
+	bool tx, rx;
 
+	adopt_log_turn(q);
+	tx = pv_ring_publish(&q->tx);
+	rx = pv_ring_publish(&q->rx);
 	if (tx || (rx && q->rx_port == q->tx_port)) {
 		pv_evt_notify(w->h, q->tx_port);
 		q->n.notifies++;

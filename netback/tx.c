@@ -163,6 +163,7 @@ void tx_collect(struct vif_queue *q)
 		at += (unsigned)used;
 	}
 	w->nr_slots += taken;
+	pv_inflight_take(q->tx_log, q->tx.cons);
 }
 
 static bool copied(const struct pv_gnt_copy *ops, unsigned n)
@@ -180,7 +181,7 @@ static void answer(struct nb_worker *w, const struct tx_packet *t, int16_t statu
 
 	for (unsigned i = 0; i < t->slots; i++) {
 		if (i && i <= t->extras)
-			pv_net_tx_fill_rsp(&t->queue->tx, 0, NETIF_RSP_NULL);
+			pv_net_tx_fill_rsp_null(&t->queue->tx, &slot[i]);
 		else
 			pv_net_tx_fill_rsp(&t->queue->tx, slot[i].req.id, status);
 	}

@@ -181,6 +181,8 @@ static void vif_disconnect(struct vif *vif)
 	switch_reclaim(nb->sw);
 	free(vif->queues);
 	vif->queues = NULL;
+	pv_inflight_close(vif->inflight);
+	vif->inflight = NULL;
 	vif->nr_queues = 0;
 	vif->connected = false;
 }
@@ -240,6 +242,7 @@ static int vif_prepare(void *ctx, const struct pv_device_id *id, struct json_obj
 struct attach {
 	struct vif_queue *queue;
 	const struct pv_noxs_vif_queue *choice;
+	bool adopt;
 	char *why;
 	size_t len;
 };
@@ -248,10 +251,10 @@ static int attach_queue(void *arg)
 {
 	struct attach *a = arg;
 
-	return queue_attach(a->queue, a->choice, a->why, a->len);
+	return queue_attach(a->queue, a->choice, a->adopt, a->why, a->len);
 }
 
-static int attach_queues(struct vif *vif, char *why, size_t len)
+static int attach_queues(struct vif *vif, bool adopt, char *why, size_t len)
 {
 	struct netback *nb = vif->nb;
 
@@ -262,7 +265,7 @@ static int attach_queues(struct vif *vif, char *why, size_t len)
 		q->vif = vif;
 		q->index = (uint16_t)i;
 		q->worker = nb->workers[nb->next_worker++ % nb->nr_workers];
-		ret = pv_worker_call(q->worker->pw, attach_queue, &(struct attach){ q, &vif->choice.vif[i], why, len });
+		ret = pv_worker_call(q->worker->pw, attach_queue, &(struct attach){ q, &vif->choice.vif[i], adopt, why, len });
 		if (ret < 0) {
 			vif->nr_queues = i; /* it undid itself */
 			return ret;
@@ -280,7 +283,7 @@ static void agree(struct vif *vif)
 	vif->frame_max = RTE_MIN(vif->config.mtu + NB_L2_ROOM, vif->features & PV_VIF_SG ? UINT16_MAX : (uint32_t)PV_PAGE_SIZE);
 }
 
-static int start(struct vif *vif, char *why, size_t len)
+static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t len)
 {
 	struct netback *nb = vif->nb;
 	size_t size = RTE_ALIGN_CEIL(vif->choice.queues * sizeof(struct vif_queue), 64);
@@ -300,7 +303,10 @@ static int start(struct vif *vif, char *why, size_t len)
 	ret = switch_pin(nb->sw, vif->port, vif->mac); /* before its first packet */
 	if (ret < 0)
 		return pv_why(why, len, ret, "%s: the switch's address table is full: start another pvio-netback", vif->name);
-	ret = attach_queues(vif, why, len);
+	ret = adopt_log_open(c, vif, why, len);
+	if (ret < 0)
+		return ret;
+	ret = attach_queues(vif, c->adopt, why, len);
 	if (ret < 0)
 		return ret;
 	vif->connected = true;
@@ -325,7 +331,7 @@ static int vif_connect(void *ctx, const struct pv_connect *c, char *why, size_t 
 		return pv_why(why, len, -EINVAL, "%s: asks for %u queues of %u and features %#x of %#x", vif->name, c->choice.queues,
 			      vif->config.queues, c->choice.features, features_offered);
 	vif->choice = c->choice;
-	ret = start(vif, why, len);
+	ret = start(vif, c, why, len);
 	if (ret < 0)
 		vif_disconnect(vif);
 	else
@@ -350,6 +356,7 @@ static int vif_remove(void *ctx, const struct pv_device_id *id, char *why, size_
 	(void)why, (void)len; /* cannot fail */
 	if (vif)
 		vif_free(vif);
+	pv_inflight_remove(id);
 	return 0;
 }
 

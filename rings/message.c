@@ -326,12 +326,14 @@ struct json_object *pv_connect_to_json(const struct pv_connect *c)
 
 	json_object_object_add(o, "config", c->config ? json_object_get(c->config) : json_object_new_object());
 	json_object_object_add(o, "choice", choice_to_json(&c->choice, c->id.type));
+	if (c->adopt)
+		json_object_object_add(o, "adopt", json_object_new_boolean(true));
 	return o;
 }
 
 int pv_connect_from_json(struct json_object *o, struct pv_connect *c, char *why, size_t len)
 {
-	struct json_object *choice = NULL;
+	struct json_object *choice = NULL, *adopt = NULL;
 
 	*c = (struct pv_connect){ 0 };
 	if (pv_device_id_from_json(o, &c->id, why, len) < 0)
@@ -342,6 +344,12 @@ int pv_connect_from_json(struct json_object *o, struct pv_connect *c, char *why,
 	}
 	if (pv_config_from_json(o, &c->config, why, len) < 0)
 		return -EINVAL;
+	json_object_object_get_ex(o, "adopt", &adopt);
+	if (adopt && json_object_get_type(adopt) != json_type_boolean) {
+		snprintf(why, len, "adopt must be true or false");
+		return -EINVAL;
+	}
+	c->adopt = json_object_get_boolean(adopt);
 	json_object_object_get_ex(o, "choice", &choice);
 	return choice_from_json(choice, c->id.type, &c->choice, why, len);
 }

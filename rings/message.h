@@ -22,6 +22,7 @@ struct pv_connect {
 	struct pv_device_id id;
 	struct json_object *config; /* borrowed: the key=value pairs of `pvio attach`, strings; e.g. {"path":"disk.img"} */
 	struct pv_noxs_choice choice; /* queues, ring grefs, ports, features, ring order, ABI */
+	bool adopt; /* the same choice was served by a process that died or handed over: go on where it was, unnoticed (inflight.h) */
 };
 
 /* to_json: a new object. from_json: 0, or -EINVAL with `why`. */

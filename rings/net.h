@@ -56,13 +56,17 @@ static inline void pv_net_tx_fill(struct pv_ring *r, uint32_t gref, uint16_t off
 		(struct netif_tx_request){ .gref = gref, .offset = offset, .flags = flags, .id = id, .size = size };
 }
 
+/* Id and status are one store, and the rest of the slot stays what it is, the peer's own request: so a chain that was taken can be read
+ * once more by whoever has to answer it in our place. */
 static inline void pv_net_tx_fill_rsp(struct pv_ring *r, uint16_t id, int16_t status)
 {
-	uint32_t *slot = pv_ring_fill(r);
+	*(uint32_t *)pv_ring_fill(r) = id | (uint32_t)(uint16_t)status << 16;
+}
 
-	/* id and status in one store; the rest of the slot is the peer's own request, but we leave no byte to chance */
-	slot[0] = id | (uint32_t)(uint16_t)status << 16;
-	slot[1] = slot[2] = 0;
+/* The answer to extra-info: its first two bytes, type and flags, stand where nobody looks for an id. */
+static inline void pv_net_tx_fill_rsp_null(struct pv_ring *r, const union pv_net_tx_slot *extra)
+{
+	pv_net_tx_fill_rsp(r, (uint16_t)(extra->extra.type | extra->extra.flags << 8), NETIF_RSP_NULL);
 }
 
 static inline void pv_net_rx_fill(struct pv_ring *r, uint16_t id, uint32_t gref)

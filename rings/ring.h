@@ -111,6 +111,17 @@ static inline void pv_ring_init_back(struct pv_ring *r, void *pages, size_t byte
 	pv_ring_init(r, pages, bytes, slot_size, true);
 }
 
+/* Go on as the backend of a ring whose last one has died: it had answered all before `answered`, and taken all before `taken`, by a
+ * log that it kept (inflight.h); nothing is read from the page. What it answered and did not yet publish is published now; the frontend is
+ * to be notified in any case. Arguments as above. */
+static inline void pv_ring_init_adopted(struct pv_ring *r, void *pages, size_t bytes, uint32_t slot_size, uint32_t answered, uint32_t taken)
+{
+	pv_ring_init(r, pages, bytes, slot_size, true);
+	r->prod = r->published = answered;
+	r->cons = r->seen = taken;
+	pv_index_publish(&r->shared->rsp_prod, &r->shared->rsp_event, answered, answered);
+}
+
 /* Most that the peer may honestly have published and we not taken.
  * Backend: a request needs a slot whose last answer the frontend could have seen. Frontend: no answer without a request. */
 static inline uint32_t pv_ring_window(const struct pv_ring *r)

@@ -599,11 +599,6 @@ static void tx_fill_one(void)
 	pv_net_tx_fill(&ring, 0x01020304, 0x0506, 0x0708, 0x090a, 0x0b0c);
 }
 
-static void tx_fill_rsp_one(void)
-{
-	pv_net_tx_fill_rsp(&ring, 0xfffe, NETIF_RSP_ERROR);
-}
-
 static void rx_fill_one(void)
 {
 	pv_net_rx_fill(&ring, 0x0102, 0x03040506);
@@ -617,18 +612,38 @@ static void rx_fill_rsp_one(void)
 static void fill_writes_every_byte(void **state)
 {
 	static const uint8_t want_tx[] = { 4, 3, 2, 1, 6, 5, 8, 7, 0x0a, 9, 0x0c, 0x0b }, want_rx[] = { 2, 1, 0, 0, 6, 5, 4, 3 };
-	static const uint8_t want_tx_rsp[12] = { 0xfe, 0xff, 0xff, 0xff }, want_rx_rsp[] = { 2, 1, 4, 3, 6, 5, 0xfe, 0xff };
+	static const uint8_t want_rx_rsp[] = { 2, 1, 4, 3, 6, 5, 0xfe, 0xff };
 	uint8_t slot[16];
 
 	(void)state;
 	every_byte(PV_NET_TX_SLOT, tx_fill_one, slot);
 	assert_memory_equal(slot, want_tx, sizeof(want_tx));
-	every_byte(PV_NET_TX_SLOT, tx_fill_rsp_one, slot);
-	assert_memory_equal(slot, want_tx_rsp, sizeof(want_tx_rsp));
 	every_byte(PV_NET_RX_SLOT, rx_fill_one, slot);
 	assert_memory_equal(slot, want_rx, sizeof(want_rx));
 	every_byte(PV_NET_RX_SLOT, rx_fill_rsp_one, slot);
 	assert_memory_equal(slot, want_rx_rsp, sizeof(want_rx_rsp));
+}
+
+/* What of a request must be known to answer it once more survives its response, that to extra-info too. */
+static void tx_fill_rsp_keeps_the_request(void **state)
+{
+	static const uint8_t want[] = { 0xfe, 0xff, 0xff, 0xff, 6, 5, 8, 7, 0x0a, 9, 0x0c, 0x0b };
+	const union pv_net_tx_slot extra = { .extra = { .type = XEN_NETIF_EXTRA_TYPE_GSO, .flags = XEN_NETIF_EXTRA_FLAG_MORE } };
+	union pv_net_tx_slot *slots;
+	struct pv_ring front, back;
+
+	(void)state;
+	pv_ring_init_front(&front, page, sizeof(page), PV_NET_TX_SLOT);
+	pv_ring_init_back(&back, page, sizeof(page), PV_NET_TX_SLOT);
+	slots = (union pv_net_tx_slot *)back.slots;
+	pv_net_tx_fill(&front, 0x01020304, 0x0506, 0x0708, 0x090a, 0x0b0c);
+	pv_net_tx_fill_rsp(&back, 0xfffe, NETIF_RSP_ERROR);
+	assert_memory_equal(&slots[0], want, sizeof(want));
+	slots[1] = extra;
+	pv_net_tx_fill_rsp_null(&back, &extra);
+	assert_int_equal(slots[1].extra.type, extra.extra.type);
+	assert_int_equal(slots[1].extra.flags, extra.extra.flags);
+	assert_int_equal(((struct netif_tx_response *)&slots[1])->status, NETIF_RSP_NULL);
 }
 
 static void take_gives_what_was_filled(void **state)
@@ -695,6 +710,7 @@ int main(void)
 		cmocka_unit_test(rx_parse_extra_types),
 		cmocka_unit_test(rx_parse_gso_size_and_type),
 		cmocka_unit_test(fill_writes_every_byte),
+		cmocka_unit_test(tx_fill_rsp_keeps_the_request),
 		cmocka_unit_test(take_gives_what_was_filled),
 	};
 

@@ -1,0 +1,89 @@
+/* adopt.c - a queue goes on where a process that was killed, or handed over, left it. Its frontend, Linux' own for instance, notices nothing.
+ *
+ * Theory of operation. What is known is in the in-flight log (inflight.h): all before `answered` is answered, and is published once more;
+ * all from `taken` on is as the guest wrote it, to be served as ever. What lies between was taken by one turn, 64 slots and the end of a
+ * chain at most, and each of these requests is answered here, exactly once: a frontend gives a buffer back by its id, and both an id that
+ * comes twice and one that never comes break it (Linux' netfront stops the interface at the former and leaks a grant with the latter).
+ *	tx	The packet may be on its way already, so it is not sent again: NETIF_RSP_DROPPED. Whether a slot still holds the request, or
+ *		the response to it that was not published, makes no difference, for a response leaves alone what is needed of a request: all
+ *		but its gref (pv_net_tx_fill_rsp). Where a chain has extra-info says its first slot, where that ends its flags.
+ *	rx	A response covers the whole request, and extra-info its id too, so the ids are kept in the log. Each slot is answered with an
+ *		error, as a packet of its own: a frontend posts the page again.
+ * Packets that waited for the guest died with the process. All of these are counted, `tx_lost` and `rx_lost`. A guest that rewrites its
+ * ring meanwhile gets answers with ids of its own making, or, for an impossible index, its device is broken in the first turn. */
+#include "netback.h"
+
+enum { RINGS = 2 /* a queue: tx, rx */, RING_SLOTS = 256 };
+
+int adopt_log_open(const struct pv_connect *c, struct vif *vif, char *why, size_t len)
+{
+	const struct pv_inflight_shape shape = { .rings = vif->nr_queues * RINGS, .slots = RING_SLOTS, .record = sizeof(uint16_t) };
+	char fault[200];
+	int ret = pv_inflight_open(c, &shape, &vif->inflight, fault, sizeof(fault));
+
+	if (ret < 0)
+		return pv_why(why, len, ret, "%s: cannot be taken over: %s", vif->name, fault);
+	for (unsigned i = 0; i < vif->nr_queues; i++) {
+		vif->queues[i].tx_log = pv_inflight_ring(vif->inflight, i * RINGS);
+		vif->queues[i].rx_log = pv_inflight_ring(vif->inflight, i * RINGS + 1);
+	}
+	return 0;
+}
+
+static void answer_tx(struct vif_queue *q)
+{
+	bool more = false, extra = false;
+
+	while (pv_ring_room(&q->tx)) {
+		union pv_net_tx_slot s;
+
+		s.req = *(const volatile struct netif_tx_request *)pv_ring_slot(&q->tx, q->tx.prod);
+		if (extra) {
+			extra = s.extra.flags & XEN_NETIF_EXTRA_FLAG_MORE;
+			pv_net_tx_fill_rsp_null(&q->tx, &s);
+			continue;
+		}
+		if (!more) {
+			extra = s.req.flags & NETTXF_extra_info;
+			q->n.tx_lost++;
+		}
+		more = s.req.flags & NETTXF_more_data;
+		pv_net_tx_fill_rsp(&q->tx, s.req.id, NETIF_RSP_DROPPED);
+	}
+}
+
+static void answer_rx(struct vif_queue *q)
+{
+	q->n.rx_lost += q->rx_log->waiting + pv_ring_room(&q->rx);
+	while (pv_ring_room(&q->rx))
+		pv_net_rx_fill_rsp(&q->rx, *rx_id(q, q->rx.prod), 0, 0, NETIF_RSP_ERROR);
+}
+
+static bool sound(const struct pv_inflight_ring *log)
+{
+	return log->taken - log->answered <= RING_SLOTS;
+}
+
+int adopt_rings(struct vif_queue *q, void *tx, void *rx)
+{
+	const struct pv_inflight_ring *t = q->tx_log, *r = q->rx_log;
+
+	if (!sound(t) || !sound(r))
+		return -ENOENT;
+	pv_ring_init_adopted(&q->tx, tx, PV_PAGE_SIZE, PV_NET_TX_SLOT, t->answered, t->taken);
+	pv_ring_init_adopted(&q->rx, rx, PV_PAGE_SIZE, PV_NET_RX_SLOT, r->answered, r->taken);
+	answer_tx(q);
+	answer_rx(q);
+	adopt_log_turn(q);
+	pv_ring_publish(&q->tx);
+	pv_ring_publish(&q->rx);
+	return 0;
+}
+
+void adopt_arrive(struct vif_queue *q)
+{
+	pv_evt_notify(q->worker->h, q->tx_port);
+	if (q->rx_port != q->tx_port)
+		pv_evt_notify(q->worker->h, q->rx_port);
+	q->n.notifies += 1 + (q->rx_port != q->tx_port);
+}

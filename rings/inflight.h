@@ -1,0 +1,66 @@
+/* inflight.h - what a backend has taken from a device's rings and not yet answered: kept in a file of memory that outlives its process,
+ * so that the next one can go on where it was killed.
+ *
+ * Theory of operation. A SIGKILL ends a process between any two of its instructions, and everything that it stored before is stored: so
+ * the order of the program is all that counts, and each line here costs a store or two a turn.
+ *
+ *	pv_inflight_take(log, cons)		requests were taken: before the first of them has an effect or is answered in the ring
+ *	pv_inflight_answer(log, prod)		responses were written, every byte of them: before they are published
+ *
+ * So for whoever reads the log later, with unsigned differences as ever:
+ *	before `answered`		done. Perhaps not yet published: publishing it again changes nothing
+ *	answered .. taken		taken; carried out or not, and in the ring lies the request or its response. A backend that must know
+ *					more about them keeps a record for each slot
+ *	from `taken` on			the guest's requests, untouched
+ * Nothing of this is read from the guest's pages.
+ *
+ * The file is locked by the process that serves the device, and by its end at the latest unlocked: two never serve the same rings.
+ * Internal to pvio's programs; not installed.
+ */
+#ifndef PV_INFLIGHT_H
+#define PV_INFLIGHT_H
+
+#include "message.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One ring's part, in shared memory. Owner: the thread that works the ring. */
+struct pv_inflight_ring {
+	uint32_t answered, taken; /* indices of the ring, free-running */
+	uint32_t waiting; /* besides, for the count of what is lost: packets on their way to the guest */
+	uint32_t reserved[13];
+	uint8_t records[]; /* `slots` of `record` bytes, by index modulo `slots`: what the backend wants to know of each that was taken */
+};
+
+struct pv_inflight_shape {
+	uint32_t rings;
+	uint32_t slots; /* of a ring, at most: a power of two */
+	uint32_t record; /* bytes a slot */
+};
+
+/* Owner: the device. Lifetime: a connection. */
+struct pv_inflight;
+
+/* Begin the log of a connection, or, with adopt, go on with the one of a predecessor that served the same choice in the same shape. Returns
+ * 0 or -errno with `why`: -ENOENT there is none to go on with, -EAGAIN its process still runs (or is being reaped; try again). Where no
+ * file can be made the log is private memory: all works, but nobody can adopt. */
+int pv_inflight_open(const struct pv_connect *c, const struct pv_inflight_shape *shape, struct pv_inflight **out, char *why, size_t len);
+struct pv_inflight_ring *pv_inflight_ring(struct pv_inflight *f, unsigned ring);
+void pv_inflight_close(struct pv_inflight *f); /* the file stays, for a successor; NULL is fine */
+void pv_inflight_remove(const struct pv_device_id *id); /* the device is gone: so is the file */
+
+/* The compiler keeps to the order of the program; more is not needed, for a process is interrupted between instructions. */
+static inline void pv_inflight_take(struct pv_inflight_ring *log, uint32_t cons)
+{
+	__atomic_store_n(&log->taken, cons, __ATOMIC_RELAXED);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* before what follows */
+}
+
+static inline void pv_inflight_answer(struct pv_inflight_ring *log, uint32_t prod)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* after what came before */
+	__atomic_store_n(&log->answered, prod, __ATOMIC_RELAXED);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+#endif
