@@ -1,4 +1,5 @@
 /* main.c - pvio-netback: options, and the control thread's loop. */
+#include "capture.h"
 #include "netback.h"
 #include <linux/capability.h>
 #include <poll.h>
@@ -64,14 +65,15 @@ static int signals_open(void)
 /* Returns 0: told to end, or -ESHUTDOWN. */
 static int serve(struct netback *nb, int sigfd)
 {
-	struct pollfd fds[3] = { { .fd = sigfd, .events = POLLIN }, { .fd = nb->wake_fd, .events = POLLIN } };
+	struct pollfd fds[3 + CAPTURES_MAX] = { { .fd = sigfd, .events = POLLIN }, { .fd = nb->wake_fd, .events = POLLIN } };
 	uint64_t ticked = netback_seconds();
 
 	for (;;) {
 		int timeout = pv_backend_timeout(nb->backend);
+		unsigned captures = capture_poll(nb, fds + 3), most = captures ? CAPTURE_MS : 1000;
 
 		fds[2] = (struct pollfd){ .fd = pv_backend_fd(nb->backend), .events = pv_backend_events(nb->backend) };
-		poll(fds, 3, timeout < 0 || timeout > 1000 ? 1000 : timeout);
+		poll(fds, 3 + captures, timeout < 0 || timeout > (int)most ? (int)most : timeout);
 		if (fds[0].revents)
 			return 0;
 		if (__atomic_load_n(&nb->ended, __ATOMIC_RELAXED)) {
@@ -81,6 +83,7 @@ static int serve(struct netback *nb, int sigfd)
 		if (fds[1].revents)
 			netback_woken(nb);
 		pv_backend_work(nb->backend);
+		capture_work(nb);
 		if (netback_seconds() != ticked) {
 			ticked = netback_seconds();
 			netback_tick(nb);

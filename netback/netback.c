@@ -1,4 +1,5 @@
 /* netback.c - the parts put together: packet memory, switch, uplink, workers. Control thread. */
+#include "capture.h"
 #include "netback.h"
 #include <pvio/privileges.h>
 #include <rte_cycles.h>
@@ -86,6 +87,7 @@ int netback_open(struct netback *nb, const struct nb_options *opt, char *why, si
 
 	*nb = (struct netback){ .opt = *opt, .wake_fd = -1 };
 	TAILQ_INIT(&nb->vifs);
+	TAILQ_INIT(&nb->captures);
 	nb->tsc_second = rte_get_tsc_hz();
 	nb->poll_tsc = nb->tsc_second / 1000000 * opt->poll_us;
 	nb->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -110,6 +112,7 @@ int netback_open(struct netback *nb, const struct nb_options *opt, char *why, si
 void netback_close(struct netback *nb)
 {
 	vif_free_all(nb);
+	capture_end_all(nb);
 	for (unsigned i = 0; i < nb->nr_workers; i++)
 		pv_worker_stop(nb->workers[i]->pw);
 	for (unsigned i = 0; i < nb->nr_workers; i++) {

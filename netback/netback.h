@@ -27,6 +27,7 @@ struct nb_worker;
 struct vif;
 struct vif_queue;
 struct l2switch;
+struct capture;
 
 enum {
 	NB_WORKERS_MAX = 16,
@@ -267,6 +268,7 @@ struct vif {
 	uint32_t features; /* that the guest can be sent; what it may send is all that was offered */
 	uint32_t frame_max;
 	uint32_t steps; /* STEP_*: atomic, workers read it once a packet */
+	struct capture *capture; /* atomic; NULL: it is not captured */
 	uint64_t mac; /* its own, pinned in the switch while it is connected */
 	unsigned nr_queues;
 	struct vif_queue *queues;
@@ -421,6 +423,7 @@ struct netback {
 	bool ended; /* atomic: the hypervisor ended a worker's handle, nobody can be served */
 
 	TAILQ_HEAD(, vif) vifs;
+	TAILQ_HEAD(, capture) captures;
 	struct pv_backend *backend;
 	uint32_t generation;
 	unsigned next_worker;
@@ -434,6 +437,10 @@ void netback_woken(struct netback *nb); /* wake_fd was readable */
 void netback_barrier(struct netback *nb); /* returns when every worker has passed between two turns */
 void netback_wake(struct netback *nb); /* any thread */
 uint64_t netback_seconds(void);
+
+/* ---- ask.c ---- */
+struct json_object *ask_vif(void *ctx, const struct pv_device_id *id, const char *what, struct json_object *params, int *error, char *why,
+			    size_t len);
 
 /* ---- report.c ---- */
 struct json_object *report_stats(void *ctx, const struct pv_device_id *id);

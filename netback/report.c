@@ -1,4 +1,5 @@
 /* report.c - what pvio stats and pvio inspect show. Counters and indices belong to the workers: each is asked for a copy. */
+#include "capture.h"
 #include "netback.h"
 #include <rte_mempool.h>
 
@@ -187,6 +188,7 @@ struct json_object *report_stats(void *ctx, const struct pv_device_id *id)
 		return NULL;
 	}
 	o = vif_object(vif);
+	json_object_object_add(o, "capture", capture_report(vif));
 	put_sum(o, &v);
 	for (unsigned i = 0; i < vif->nr_queues; i++) {
 		struct json_object *q = json_object_new_object();

@@ -3,16 +3,23 @@
  *	from a guest:	capture -> VLAN -> rules -> limit -> switch
  *	to a guest:	VLAN -> rules -> limit -> capture -> backlog
  * Each step is a file of its own; this one knows only their order. */
+#include "capture.h"
 #include "netback.h"
 
 bool step_from(struct nb_worker *w, struct vif_queue *q, struct rte_mbuf *m)
 {
-	(void)w, (void)q, (void)m;
+	uint32_t steps = __atomic_load_n(&q->vif->steps, __ATOMIC_ACQUIRE); /* as in forward */
+
+	if (steps & STEP_CAPTURE)
+		capture_packet(w, q->vif, m, PCAPNG_OUTBOUND);
 	return true;
 }
 
 bool step_to(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
-	(void)w, (void)vif, (void)m;
+	uint32_t steps = __atomic_load_n(&vif->steps, __ATOMIC_ACQUIRE); /* as in rx_send */
+
+	if (steps & STEP_CAPTURE)
+		capture_packet(w, vif, m, PCAPNG_INBOUND);
 	return true;
 }

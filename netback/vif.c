@@ -1,5 +1,6 @@
 /* vif.c - the life of a device: prepare (configuration and a switch port) -> connect (queues on workers) -> disconnect -> remove.
  * All calls may come in any order and again. Control thread. */
+#include "capture.h"
 #include "netback.h"
 #include <ctype.h>
 
@@ -190,6 +191,7 @@ static void vif_disconnect(struct vif *vif)
 static void vif_free(struct vif *vif)
 {
 	vif_disconnect(vif);
+	capture_leave(vif);
 	switch_port_del(vif->nb->sw, vif->port);
 	TAILQ_REMOVE(&vif->nb->vifs, vif, link);
 	free(vif);
@@ -368,6 +370,7 @@ const struct pv_backend_ops vif_ops = {
 	.remove = vif_remove,
 	.stats = report_stats,
 	.inspect = report_inspect,
+	.ask = ask_vif,
 };
 
 void vif_reap_broken(struct netback *nb)
