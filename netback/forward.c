@@ -13,24 +13,24 @@ static int check_flags(struct rte_mbuf *m)
 	return 0;
 }
 
-static void send_to(struct nb_worker *w, int port, struct rte_mbuf *m)
+static void send_to(struct nb_worker *w, struct bridge *b, int port, struct rte_mbuf *m)
 {
 	struct vif *vif;
 
 	if (port == SWITCH_UPLINK) {
-		uplink_send(w, m);
+		uplink_send(w, b, m);
 		return;
 	}
-	vif = switch_dest(w->nb->sw, port);
+	vif = switch_dest(b->sw, port);
 	if (likely(vif != NULL))
 		rx_send(w, vif, m);
 	else
 		rte_pktmbuf_free(m); /* it left a moment ago */
 }
 
-static bool is_open(struct nb_worker *w, int port)
+static bool is_open(const struct bridge *b, int port)
 {
-	return port == SWITCH_UPLINK ? w->nb->uplink.queues != 0 : switch_dest(w->nb->sw, port) != NULL;
+	return port == SWITCH_UPLINK ? b->uplink.queues != 0 : switch_dest(b->sw, port) != NULL;
 }
 
 /* One more reference to m, or a copy where its flags would have to be worked off by one receiver and not another. */
@@ -48,27 +48,27 @@ static struct rte_mbuf *share(struct nb_worker *w, struct rte_mbuf *m)
 	return copy;
 }
 
-static void flood(struct nb_worker *w, int in, struct rte_mbuf *m)
+static void flood(struct nb_worker *w, struct bridge *b, int in, struct rte_mbuf *m)
 {
-	int ports = switch_ports(w->nb->sw), last = -1;
+	int ports = switch_ports(b->sw), last = -1;
 
 	for (int i = 0; i < ports; i++) {
 		struct rte_mbuf *copy;
 
-		if (i == in || !is_open(w, i))
+		if (i == in || !is_open(b, i))
 			continue;
 		copy = last >= 0 ? share(w, m) : NULL;
 		if (copy)
-			send_to(w, last, copy);
+			send_to(w, b, last, copy);
 		last = i;
 	}
 	if (last >= 0)
-		send_to(w, last, m);
+		send_to(w, b, last, m);
 	else
 		rte_pktmbuf_free(m);
 }
 
-void forward(struct nb_worker *w, struct vif_queue *from, struct rte_mbuf *m)
+void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	int in = from ? from->vif->port : SWITCH_UPLINK, port = SWITCH_UNKNOWN;
@@ -83,14 +83,14 @@ void forward(struct nb_worker *w, struct vif_queue *from, struct rte_mbuf *m)
 	}
 	if (from && unlikely(__atomic_load_n(&from->vif->steps, __ATOMIC_ACQUIRE)) && !step_from(w, from, m))
 		return;
-	if (!(from && src == from->vif->mac) && !switch_learn(w->nb->sw, &w->cache, in, src, w->now) && from)
+	if (!(from && src == from->vif->mac) && !switch_learn(b->sw, &w->up[b->index].cache, in, src, w->now) && from)
 		from->n.tx_not_learned++;
 	if (likely(!rte_is_multicast_ether_addr(&eth->dst_addr)))
-		port = switch_lookup(w->nb->sw, &w->cache, switch_mac_in_frame(&eth->dst_addr));
+		port = switch_lookup(b->sw, &w->up[b->index].cache, switch_mac_in_frame(&eth->dst_addr));
 	if (likely(port != SWITCH_UNKNOWN && port != in))
-		send_to(w, port, m);
+		send_to(w, b, port, m);
 	else if (port == in)
 		rte_pktmbuf_free(m); /* no hairpin */
 	else
-		flood(w, in, m);
+		flood(w, b, in, m);
 }

@@ -1,4 +1,4 @@
-/* netback.c - the parts put together: packet memory, switch, uplink, workers. Control thread. */
+/* netback.c - the parts put together: packet memory, bridges, workers. Control thread. */
 #include "capture.h"
 #include "netback.h"
 #include <pvio/privileges.h>
@@ -97,14 +97,9 @@ int netback_open(struct netback *nb, const struct nb_options *opt, char *why, si
 	if (!nb->pool)
 		return -ENOMEM;
 	nb->seg_cost = pool_seg_cost();
-	ret = switch_new(&nb->sw);
+	ret = bridge_open(nb, opt->bridge, opt->uplink, why, len);
 	if (ret < 0)
-		return pv_why(why, len, ret, "no memory for the switch's table; give more --memory");
-	if (opt->uplink) {
-		ret = uplink_open(nb, opt->uplink, why, len);
-		if (ret < 0)
-			return ret;
-	}
+		return ret;
 	pv_privileges_keep((const int[]){ -1 }); /* from here on guests' packets are looked at */
 	return workers_start(nb, why, len);
 }
@@ -120,8 +115,7 @@ void netback_close(struct netback *nb)
 		free(nb->workers[i]);
 	}
 	nb->nr_workers = 0;
-	uplink_close(nb);
-	switch_free(nb->sw);
+	bridge_close_all(nb);
 	pool_free(nb->pool, nb->pages);
 	if (nb->wake_fd >= 0)
 		close(nb->wake_fd);
@@ -132,10 +126,8 @@ void netback_tick(struct netback *nb)
 {
 	uint64_t now = netback_seconds();
 
-	if (now % AGE_EVERY == 0 && switch_age(nb->sw, (uint32_t)now)) {
-		netback_barrier(nb);
-		switch_reclaim(nb->sw);
-	}
+	if (now % AGE_EVERY == 0)
+		bridge_age(nb, (uint32_t)now);
 	if (__atomic_load_n(&nb->no_memory, __ATOMIC_RELAXED) && (!nb->no_memory_at || now - nb->no_memory_at >= NO_MEMORY_EVERY)) {
 		pv_log(PV_LOG_WARN, "packet memory ran out and packets were dropped: give more than --memory %u", nb->opt.memory);
 		nb->no_memory_at = now;

@@ -27,9 +27,12 @@ struct nb_worker;
 struct vif;
 struct vif_queue;
 struct l2switch;
+struct bridge;
 struct capture;
 
 enum {
+	NB_BRIDGES_MAX = 16,
+	NB_BRIDGE_NAME = 16, /* as Linux' IFNAMSIZ */
 	NB_WORKERS_MAX = 16,
 	NB_HEADERS = 512, /* bytes of a packet that lie in its first segment in any case */
 	NB_POOL_CACHE = 256, /* segments that each worker keeps at hand */
@@ -128,7 +131,7 @@ struct switch_cache {
 	} slot[SWITCH_CACHE];
 };
 
-int switch_new(struct l2switch **out);
+int switch_new(const char *name, struct l2switch **out); /* name: no other switch's */
 void switch_free(struct l2switch *sw);
 /* Control thread. A port exists from add to del; packets go to it from open (dest is not NULL) to close. */
 int switch_port_add(struct l2switch *sw); /* its number, or -ENOSPC */
@@ -170,8 +173,9 @@ static inline uint64_t switch_mac_in_frame(const void *p)
 }
 
 /* ---- uplink.c, uplink_dpdk.c, uplink_tap.c ---- */
-/* A worker's part of the uplink. Owner: that worker. */
+/* A worker's part of a bridge and its uplink. Owner: that worker. */
 struct uplink_queue {
+	struct bridge *bridge; /* NULL: there is none of this index */
 	bool ours; /* this worker moves packets on the queue of its own index; else it hands them to worker 0 */
 	bool more; /* packets may wait: there were some, or the descriptor said so */
 	int intr_fd; /* readable when packets wait; -1: there is none, look now and then */
@@ -179,20 +183,23 @@ struct uplink_queue {
 	unsigned n;
 	struct rte_mbuf *out[NB_BURST];
 	uint64_t rx_packets, rx_bytes, rx_bad, tx_packets, tx_bytes, tx_dropped, tx_too_big;
+	struct rte_mbuf *tap_seg[NB_SEGS_MAX]; /* what the next packet of a TAP is read into */
+	struct switch_cache cache; /* of the bridge's switch */
 };
 
+struct uplink;
 /* What a kind of port provides. Those that name a worker run on it, for its queue. */
 struct uplink_ops {
-	int (*open)(struct netback *nb, const char *device, char *why, size_t len); /* sets queues, mtu, offloads of nb->uplink */
-	void (*close)(struct netback *nb);
-	int (*intr_fd)(const struct netback *nb, unsigned queue);
-	unsigned (*receive)(struct nb_worker *w, struct rte_mbuf **in, unsigned max); /* with NB_ flags, if it offloads */
-	unsigned (*send)(struct nb_worker *w, struct rte_mbuf **out, unsigned n); /* takes so many; the rest is behind them */
-	void (*end)(struct nb_worker *w); /* may be NULL */
+	int (*open)(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len); /* sets queues, mtu, offloads */
+	void (*close)(struct uplink *up);
+	int (*intr_fd)(const struct uplink *up, unsigned queue);
+	unsigned (*receive)(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **in, unsigned max); /* with NB_ flags, if it offloads */
+	unsigned (*send)(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **out, unsigned n); /* takes so many; the rest is behind them */
+	void (*end)(struct uplink_queue *q); /* may be NULL */
 };
 extern const struct uplink_ops uplink_dpdk, uplink_tap;
 
-/* Owner: control thread; the workers only read. Lifetime: the program's. */
+/* Owner: control thread; the workers only read. Lifetime: its bridge's. */
 struct uplink {
 	const struct uplink_ops *ops;
 	unsigned queues; /* 0: no uplink */
@@ -202,15 +209,32 @@ struct uplink {
 	int tap_fd[NB_WORKERS_MAX];
 };
 
-int uplink_open(struct netback *nb, const char *device, char *why, size_t len);
-void uplink_close(struct netback *nb);
-void uplink_worker_init(struct nb_worker *w);
-void uplink_worker_end(struct nb_worker *w);
-void uplink_poll(struct nb_worker *w);
-void uplink_send(struct nb_worker *w, struct rte_mbuf *m);
-void uplink_put(struct nb_worker *w, struct rte_mbuf *m); /* a finished packet, on the worker that owns the queue */
-void uplink_flush(struct nb_worker *w);
-bool uplink_idle(const struct nb_worker *w);
+int uplink_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len);
+void uplink_close(struct uplink *up);
+void uplink_poll(struct nb_worker *w, struct uplink_queue *q);
+void uplink_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m);
+void uplink_put(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf *m); /* a finished packet; q is the worker's own */
+void uplink_flush(struct nb_worker *w, struct uplink_queue *q);
+bool uplink_idle(const struct nb_worker *w, const struct uplink_queue *q);
+
+/* ---- bridge.c: a switch and its uplink; several stand side by side ---- */
+/* Owner: control thread. Workers reach it by the vifs on it and by their part of it, w->up[index]. */
+struct bridge {
+	char name[NB_BRIDGE_NAME]; /* what vifs call it in bridge= */
+	unsigned index; /* in nb->bridge */
+	uint32_t generation; /* atomic: of this bridge among all that had its index; 0: there is none */
+	const char *device; /* its uplink, as the command line says it; NULL: none */
+	struct l2switch *sw;
+	struct uplink uplink;
+};
+
+int bridge_open(struct netback *nb, const char *name, const char *device, char *why, size_t len);
+void bridge_close_all(struct netback *nb);
+void bridge_age(struct netback *nb, uint32_t now); /* of addresses; seconds */
+struct bridge *bridge_find(struct netback *nb, const char *name); /* NULL: there is none */
+/* A worker's part of it, on that worker. */
+int bridge_worker_begin(struct nb_worker *w, struct bridge *b);
+void bridge_worker_end(struct nb_worker *w, struct bridge *b);
 
 /* ---- vif.c ---- */
 struct vif_config {
@@ -259,8 +283,9 @@ struct vif {
 	TAILQ_ENTRY(vif) link;
 	struct pv_device_id id;
 	char name[32]; /* "vif 0 of guest 3" */
+	struct bridge *bridge;
 	struct vif_config config;
-	int port; /* of the switch */
+	int port; /* of the bridge's switch */
 	uint32_t generation; /* of this connection */
 	bool connected;
 	bool reported; /* broken, and pviod was told */
@@ -341,7 +366,7 @@ void rx_plan(struct vif_queue *q);
 /* Drop what has waited for longer than a second for guests that post no pages: packet memory is scarce. */
 void rx_reclaim(struct nb_worker *w);
 void rx_finish(struct nb_worker *w);
-void forward(struct nb_worker *w, struct vif_queue *from, struct rte_mbuf *m); /* takes m; from NULL: the uplink */
+void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m); /* takes m; from NULL: the uplink */
 
 /* ---- steps.c: what is done to a packet besides switching it, for vifs that ask for it ---- */
 /* Of vif.steps. A vif without any pays one test a packet. */
@@ -354,9 +379,10 @@ bool step_to(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m);
 /* ---- post.c: packets for queues of another worker ---- */
 struct post {
 	struct rte_mbuf *m;
-	uint32_t generation; /* of the vif's connection */
+	uint32_t generation; /* of the vif's connection, or of the bridge */
 	uint16_t port; /* of the switch */
-	uint16_t queue;
+	uint8_t bridge; /* its index */
+	uint8_t queue;
 };
 int post_new(struct nb_worker *w);
 void post_free(struct nb_worker *w);
@@ -379,10 +405,9 @@ struct nb_worker {
 	struct vif_queue **by_port; /* local port -> queue */
 	uint32_t nr_ports;
 	unsigned nr_queues;
-	struct switch_cache cache;
 	struct pool_spare spare;
-	struct uplink_queue up;
-	struct rte_mbuf *tap_seg[NB_SEGS_MAX]; /* what the next packet of a TAP is read into */
+	unsigned nr_up; /* all bridges have an index below */
+	struct uplink_queue up[NB_BRIDGES_MAX];
 	uint64_t tsc, events_at, share_at, reclaim_at;
 	uint32_t now; /* seconds */
 	uint32_t share; /* bytes that a backlog may hold now */
@@ -403,6 +428,7 @@ struct nb_worker {
 };
 
 void turn_body(void *arg, struct pv_worker *pw); /* arg: struct nb_worker */
+int turn_watch_uplink(struct nb_worker *w, unsigned bridge, int fd); /* 0 or -errno; closing fd ends it */
 void turn_unmask(struct nb_worker *w, uint32_t port);
 void turn_no_memory(struct nb_worker *w); /* count it, and tell now and then */
 
@@ -413,8 +439,7 @@ struct netback {
 	struct rte_mempool *pool;
 	void *pages; /* of its segments */
 	uint32_t seg_cost;
-	struct l2switch *sw;
-	struct uplink uplink;
+	struct bridge bridge[NB_BRIDGES_MAX]; /* [0] is that of vifs which name none */
 	unsigned nr_workers;
 	struct nb_worker *workers[NB_WORKERS_MAX];
 	uint64_t poll_tsc, tsc_second;

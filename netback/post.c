@@ -1,6 +1,6 @@
 /* post.c - packets for a queue, or the uplink, that another worker owns: a ring at each worker, filled by all the others.
  *
- * An entry names its queue by switch port and generation, not by pointer: the device may be gone when it is taken out. */
+ * An entry names its queue by bridge, switch port and generation, not by pointer: the device may be gone when it is taken out. */
 #include "netback.h"
 #include <rte_atomic.h>
 #include <rte_cycles.h>
@@ -78,11 +78,16 @@ void post_take(struct nb_worker *w)
 	for (unsigned i = 0; i < n; i++) {
 		struct vif *vif;
 
+		struct bridge *b = &w->nb->bridge[p[i].bridge];
+
 		if (p[i].port == SWITCH_UPLINK) {
-			uplink_put(w, p[i].m);
+			if (likely(b->generation == p[i].generation))
+				uplink_put(w, &w->up[b->index], p[i].m);
+			else
+				rte_pktmbuf_free(p[i].m); /* another has its place */
 			continue;
 		}
-		vif = switch_dest(w->nb->sw, p[i].port);
+		vif = b->generation ? switch_dest(b->sw, p[i].port) : NULL;
 		if (vif && vif->generation == p[i].generation && p[i].queue < vif->nr_queues && vif->queues[p[i].queue].worker == w)
 			rx_push(&vif->queues[p[i].queue], p[i].m);
 		else

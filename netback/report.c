@@ -35,7 +35,7 @@ static int fill_view(void *arg)
 	out->post_full = w->post_full;
 	out->no_memory = w->no_memory;
 	out->spare = w->spare.n;
-	out->up = w->up;
+	out->up = w->up[v->vif->bridge->index];
 	pv_hyper_counts(w->h, &out->hyper);
 	for (unsigned i = 0; i < v->vif->nr_queues; i++) {
 		const struct vif_queue *q = &v->vif->queues[i];
@@ -106,6 +106,7 @@ static void put_sum(struct json_object *o, const struct view *v)
 
 static struct json_object *uplink_object(const struct netback *nb, const struct view *v)
 {
+	const struct bridge *b = v->vif->bridge;
 	struct json_object *o = json_object_new_object();
 	struct uplink_queue s = { 0 };
 
@@ -118,8 +119,8 @@ static struct json_object *uplink_object(const struct netback *nb, const struct 
 		s.tx_dropped += v->w[i].up.tx_dropped;
 		s.tx_too_big += v->w[i].up.tx_too_big;
 	}
-	json_object_object_add(o, "device", nb->opt.uplink ? json_object_new_string(nb->opt.uplink) : NULL);
-	put(o, "queues", nb->uplink.queues);
+	json_object_object_add(o, "device", b->device ? json_object_new_string(b->device) : NULL);
+	put(o, "queues", b->uplink.queues);
 	put(o, "rx_packets", s.rx_packets);
 	put(o, "rx_bytes", s.rx_bytes);
 	put(o, "rx_bad", s.rx_bad);
@@ -172,7 +173,7 @@ static struct json_object *vif_object(const struct vif *vif)
 	json_object_object_add(o, "mac", json_object_new_string(mac));
 	put(o, "mtu", vif->config.mtu);
 	put(o, "carrier", vif->config.carrier);
-	json_object_object_add(o, "bridge", json_object_new_string(vif->nb->opt.bridge));
+	json_object_object_add(o, "bridge", json_object_new_string(vif->bridge->name));
 	return o;
 }
 
@@ -214,11 +215,11 @@ static struct json_object *ring_object(const struct pv_ring *r)
 	return o;
 }
 
-static struct json_object *macs_object(struct netback *nb, int port)
+static struct json_object *macs_object(struct bridge *b, int port)
 {
 	struct json_object *o = json_object_new_array();
 	uint64_t macs[SWITCH_LEARN_VIF + 1];
-	unsigned n = switch_list(nb->sw, port, macs, RTE_DIM(macs));
+	unsigned n = switch_list(b->sw, port, macs, RTE_DIM(macs));
 	char text[18];
 
 	for (unsigned i = 0; i < n; i++) {
@@ -244,8 +245,8 @@ struct json_object *report_inspect(void *ctx, const struct pv_device_id *id)
 	queues = json_object_new_array();
 	put(o, "switch_port", (uint64_t)vif->port);
 	put(o, "features", vif->features);
-	json_object_object_add(o, "addresses", macs_object(nb, vif->port));
-	put(o, "uplink_addresses", switch_count(nb->sw, SWITCH_UPLINK));
+	json_object_object_add(o, "addresses", macs_object(vif->bridge, vif->port));
+	put(o, "uplink_addresses", switch_count(vif->bridge->sw, SWITCH_UPLINK));
 	for (unsigned i = 0; i < vif->nr_queues; i++) {
 		struct json_object *q = json_object_new_object();
 

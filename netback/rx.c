@@ -40,7 +40,7 @@ static void give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 	if (q->worker == w)
 		rx_push(q, m);
 	else
-		post_send(w, q->worker, &(struct post){ m, vif->generation, (uint16_t)vif->port, (uint16_t)i });
+		post_send(w, q->worker, &(struct post){ m, vif->generation, (uint16_t)vif->port, (uint8_t)vif->bridge->index, (uint8_t)i });
 }
 
 static void count_drop(uint64_t *counter)

@@ -51,10 +51,10 @@ static bool entry_pinned(uint64_t e)
 	return e >> 32 & 1;
 }
 
-int switch_new(struct l2switch **out)
+int switch_new(const char *name, struct l2switch **out)
 {
 	const struct rte_hash_parameters p = {
-		.name = "switch",
+		.name = name,
 		.entries = SWITCH_ENTRIES,
 		.key_len = sizeof(uint64_t),
 		.hash_func = rte_jhash,

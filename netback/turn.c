@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 enum { IDLE_US = 500, EVENTS_US = 20, SHARE_US = 100 };
-enum { WAKE_EVENTS = 1, WAKE_MAILBOX, WAKE_KICK, WAKE_UPLINK };
+enum { WAKE_EVENTS = 1, WAKE_MAILBOX, WAKE_KICK, WAKE_UPLINK /* and more: of the bridge with that index */ };
 
 static uint64_t us_to_tsc(const struct nb_worker *w, uint64_t us)
 {
@@ -132,12 +132,14 @@ static void turn(struct nb_worker *w)
 	struct vif_queue *q, *next;
 
 	look_around(w);
-	uplink_poll(w);
+	for (unsigned i = 0; i < w->nr_up; i++)
+		uplink_poll(w, &w->up[i]);
 	post_take(w);
 	TAILQ_FOREACH(q, &w->active, link)
 		tx_collect(q);
 	tx_finish(w);
-	uplink_flush(w);
+	for (unsigned i = 0; i < w->nr_up; i++)
+		uplink_flush(w, &w->up[i]);
 	TAILQ_FOREACH(q, &w->active, link)
 		rx_plan(q);
 	rx_finish(w);
@@ -158,9 +160,12 @@ static void turn(struct nb_worker *w)
 /* How long to sleep if nothing happens; NULL: for ever. */
 static const struct timespec *sleep_limit(struct nb_worker *w, struct timespec *ts)
 {
-	uint64_t us = w->up.ours && w->up.intr_fd < 0 ? IDLE_US : UINT64_MAX;
+	uint64_t us = UINT64_MAX;
 	struct vif_queue *q;
 
+	for (unsigned i = 0; i < w->nr_up; i++)
+		if (w->up[i].ours && w->up[i].intr_fd < 0)
+			us = IDLE_US;
 	TAILQ_FOREACH(q, &w->penance, link) {
 		uint64_t left = q->unmask_at > w->tsc ? (q->unmask_at - w->tsc) * 1000000 / w->nb->tsc_second + 1 : 0;
 
@@ -187,7 +192,8 @@ static void sleep_for_work(struct nb_worker *w)
 		kicked |= ev[i].data.u32 == WAKE_KICK;
 		if (ev[i].data.u32 == WAKE_EVENTS)
 			w->events_at = 0; /* look at once */
-		w->up.more |= ev[i].data.u32 == WAKE_UPLINK;
+		if (ev[i].data.u32 >= WAKE_UPLINK)
+			w->up[ev[i].data.u32 - WAKE_UPLINK].more = true;
 	}
 	post_woke(w, kicked);
 }
@@ -197,6 +203,11 @@ static int watch(struct nb_worker *w, int fd, uint32_t what)
 	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = what };
 
 	return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+}
+
+int turn_watch_uplink(struct nb_worker *w, unsigned bridge, int fd)
+{
+	return watch(w, fd, WAKE_UPLINK + bridge);
 }
 
 /* A DPDK driver that asks for signals (tap does, to know when to read) gets them here, where it is polled. */
@@ -229,10 +240,17 @@ static int begin(struct nb_worker *w)
 	ret = watch(w, pv_evt_fd(w->h), WAKE_EVENTS);
 	ret = ret ? ret : watch(w, pv_worker_fd(w->self), WAKE_MAILBOX);
 	ret = ret ? ret : watch(w, w->kick_fd, WAKE_KICK);
-	uplink_worker_init(w);
-	if (!ret && w->up.intr_fd >= 0)
-		ret = watch(w, w->up.intr_fd, WAKE_UPLINK);
+	for (unsigned i = 0; i < NB_BRIDGES_MAX && !ret; i++)
+		ret = w->nb->bridge[i].generation ? bridge_worker_begin(w, &w->nb->bridge[i]) : 0;
 	return ret ? pv_why(w->why, sizeof(w->why), ret, "worker %u: epoll: %s", w->index, strerror(-ret)) : 0;
+}
+
+static bool uplinks_idle(const struct nb_worker *w)
+{
+	for (unsigned i = 0; i < w->nr_up; i++)
+		if (!uplink_idle(w, &w->up[i]))
+			return false;
+	return true;
 }
 
 void turn_body(void *arg, struct pv_worker *pw)
@@ -246,12 +264,14 @@ void turn_body(void *arg, struct pv_worker *pw)
 		turn(w);
 		if (!TAILQ_EMPTY(&w->active))
 			rte_pause();
-		else if (uplink_idle(w))
+		else if (uplinks_idle(w))
 			sleep_for_work(w);
 	}
 	if (w->epoll_fd >= 0)
 		close(w->epoll_fd);
-	uplink_worker_end(w);
+	for (unsigned i = 0; i < w->nr_up; i++)
+		if (w->up[i].bridge)
+			bridge_worker_end(w, w->up[i].bridge);
 	pool_spare_free(&w->spare);
 	pv_hyper_close(w->h);
 	free(w->by_port);

@@ -208,7 +208,7 @@ void tx_finish(struct nb_worker *w)
 		answer(w, t, NETIF_RSP_OKAY);
 		q->n.tx_packets++;
 		q->n.tx_bytes += t->m->pkt_len;
-		forward(w, q, t->m);
+		forward(w, q->vif->bridge, q, t->m);
 	}
 	w->nr_tx = w->nr_ops = w->nr_slots = 0; /* also when a broken guest's slots led to no packet */
 }

@@ -36,7 +36,7 @@ static int setup_queues(struct netback *nb, uint16_t port, unsigned queues)
 	return ret;
 }
 
-static int start(struct netback *nb, uint16_t port)
+static int start(struct netback *nb, struct uplink *up, uint16_t port)
 {
 	struct rte_eth_conf conf = { .intr_conf.rxq = 1 };
 	struct rte_eth_dev_info info;
@@ -63,11 +63,11 @@ static int start(struct netback *nb, uint16_t port)
 	if (!ret)
 		ret = rte_eth_dev_start(port);
 	if (!ret)
-		nb->uplink.queues = queues;
+		up->queues = queues;
 	return ret;
 }
 
-static int dpdk_open(struct netback *nb, const char *device, char *why, size_t len)
+static int dpdk_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len)
 {
 	char name[64], args[256];
 	uint16_t mtu = 1500;
@@ -78,48 +78,48 @@ static int dpdk_open(struct netback *nb, const char *device, char *why, size_t l
 			      "uplink '%s': give tap:NAME, or a DPDK device such as net_af_packet0,iface=NAME", device);
 	ret = rte_eal_hotplug_add("vdev", name, args);
 	if (!ret)
-		ret = rte_eth_dev_get_port_by_name(name, &nb->uplink.port_id);
+		ret = rte_eth_dev_get_port_by_name(name, &up->port_id);
 	if (!ret)
-		ret = start(nb, nb->uplink.port_id);
+		ret = start(nb, up, up->port_id);
 	if (ret)
 		return pv_why(why, len, ret, "uplink '%s': %s; see its arguments in DPDK's guide, or --log debug", device,
 			      eal_error());
-	rte_eth_promiscuous_enable(nb->uplink.port_id); /* a switch takes what is not its own; drivers that cannot need not */
-	rte_eth_dev_get_mtu(nb->uplink.port_id, &mtu);
-	nb->uplink.mtu = mtu;
+	rte_eth_promiscuous_enable(up->port_id); /* a switch takes what is not its own; drivers that cannot need not */
+	rte_eth_dev_get_mtu(up->port_id, &mtu);
+	up->mtu = mtu;
 	return 0;
 }
 
-static void dpdk_close(struct netback *nb)
+static void dpdk_close(struct uplink *up)
 {
 	struct rte_eth_dev_info info;
 
-	rte_eth_dev_stop(nb->uplink.port_id);
-	if (!rte_eth_dev_info_get(nb->uplink.port_id, &info))
+	rte_eth_dev_stop(up->port_id);
+	if (!rte_eth_dev_info_get(up->port_id, &info))
 		rte_dev_remove(info.device); /* closes the port */
 }
 
 /* Level-triggered descriptors only (a TAP): others, such as vhost's eventfds, come and go with the peer. */
-static int dpdk_intr_fd(const struct netback *nb, unsigned queue)
+static int dpdk_intr_fd(const struct uplink *up, unsigned queue)
 {
-	int fd = rte_eth_dev_rx_intr_ctl_q_get_fd(nb->uplink.port_id, (uint16_t)queue);
+	int fd = rte_eth_dev_rx_intr_ctl_q_get_fd(up->port_id, (uint16_t)queue);
 	struct stat st;
 
 	return fd >= 0 && fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) ? fd : -1;
 }
 
-static unsigned dpdk_receive(struct nb_worker *w, struct rte_mbuf **in, unsigned max)
+static unsigned dpdk_receive(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **in, unsigned max)
 {
-	unsigned n = rte_eth_rx_burst(w->nb->uplink.port_id, (uint16_t)w->index, in, (uint16_t)max);
+	unsigned n = rte_eth_rx_burst(q->bridge->uplink.port_id, (uint16_t)w->index, in, (uint16_t)max);
 
 	for (unsigned i = 0; i < n; i++)
 		in[i]->ol_flags &= RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL; /* nothing that the driver says has been asked for */
 	return n;
 }
 
-static unsigned dpdk_send(struct nb_worker *w, struct rte_mbuf **out, unsigned n)
+static unsigned dpdk_send(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **out, unsigned n)
 {
-	return rte_eth_tx_burst(w->nb->uplink.port_id, (uint16_t)w->index, out, (uint16_t)n);
+	return rte_eth_tx_burst(q->bridge->uplink.port_id, (uint16_t)w->index, out, (uint16_t)n);
 }
 
 const struct uplink_ops uplink_dpdk = {

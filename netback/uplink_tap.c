@@ -53,17 +53,16 @@ static int bring_up(const char *name, uint32_t *mtu)
 	return ret;
 }
 
-static void tap_close(struct netback *nb)
+static void tap_close(struct uplink *up)
 {
 	for (unsigned i = 0; i < NB_WORKERS_MAX; i++)
-		if (nb->uplink.tap_fd[i] >= 0)
-			close(nb->uplink.tap_fd[i]);
+		if (up->tap_fd[i] >= 0)
+			close(up->tap_fd[i]);
 }
 
-static int tap_open(struct netback *nb, const char *device, char *why, size_t len)
+static int tap_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len)
 {
 	const char *name = strchr(device, ':') + 1;
-	struct uplink *up = &nb->uplink;
 	int ret = 0;
 
 	if (!*name || strlen(name) >= IFNAMSIZ || strchr(name, '/'))
@@ -75,7 +74,7 @@ static int tap_open(struct netback *nb, const char *device, char *why, size_t le
 	if (ret >= 0)
 		ret = bring_up(name, &up->mtu);
 	if (ret < 0) {
-		tap_close(nb);
+		tap_close(up);
 		return pv_why(why, len, ret, "uplink '%s': %s%s", device, strerror(-ret),
 			      ret == -ENOENT ? ": there is no /dev/net/tun; modprobe tun" :
 			      ret == -EPERM ? ": run it as root, or give it a TAP that is its user's" :
@@ -87,21 +86,21 @@ static int tap_open(struct netback *nb, const char *device, char *why, size_t le
 	return 0;
 }
 
-static int tap_intr_fd(const struct netback *nb, unsigned queue)
+static int tap_intr_fd(const struct uplink *up, unsigned queue)
 {
-	return nb->uplink.tap_fd[queue];
+	return up->tap_fd[queue];
 }
 
 /* ---- receive ---- */
 
 /* Segments for the largest packet are always at hand; those that the last one did not take serve again. */
-static bool fill(struct nb_worker *w)
+static bool fill(struct nb_worker *w, struct uplink_queue *q)
 {
 	for (unsigned i = 0; i < NB_SEGS_MAX; i++) {
-		if (w->tap_seg[i])
+		if (q->tap_seg[i])
 			continue;
-		w->tap_seg[i] = pool_page(w->nb->pool, &w->spare);
-		if (!w->tap_seg[i]) {
+		q->tap_seg[i] = pool_page(w->nb->pool, &w->spare);
+		if (!q->tap_seg[i]) {
 			turn_no_memory(w);
 			return false;
 		}
@@ -110,27 +109,27 @@ static bool fill(struct nb_worker *w)
 }
 
 /* The next packet: its bytes with the header's, or what readv says. */
-static ssize_t read_packet(struct nb_worker *w, struct virtio_net_hdr *h)
+static ssize_t read_packet(const struct nb_worker *w, struct uplink_queue *q, struct virtio_net_hdr *h)
 {
 	struct iovec iov[1 + NB_SEGS_MAX] = { { h, sizeof(*h) } };
 
 	for (unsigned i = 0; i < NB_SEGS_MAX; i++)
-		iov[1 + i] = (struct iovec){ rte_pktmbuf_mtod(w->tap_seg[i], void *), PV_PAGE_SIZE };
-	return readv(w->nb->uplink.tap_fd[w->index], iov, 1 + NB_SEGS_MAX);
+		iov[1 + i] = (struct iovec){ rte_pktmbuf_mtod(q->tap_seg[i], void *), PV_PAGE_SIZE };
+	return readv(q->bridge->uplink.tap_fd[w->index], iov, 1 + NB_SEGS_MAX);
 }
 
-static struct rte_mbuf *take_segments(struct nb_worker *w, uint32_t len)
+static struct rte_mbuf *take_segments(struct uplink_queue *q, uint32_t len)
 {
-	struct rte_mbuf *m = w->tap_seg[0], *last = m;
+	struct rte_mbuf *m = q->tap_seg[0], *last = m;
 
 	m->pkt_len = len;
 	m->data_len = (uint16_t)RTE_MIN(len, (uint32_t)PV_PAGE_SIZE);
 	len -= m->data_len;
-	w->tap_seg[0] = NULL;
+	q->tap_seg[0] = NULL;
 	for (unsigned i = 1; len; i++) {
-		struct rte_mbuf *seg = w->tap_seg[i];
+		struct rte_mbuf *seg = q->tap_seg[i];
 
-		w->tap_seg[i] = NULL;
+		q->tap_seg[i] = NULL;
 		seg->data_len = (uint16_t)RTE_MIN(len, (uint32_t)PV_PAGE_SIZE);
 		len -= seg->data_len;
 		last->next = seg;
@@ -171,26 +170,26 @@ static void set_flags(struct rte_mbuf *m, const struct virtio_net_hdr *h)
 	m->tso_segsz = h->gso_size;
 }
 
-static unsigned tap_receive(struct nb_worker *w, struct rte_mbuf **in, unsigned max)
+static unsigned tap_receive(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **in, unsigned max)
 {
 	struct virtio_net_hdr h;
 	unsigned n = 0;
 
-	while (n < max && fill(w)) {
-		ssize_t len = read_packet(w, &h) - (ssize_t)sizeof(h);
+	while (n < max && fill(w, q)) {
+		ssize_t len = read_packet(w, q, &h) - (ssize_t)sizeof(h);
 
 		if (len <= 0)
 			break;
-		in[n] = take_segments(w, (uint32_t)len);
+		in[n] = take_segments(q, (uint32_t)len);
 		set_flags(in[n++], &h);
 	}
 	return n;
 }
 
-static void tap_end(struct nb_worker *w)
+static void tap_end(struct uplink_queue *q)
 {
 	for (unsigned i = 0; i < NB_SEGS_MAX; i++)
-		rte_pktmbuf_free(w->tap_seg[i]);
+		rte_pktmbuf_free(q->tap_seg[i]);
 }
 
 /* ---- send ---- */
@@ -226,12 +225,12 @@ static bool write_packet(int fd, struct rte_mbuf *m)
 	return writev(fd, iov, n) >= 0;
 }
 
-static unsigned tap_send(struct nb_worker *w, struct rte_mbuf **out, unsigned n)
+static unsigned tap_send(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **out, unsigned n)
 {
 	unsigned sent = 0;
 
 	while (sent < n) {
-		if (likely(write_packet(w->nb->uplink.tap_fd[w->index], out[sent]))) {
+		if (likely(write_packet(q->bridge->uplink.tap_fd[w->index], out[sent]))) {
 			rte_pktmbuf_free(out[sent++]);
 		} else { /* it alone is refused */
 			struct rte_mbuf *refused = out[sent];

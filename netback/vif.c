@@ -138,9 +138,10 @@ static int vif_new(struct netback *nb, const struct pv_device_id *id, struct vif
 	if (!vif)
 		return pv_why(why, len, -ENOMEM, "vif %u of guest %u: out of memory", id->devid, id->guest);
 	vif->nb = nb;
+	vif->bridge = &nb->bridge[0];
 	vif->id = *id;
 	snprintf(vif->name, sizeof(vif->name), "vif %u of guest %u", id->devid, id->guest);
-	vif->port = switch_port_add(nb->sw);
+	vif->port = switch_port_add(vif->bridge->sw);
 	if (vif->port < 0) {
 		free(vif);
 		return pv_why(why, len, -ENOSPC, "vif %u of guest %u: the switch has no port left of %d: start another pvio-netback",
@@ -173,13 +174,13 @@ static void vif_disconnect(struct vif *vif)
 
 	if (!vif->queues)
 		return;
-	switch_port_close(nb->sw, vif->port);
+	switch_port_close(vif->bridge->sw, vif->port);
 	/* After this each worker has passed between two turns: none holds a pointer to the vif, none will learn from it. */
 	for (unsigned i = 0; i < nb->nr_workers; i++)
 		pv_worker_call(nb->workers[i]->pw, detach_queues, &(struct worker_job){ vif, nb->workers[i] });
-	switch_flush(nb->sw, vif->port);
+	switch_flush(vif->bridge->sw, vif->port);
 	netback_barrier(nb);
-	switch_reclaim(nb->sw);
+	switch_reclaim(vif->bridge->sw);
 	free(vif->queues);
 	vif->queues = NULL;
 	pv_inflight_close(vif->inflight);
@@ -192,7 +193,7 @@ static void vif_free(struct vif *vif)
 {
 	vif_disconnect(vif);
 	capture_leave(vif);
-	switch_port_del(vif->nb->sw, vif->port);
+	switch_port_del(vif->bridge->sw, vif->port);
 	TAILQ_REMOVE(&vif->nb->vifs, vif, link);
 	free(vif);
 }
@@ -302,7 +303,7 @@ static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t 
 	vif->broken = NULL;
 	agree(vif);
 	vif->mac = switch_mac(vif->config.mac);
-	ret = switch_pin(nb->sw, vif->port, vif->mac); /* before its first packet */
+	ret = switch_pin(vif->bridge->sw, vif->port, vif->mac); /* before its first packet */
 	if (ret < 0)
 		return pv_why(why, len, ret, "%s: the switch's address table is full: start another pvio-netback", vif->name);
 	ret = adopt_log_open(c, vif, why, len);
@@ -313,7 +314,7 @@ static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t 
 		return ret;
 	vif->connected = true;
 	if (vif->config.carrier)
-		switch_port_open(nb->sw, vif->port, vif);
+		switch_port_open(vif->bridge->sw, vif->port, vif);
 	return 0;
 }
 

@@ -15,7 +15,7 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(&cache, 0, sizeof(cache));
-	return switch_new(&sw);
+	return switch_new("switch", &sw);
 }
 
 static int teardown(void **state)
