@@ -37,6 +37,7 @@ struct vbd_config {
 int vbd_config_parse(struct json_object *pairs, struct vbd_config *out, char *why, size_t len);
 void vbd_config_free(struct vbd_config *c);
 bool vbd_config_equal(const struct vbd_config *a, const struct vbd_config *b);
+unsigned vbd_config_differ(const struct vbd_config *a, const struct vbd_config *b, char *names, size_t len); /* how many keys, and which */
 struct json_object *vbd_config_to_json(const struct vbd_config *c); /* new: every key as it would be written */
 void vbd_config_help(void); /* one line a key, to stdout */
 

@@ -119,14 +119,29 @@ struct json_object *vbd_config_to_json(const struct vbd_config *c)
 	return o;
 }
 
-bool vbd_config_equal(const struct vbd_config *a, const struct vbd_config *b)
+unsigned vbd_config_differ(const struct vbd_config *a, const struct vbd_config *b, char *names, size_t len)
 {
 	struct json_object *x = vbd_config_to_json(a), *y = vbd_config_to_json(b);
-	bool equal = json_object_equal(x, y);
+	unsigned nr = 0;
+	size_t n = 0;
 
+	if (len)
+		names[0] = '\0';
+	for (const struct pv_option *k = keys; k->name; k++) {
+		if (json_object_equal(json_object_object_get(x, k->name), json_object_object_get(y, k->name)))
+			continue;
+		if (n < len)
+			n += (size_t)snprintf(names + n, len - n, "%s%s", nr ? ", " : "", k->name);
+		nr++;
+	}
 	json_object_put(x);
 	json_object_put(y);
-	return equal;
+	return nr;
+}
+
+bool vbd_config_equal(const struct vbd_config *a, const struct vbd_config *b)
+{
+	return vbd_config_differ(a, b, NULL, 0) == 0;
 }
 
 void vbd_config_help(void)

@@ -154,6 +154,38 @@ static int vbd_prepare(void *ctx, const struct pv_device_id *id, struct json_obj
 	return ret;
 }
 
+/* Nothing of an image that is open can be changed. */
+static int unchanged(const struct vbd *d, const struct vbd_config *c, char *why, size_t len)
+{
+	char keys[120];
+
+	if (vbd_config_differ(&d->config, c, keys, sizeof(keys)) == 0)
+		return 0;
+	return pv_why(why, len, -EOPNOTSUPP, "%s: %s cannot be changed: detach it, and attach it anew", d->name, keys);
+}
+
+static int vbd_set(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer, char *why, size_t len)
+{
+	struct vbd *d = find(ctx, id);
+	struct vbd_config c;
+	char reason[200], name[48];
+	int ret;
+
+	if (!d) {
+		device_name(id, name, sizeof(name));
+		return pv_why(why, len, -ENOENT, "%s: is not attached", name);
+	}
+	ret = vbd_config_parse(config, &c, reason, sizeof(reason));
+	if (ret < 0)
+		pv_why(why, len, ret, "%s: %s", d->name, reason);
+	else
+		ret = unchanged(d, &c, why, len);
+	vbd_config_free(&c);
+	if (ret == 0)
+		offer_of(d, &offer->vbd);
+	return ret;
+}
+
 /* ---- connect and disconnect ---- */
 
 static struct blkworker *least_loaded(struct vbds *v)
@@ -467,6 +499,7 @@ static struct json_object *vbd_inspect(void *ctx, const struct pv_device_id *id)
 const struct pv_backend_ops vbd_ops = {
 	.kind = "vbd",
 	.prepare = vbd_prepare,
+	.set = vbd_set,
 	.connect = vbd_connect,
 	.disconnect = vbd_disconnect,
 	.remove = vbd_remove,

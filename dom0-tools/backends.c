@@ -42,14 +42,26 @@ static void call_free(struct call *c)
 
 /* ---- asking ---- */
 
-/* What a backend answered to prepare becomes the device's offer. */
+int backend_offer(struct device *dev, struct json_object *result, char *why, size_t len)
+{
+	struct pv_noxs_offer offer = dev->offer;
+	char fault[WHY_LEN];
+	int rc = pv_offer_from_json(result, dev->id.type, &offer, fault, sizeof(fault));
+
+	if (rc == 0)
+		dev->offer = offer;
+	else
+		snprintf(why, len, "backend %s made an offer that makes no sense: %s", dev->backend_name, fault);
+	return rc;
+}
+
 static int take_offer(struct device *dev, struct json_object *result)
 {
 	char why[WHY_LEN];
-	int rc = pv_offer_from_json(result, dev->id.type, &dev->offer, why, sizeof(why));
+	int rc = backend_offer(dev, result, why, sizeof(why));
 
 	if (rc < 0)
-		device_fail(dev, rc, "backend %s made an offer that makes no sense: %s", dev->backend_name, why);
+		device_fail(dev, rc, "%s", why);
 	return rc;
 }
 

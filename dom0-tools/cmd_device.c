@@ -1,20 +1,34 @@
-/* cmd_device.c - pvio attach and detach. */
+/* cmd_device.c - pvio attach, set and detach. */
 #include "pvio.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+enum { KEY_LEN = 64 };
+
+/* The two sides of key=value. Returns 0, or EXIT_USAGE after a message. */
+static int split(struct pvio *p, const char *arg, char key[KEY_LEN], const char **value)
+{
+	const char *eq = strchr(arg, '=');
+
+	if (!eq || eq == arg || eq - arg >= KEY_LEN)
+		return say_usage(p, "%s is not key=value", arg);
+	snprintf(key, KEY_LEN, "%.*s", (int)(eq - arg), arg);
+	*value = eq + 1;
+	return 0;
+}
+
 /* key=value into config. path= is made absolute here: pviod and the backend know nothing of our working directory. backend=
  * and dialect= are no keys of the device: they say who serves it and how it is shown, as --backend and --dialect. */
 static int add_config(struct pvio *p, struct json_object *params, struct json_object *config, const char *arg)
 {
-	const char *eq = strchr(arg, '='), *value = eq + 1;
-	char key[64], cwd[PATH_MAX], path[2 * PATH_MAX];
+	char key[KEY_LEN], cwd[PATH_MAX], path[2 * PATH_MAX];
+	const char *value;
+	int rc = split(p, arg, key, &value);
 
-	if (eq == arg || (size_t)(eq - arg) >= sizeof(key))
-		return say_usage(p, "%s is not key=value", arg);
-	snprintf(key, sizeof(key), "%.*s", (int)(eq - arg), arg);
+	if (rc)
+		return rc;
 	if (strcmp(key, "backend") == 0 || strcmp(key, "dialect") == 0) {
 		json_object_object_add(params, key, json_object_new_string(value));
 		return 0;
@@ -86,6 +100,30 @@ int cmd_attach(struct pvio *p)
 	print_attached(d);
 	json_object_put(d);
 	return EXIT_DONE;
+}
+
+int cmd_set(struct pvio *p)
+{
+	struct json_object *params = json_object_new_object(), *config = json_object_new_object(), *o;
+	char key[KEY_LEN];
+	const char *value;
+	int rc = 0;
+
+	json_object_object_add(params, "guest", json_object_new_string(p->args[0]));
+	json_object_object_add(params, "device", json_object_new_string(p->args[1]));
+	json_object_object_add(params, "config", config);
+	for (int i = 2; i < p->nargs && rc == 0; i++) {
+		rc = split(p, p->args[i], key, &value);
+		if (rc == 0) /* null: as if it had never been given */
+			json_object_object_add(config, key, *value ? json_object_new_string(value) : NULL);
+	}
+	if (rc) {
+		json_object_put(params);
+		return rc;
+	}
+	o = ask(p, "set", params, 30000, &rc);
+	json_object_put(o);
+	return o ? EXIT_DONE : rc;
 }
 
 int cmd_detach(struct pvio *p)

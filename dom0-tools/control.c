@@ -234,52 +234,6 @@ void waiters_free(struct pviod *d)
 
 /* ---- attach ---- */
 
-/* A vif without an address gets one of Xen's, the same each time: of this host, guest and device. */
-static void default_mac(struct json_object *config, const struct guest *g, uint32_t devid)
-{
-	char host[64] = "", text[160];
-	uint64_t hash = 14695981039346656037u;
-
-	if (json_object_object_get_ex(config, "mac", NULL))
-		return;
-	gethostname(host, sizeof(host) - 1);
-	snprintf(text, sizeof(text), "%s %s %u", host, g->name, devid);
-	for (const char *c = text; *c; c++)
-		hash = (hash ^ (unsigned char)*c) * 1099511628211u; /* FNV-1a */
-	snprintf(text, sizeof(text), "00:16:3e:%02x:%02x:%02x", (unsigned)(hash >> 40 & 0x7f), (unsigned)(hash >> 24 & 0xff),
-		 (unsigned)(hash >> 8 & 0xff));
-	json_object_object_add(config, "mac", json_object_new_string(text));
-}
-
-/* The configuration as an object of our own: strings, bounded. NULL: refused. */
-static struct json_object *param_config(struct request *r)
-{
-	struct json_object *v = param(r, "config", json_type_object, "an object"), *copy;
-	size_t bytes = 0;
-
-	if (r->answered)
-		return NULL;
-	copy = json_object_new_object();
-	if (v && json_object_object_length(v) > CONFIG_KEYS_MAX) {
-		refuse(r, PV_RPC_BAD_PARAMS, "config has more than %d keys", CONFIG_KEYS_MAX);
-	} else if (v) {
-		json_object_object_foreach(v, key, value) {
-			if (json_object_get_type(value) != json_type_string)
-				refuse(r, PV_RPC_BAD_PARAMS, "config: %s must be a string", key);
-			bytes += strlen(key) + json_object_get_string_len(value);
-			if (!r->answered && bytes > CONFIG_BYTES_MAX)
-				refuse(r, PV_RPC_BAD_PARAMS, "config is longer than %d bytes", CONFIG_BYTES_MAX);
-			if (r->answered)
-				break;
-			json_object_object_add(copy, key, json_object_get(value));
-		}
-	}
-	if (!r->answered)
-		return copy;
-	json_object_put(copy);
-	return NULL;
-}
-
 static struct device *device_at(struct guest *g, enum pv_noxs_type type, uint32_t devid)
 {
 	struct device *dev;
@@ -408,7 +362,7 @@ static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type ty
 	if (r->answered || param_devid(r, g, type, &devid) < 0)
 		return;
 	if (type == PV_NOXS_VIF)
-		default_mac(config, g, devid);
+		config_mac(config, g, devid);
 	if (type == PV_NOXS_PIPE && json_object_object_length(config) > 0) {
 		refuse(r, PV_RPC_BAD_PARAMS, "a pipe has no keys");
 		return;
@@ -455,7 +409,7 @@ static void do_attach(struct request *r)
 		refuse(r, -EBUSY, "guest %s is being destroyed", g->name);
 		return;
 	}
-	config = param_config(r);
+	config = param_config(r, NULL);
 	if (config)
 		attach_with(r, g, type, config);
 	json_object_put(config);
@@ -561,6 +515,7 @@ static const struct {
 } methods[] = {
 	{ "attach", do_attach },
 	{ "detach", do_detach },
+	{ "set", do_set },
 	{ "claim", do_claim },
 	{ "guest.create", do_guest_create },
 	{ "guest.start", do_guest_start },

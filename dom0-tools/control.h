@@ -31,6 +31,14 @@ bool wait_for(struct request *r, enum wait_for what, struct device *dev, struct 
 
 void do_ask(struct request *r);
 
+/* ---- control_config.c: keys and values of devices ---- */
+
+/* The pairs of a call, put into a copy of `to` (NULL: none); bounded. A null takes a key out. A new object, or NULL: refused. */
+struct json_object *param_config(struct request *r, struct json_object *to);
+/* A vif without an address gets one of Xen's, the same each time: of this host, guest and device. */
+void config_mac(struct json_object *config, const struct guest *g, uint32_t devid);
+void do_set(struct request *r);
+
 /* ---- control_guest.c: the methods about guests ---- */
 
 void do_guest_create(struct request *r);

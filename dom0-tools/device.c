@@ -269,6 +269,15 @@ static int offer_anew(struct device *dev)
 	return 0;
 }
 
+/* A frontend that has not chosen yet may be about to choose from the old offer: a new one makes that void. */
+void device_changed(struct device *dev)
+{
+	if (dev->state == DEV_OFFERED)
+		offer_anew(dev);
+	else if (dev->state == DEV_CONNECTING || dev->state == DEV_CONNECTED)
+		dev->dialect->changed(dev);
+}
+
 /* The first offer takes what the device holds. On failure it holds nothing. */
 static int announce(struct device *dev)
 {
@@ -452,7 +461,7 @@ static bool may_look(struct device *dev)
 	uint64_t now = pviod_now(dev->d);
 	unsigned wait;
 
-	if (dev->look_due)
+	if (dev->look_due || dev->setting)
 		return false;
 	if (!bucket_take(&dev->looks, &device_looks, now))
 		wait = bucket_wait(&dev->looks, &device_looks);
@@ -502,9 +511,9 @@ static bool work(struct device *dev)
 	waiters_device(dev);
 	if (dev->state == DEV_GONE)
 		return false;
-	if (dev->posted || (dev->look && dev->announced && !dev->look_due))
+	if (dev->posted || (dev->look && dev->announced && !dev->look_due && !dev->setting))
 		queue(dev);
-	else if (dev->announced && !dev->look_due)
+	else if (dev->announced && !dev->look_due && !dev->setting)
 		dev->dialect->looked(dev);
 	return true;
 }

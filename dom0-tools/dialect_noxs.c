@@ -111,6 +111,7 @@ const struct dialect dialect_noxs = {
 	.announce = announce,
 	.offer = offer,
 	.show = show,
+	.changed = changed,
 	.look = look,
 	.looked = looked,
 	.present = present,

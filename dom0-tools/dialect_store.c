@@ -183,6 +183,22 @@ static int write_frontend(struct device *dev)
 	return p.rc;
 }
 
+/* An offer that is not the first: what the frontend's directory says of it has changed too. A Linux that is connected looks at the backend's
+ * keys when the state there is written again, and at its own when it connects the next time. */
+static int write_changed(struct device *dev)
+{
+	struct put p = { .dev = dev, .dir = FRONT };
+	char text[STORE_MAC_LEN];
+	int rc = write_offer(dev);
+
+	if (rc < 0 || dev->id.type != PV_NOXS_VIF || dev->store.foreign)
+		return rc;
+	store_mac(dev->offer.vif.mac, text);
+	put(&p, "mac", text);
+	putf(&p, "mtu", "%u", dev->offer.vif.mtu);
+	return p.rc;
+}
+
 static int write_both(struct device *dev)
 {
 	int rc = write_backend(dev);
@@ -257,7 +273,7 @@ static void complain(struct device *dev, int rc)
 
 /* ---- the dialect ---- */
 
-static void changed(void *ctx)
+static void watched(void *ctx)
 {
 	device_look(ctx);
 }
@@ -286,7 +302,7 @@ static int announce(struct device *dev, char *why, size_t len)
 	rc = dev->store.foreign ? 0 : together(dev, write_both);
 	path_of(dev, FRONT, "", path);
 	if (rc == 0)
-		rc = n->ops->watch(n, path, changed, dev);
+		rc = n->ops->watch(n, path, watched, dev);
 	if (rc == 0)
 		return 0;
 	snprintf(why, len, "its XenStore nodes cannot be made: %s", strerror(-rc));
@@ -302,9 +318,14 @@ static void offer(struct device *dev)
 	if (dev->offer.generation++ == 0 && !dev->store.foreign)
 		return; /* it appeared with the directories */
 	dev->store.shown = XenbusStateInitWait;
-	complain(dev, together(dev, write_offer));
+	complain(dev, together(dev, write_changed));
 	path_of(dev, ERROR, "", path);
 	n->ops->remove(n, path);
+}
+
+static void changed(struct device *dev)
+{
+	complain(dev, together(dev, write_changed));
 }
 
 /* Linux' way to tell why: the errno and a line. Of what is dom0's affair the guest learns the errno alone. */
@@ -453,6 +474,7 @@ const struct dialect dialect_store = {
 	.announce = announce,
 	.offer = offer,
 	.show = show,
+	.changed = changed,
 	.look = look,
 	.looked = looked,
 	.present = present,

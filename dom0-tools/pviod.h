@@ -375,6 +375,7 @@ struct device {
 	char backend_name[NAME_LEN];
 	uint16_t backend_domid; /* as announced */
 	struct json_object *config;
+	bool setting; /* the backend is asked to change that: no looks until it answers */
 	/* announced: from the first offer on */
 	const struct dialect *dialect;
 	bool announced;
@@ -422,6 +423,7 @@ void device_fail(struct device *dev, int error, const char *fmt, ...) __attribut
 void device_drain(struct pviod *d); /* work off what was posted; frees what is gone */
 void device_tick(struct pviod *d); /* those whose time has come */
 void device_detach(struct device *dev, bool force);
+void device_changed(struct device *dev); /* its offer is another: show it */
 struct device *device_find(struct guest *g, const char *name);
 const char *device_state_name(const struct device *dev); /* XenBus' name of what is shown, or lost, broken */
 const char *device_state_inner(enum dev_state state);
@@ -458,6 +460,8 @@ void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum
 /* Ask something about dev beside its states: params (taken over, may be NULL) and which device it is. done as for pv_rpc_call.
  * Returns 0 or -errno: then done does not come. */
 int backend_query(struct device *dev, const char *method, struct json_object *params, pv_rpc_done *done, void *arg);
+/* Take over what a backend answered to prepare or set as the device's offer. Returns 0 or -errno with `why`, and nothing has changed. */
+int backend_offer(struct device *dev, struct json_object *result, char *why, size_t len);
 /* A backend's error message about dev, for who knows of which device it speaks. */
 const char *backend_words(const struct device *dev, const char *message);
 

@@ -9,6 +9,7 @@
 enum {
 	LIST_PAGE = 128, GATHER_PAGE = 64, /* devices an answer */
 	PART_DEPTH = 8, PART_BYTES = 16 << 10, /* of what a backend says of one device: 64 of them fit in a line */
+	VALUE_SHOWN_MAX = 512, /* bytes of a value of the configuration */
 };
 
 static const struct feature {
@@ -67,6 +68,21 @@ static struct json_object *microseconds(double us)
 	return us < 0 ? NULL : json_object_new_int64((int64_t)(us + 0.5));
 }
 
+/* A long value, a file of rules for instance, by its length: many devices have to fit into one message. */
+static struct json_object *config_shown(struct json_object *config)
+{
+	struct json_object *o = json_object_new_object();
+	char text[48];
+
+	json_object_object_foreach(config, key, value) {
+		int n = json_object_get_string_len(value);
+
+		snprintf(text, sizeof(text), "(%d bytes)", n);
+		json_object_object_add(o, key, n > VALUE_SHOWN_MAX ? json_object_new_string(text) : json_object_get(value));
+	}
+	return o;
+}
+
 struct json_object *report_device(const struct device *dev)
 {
 	struct json_object *o = identity(dev);
@@ -76,7 +92,7 @@ struct json_object *report_device(const struct device *dev)
 	add_number(o, "state_number", dev->announced ? dev->offer.state : XenbusStateInitialising);
 	add_text(o, "backend", dev->backend_name);
 	add_text(o, "toolstack", dev->store.foreign ? "other" : "pvio");
-	json_object_object_add(o, "config", json_object_get(dev->config));
+	json_object_object_add(o, "config", config_shown(dev->config));
 	add_number(o, "queues", connected ? dev->choice.queues : 0);
 	json_object_object_add(o, "features", feature_names(dev->id.type, connected ? dev->choice.features : 0));
 	json_object_object_add(o, "offer", dev->announced ? pv_offer_to_json(&dev->offer, dev->id.type) : NULL);

@@ -80,6 +80,7 @@ struct tap {
 	uint8_t *in_mem; /* from the vif to the TAP: BATCH buffers */
 	bool connected, carrier, ready;
 	unsigned mtu;
+	uint8_t mac[6]; /* both as the TAP has them */
 	uint64_t out_dropped, in_dropped; /* packets that the vif, or the TAP, would not take */
 	char why[320];
 };
@@ -228,8 +229,12 @@ static int set_mtu(struct tap *t)
 static int set_mac(struct tap *t)
 {
 	struct ifreq r = { .ifr_hwaddr.sa_family = ARPHRD_ETHER };
+	const uint8_t *mac = pv_netfront_offer(t->f)->mac;
 
-	memcpy(r.ifr_hwaddr.sa_data, pv_netfront_offer(t->f)->mac, 6);
+	if (memcmp(mac, t->mac, 6) == 0)
+		return 0;
+	memcpy(t->mac, mac, 6);
+	memcpy(r.ifr_hwaddr.sa_data, mac, 6);
 	return tap_ioctl(t, SIOCSIFHWADDR, &r, "cannot set its MAC address");
 }
 
@@ -436,7 +441,7 @@ static bool detached(const struct tap *t)
 	return t->f && pv_netfront_state(t->f) == XenbusStateClosing;
 }
 
-/* Follow the vif: carrier, MTU, and after a new connection what was agreed. */
+/* Follow the vif: carrier, MTU, address, and after a new connection what was agreed. */
 static int follow_vif(struct tap *t)
 {
 	bool connected = pv_netfront_state(t->f) == XenbusStateConnected;
@@ -446,6 +451,8 @@ static int follow_vif(struct tap *t)
 		rc = set_offload(t);
 	if (rc == 0 && connected)
 		rc = set_mtu(t);
+	if (rc == 0 && connected)
+		rc = set_mac(t);
 	t->connected = connected;
 	set_carrier(t, connected && pv_netfront_offer(t->f)->carrier);
 	for (unsigned i = 0; i < t->queues && !connected; i++)

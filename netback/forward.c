@@ -74,7 +74,7 @@ void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, stru
 	int in = from ? from->vif->port : SWITCH_UPLINK, port = SWITCH_UNKNOWN;
 	uint64_t src = switch_mac_in_frame(&eth->src_addr);
 
-	if (unlikely(!src || rte_is_multicast_ether_addr(&eth->src_addr) || (from && !from->vif->config.carrier) ||
+	if (unlikely(!src || rte_is_multicast_ether_addr(&eth->src_addr) || (from && !__atomic_load_n(&from->vif->carrier, __ATOMIC_RELAXED)) ||
 		     ((m->ol_flags & (NB_BLANK | NB_GSO)) && check_flags(m) < 0))) {
 		if (from)
 			from->n.tx_bad++;
@@ -83,7 +83,8 @@ void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, stru
 	}
 	if (from && unlikely(__atomic_load_n(&from->vif->steps, __ATOMIC_ACQUIRE)) && !step_from(w, from, m))
 		return;
-	if (!(from && src == from->vif->mac) && !switch_learn(b->sw, &w->up[b->index].cache, in, src, w->now) && from)
+	if (!(from && src == __atomic_load_n(&from->vif->mac, __ATOMIC_RELAXED)) &&
+	    !switch_learn(b->sw, &w->up[b->index].cache, in, src, w->now) && from)
 		from->n.tx_not_learned++;
 	if (likely(!rte_is_multicast_ether_addr(&eth->dst_addr)))
 		port = switch_lookup(b->sw, &w->up[b->index].cache, switch_mac_in_frame(&eth->dst_addr));

@@ -291,10 +291,12 @@ struct vif {
 	bool reported; /* broken, and pviod was told */
 	struct pv_noxs_choice choice;
 	uint32_t features; /* that the guest can be sent; what it may send is all that was offered */
+	/* Atomic, for they change while it is connected; each says something by itself: */
 	uint32_t frame_max;
+	bool carrier; /* the link is up: it may send, and its switch port is open */
 	uint32_t steps; /* STEP_*: atomic, workers read it once a packet */
 	struct capture *capture; /* atomic; NULL: it is not captured */
-	uint64_t mac; /* its own, pinned in the switch while it is connected */
+	uint64_t mac; /* atomic: its own, pinned in the switch while it is connected */
 	unsigned nr_queues;
 	struct vif_queue *queues;
 	struct pv_inflight *inflight; /* of this connection */

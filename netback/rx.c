@@ -70,7 +70,7 @@ void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 
 	if (unlikely(__atomic_load_n(&vif->steps, __ATOMIC_ACQUIRE)) && !step_to(w, vif, m))
 		return;
-	if (unlikely(len > vif->frame_max)) {
+	if (unlikely(len > __atomic_load_n(&vif->frame_max, __ATOMIC_RELAXED))) {
 		count_drop(&vif->rx_too_big);
 		rte_pktmbuf_free(m);
 		return;

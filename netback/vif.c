@@ -60,10 +60,11 @@ static const struct {
 	const char *help;
 } keys[] = {
 	{ "mac", parse_mac, offsetof(struct vif_config, mac),
-	  "a unicast address such as 02:00:00:00:00:01; else one made of guest and number" },
+	  "a unicast address such as 02:00:00:00:00:01; else one made of guest and number. Changed while connected: the switch has it at once, "
+	  "Linux' own driver when it connects anew" },
 	{ "mtu", parse_mtu, offsetof(struct vif_config, mtu), "68..65521, 1500 if not given" },
-	{ "queues", parse_queues, offsetof(struct vif_config, queues), "1..16, the most that the guest may use" },
-	{ "carrier", parse_carrier, offsetof(struct vif_config, carrier), "0: begin with the link down" },
+	{ "queues", parse_queues, offsetof(struct vif_config, queues), "1..16, the most that the guest may use; not changed while connected" },
+	{ "carrier", parse_carrier, offsetof(struct vif_config, carrier), "0: the link is down, nothing passes" },
 	{ "bridge", NULL, 0, "the switch: must be the one that pvio-netback was started with (--bridge)" },
 };
 
@@ -198,20 +199,31 @@ static void vif_free(struct vif *vif)
 	free(vif);
 }
 
-static int prepare(struct netback *nb, const struct pv_device_id *id, struct json_object *config, struct vif **out, char *why,
-		   size_t len)
+/* What is asked for of a vif (NULL: a new one), if it can be had beside the others. */
+static int configuration(struct netback *nb, const struct pv_device_id *id, struct json_object *config, const struct vif *vif,
+			 struct vif_config *c, char *why, size_t len)
 {
-	unsigned queues = RTE_MAX(4u, nb->nr_workers);
-	struct vif_config c;
-	struct vif *vif = vif_find(nb, id), *other;
-	int ret = vif_config_parse(id, config, queues, nb->opt.bridge, &c, why, len);
+	struct vif *other;
+	int ret = vif_config_parse(id, config, RTE_MAX(4u, nb->nr_workers), nb->opt.bridge, c, why, len);
 
 	if (ret < 0)
 		return ret;
-	other = mac_owner(nb, c.mac, vif);
+	other = mac_owner(nb, c->mac, vif);
 	if (other)
 		return pv_why(why, len, -EEXIST, "vif %u of guest %u: its mac is that of %s already: give another mac=", id->devid,
 			      id->guest, other->name);
+	return 0;
+}
+
+static int prepare(struct netback *nb, const struct pv_device_id *id, struct json_object *config, struct vif **out, char *why,
+		   size_t len)
+{
+	struct vif_config c;
+	struct vif *vif = vif_find(nb, id);
+	int ret = configuration(nb, id, config, vif, &c, why, len);
+
+	if (ret < 0)
+		return ret;
 	if (vif && vif->connected && memcmp(&vif->config, &c, sizeof(c)))
 		return pv_why(why, len, -EBUSY, "%s: is connected with another configuration: detach it first", vif->name);
 	if (!vif) {
@@ -224,21 +236,94 @@ static int prepare(struct netback *nb, const struct pv_device_id *id, struct jso
 	return 0;
 }
 
+static void offer_of(const struct vif *vif, struct pv_noxs_vif_offer *offer)
+{
+	*offer = (struct pv_noxs_vif_offer){
+		.queues_max = (uint16_t)vif->config.queues,
+		.mtu = vif->config.mtu,
+		.features = features_offered,
+		.carrier = vif->config.carrier,
+	};
+	memcpy(offer->mac, vif->config.mac, 6);
+}
+
 static int vif_prepare(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer, char *why,
 		       size_t len)
 {
 	struct vif *vif;
 	int ret = prepare(ctx, id, config, &vif, why, len);
 
+	if (ret == 0)
+		offer_of(vif, &offer->vif);
+	return ret;
+}
+
+static uint32_t frame_max(const struct vif *vif, uint32_t mtu)
+{
+	return RTE_MIN(mtu + NB_L2_ROOM, vif->features & PV_VIF_SG ? UINT16_MAX : (uint32_t)PV_PAGE_SIZE);
+}
+
+static void set_carrier(struct vif *vif, bool on)
+{
+	__atomic_store_n(&vif->carrier, on, __ATOMIC_RELAXED);
+	if (on)
+		switch_port_open(vif->bridge->sw, vif->port, vif);
+	else
+		switch_port_close(vif->bridge->sw, vif->port);
+}
+
+/* Another address while it is connected. What the guest still sends from the old one is learned as any other. */
+static int move_mac(struct vif *vif, const uint8_t mac[6], char *why, size_t len)
+{
+	struct netback *nb = vif->nb;
+	uint64_t old = vif->mac, new = switch_mac(mac);
+	int ret;
+
+	if (old == new)
+		return 0;
+	switch_flush(vif->bridge->sw, vif->port);
+	netback_barrier(nb);
+	switch_reclaim(vif->bridge->sw);
+	ret = switch_pin(vif->bridge->sw, vif->port, new);
+	if (ret < 0) {
+		switch_pin(vif->bridge->sw, vif->port, old); /* its place in the table was free a moment ago */
+		return pv_why(why, len, ret, "%s: the switch's address table is full: start another pvio-netback", vif->name);
+	}
+	__atomic_store_n(&vif->mac, new, __ATOMIC_RELAXED); /* a word by itself: who reads the old one only learns the new as well */
+	return 0;
+}
+
+/* A connected vif goes on with another configuration: workers see each word of it change by itself. */
+static int change(struct vif *vif, const struct vif_config *c, char *why, size_t len)
+{
+	int ret;
+
+	if (c->queues != vif->config.queues)
+		return pv_why(why, len, -EBUSY, "%s: queues cannot change while it is connected: detach it first", vif->name);
+	ret = move_mac(vif, c->mac, why, len);
 	if (ret < 0)
 		return ret;
-	offer->vif = (struct pv_noxs_vif_offer){
-		.queues_max = (uint16_t)vif->config.queues,
-		.mtu = vif->config.mtu,
-		.features = features_offered,
-		.carrier = vif->config.carrier,
-	};
-	memcpy(offer->vif.mac, vif->config.mac, 6);
+	__atomic_store_n(&vif->frame_max, frame_max(vif, c->mtu), __ATOMIC_RELAXED);
+	set_carrier(vif, c->carrier);
+	return 0;
+}
+
+static int vif_set(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer, char *why, size_t len)
+{
+	struct netback *nb = ctx;
+	struct vif *vif = vif_find(nb, id);
+	struct vif_config c;
+	int ret;
+
+	if (!vif)
+		return pv_why(why, len, -ENOENT, "vif %u of guest %u: is not attached", id->devid, id->guest);
+	ret = configuration(nb, id, config, vif, &c, why, len);
+	if (ret == 0 && vif->connected)
+		ret = change(vif, &c, why, len);
+	if (ret < 0)
+		return ret;
+	vif->config = c;
+	offer_of(vif, &offer->vif);
 	return 0;
 }
 
@@ -283,7 +368,7 @@ static void agree(struct vif *vif)
 	vif->features = vif->choice.features & features_offered;
 	if (!(vif->features & PV_VIF_SG))
 		vif->features &= ~(uint32_t)(PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6);
-	vif->frame_max = RTE_MIN(vif->config.mtu + NB_L2_ROOM, vif->features & PV_VIF_SG ? UINT16_MAX : (uint32_t)PV_PAGE_SIZE);
+	vif->frame_max = frame_max(vif, vif->config.mtu);
 }
 
 static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t len)
@@ -313,8 +398,7 @@ static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t 
 	if (ret < 0)
 		return ret;
 	vif->connected = true;
-	if (vif->config.carrier)
-		switch_port_open(vif->bridge->sw, vif->port, vif);
+	set_carrier(vif, vif->config.carrier);
 	return 0;
 }
 
@@ -366,6 +450,7 @@ static int vif_remove(void *ctx, const struct pv_device_id *id, char *why, size_
 const struct pv_backend_ops vif_ops = {
 	.kind = "vif",
 	.prepare = vif_prepare,
+	.set = vif_set,
 	.connect = vif_connect,
 	.disconnect = vif_disconnect_call,
 	.remove = vif_remove,

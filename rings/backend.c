@@ -138,7 +138,8 @@ static void answer(const struct request *r, int ret, const char *why)
 		pv_rpc_reply(r->rpc, r->id, NULL);
 }
 
-static void call_prepare(struct pv_backend *b, const struct request *r)
+/* prepare or set: a configuration is answered by an offer. */
+static void configure(struct pv_backend *b, const struct request *r, pv_backend_configure *method)
 {
 	struct pv_noxs_offer offer = { .type = r->device.type };
 	struct json_object *config;
@@ -149,11 +150,24 @@ static void call_prepare(struct pv_backend *b, const struct request *r)
 		pv_rpc_fail(r->rpc, r->id, PV_RPC_BAD_PARAMS, "%s", why);
 		return;
 	}
-	ret = b->ops->prepare(b->ctx, &r->device, config, &offer, why, sizeof(why));
+	ret = method(b->ctx, &r->device, config, &offer, why, sizeof(why));
 	if (ret < 0)
 		answer(r, ret, why);
 	else
 		pv_rpc_reply(r->rpc, r->id, pv_offer_to_json(&offer, r->device.type));
+}
+
+static void call_prepare(struct pv_backend *b, const struct request *r)
+{
+	configure(b, r, b->ops->prepare);
+}
+
+static void call_set(struct pv_backend *b, const struct request *r)
+{
+	if (b->ops->set)
+		configure(b, r, b->ops->set);
+	else
+		pv_rpc_fail(r->rpc, r->id, -EOPNOTSUPP, "%s cannot change a device", b->name);
 }
 
 static void call_connect(struct pv_backend *b, const struct request *r)
@@ -243,6 +257,7 @@ static const struct {
 	void (*run)(struct pv_backend *b, const struct request *r);
 } methods[] = {
 	{ "prepare", call_prepare },
+	{ "set", call_set },
 	{ "connect", call_connect },
 	{ "disconnect", call_disconnect },
 	{ "remove", call_remove },

@@ -1,7 +1,7 @@
 /* backend.h - what pviod and a backend say to each other, typed; and the backend's side of that conversation.
  *
  *	backend -> pviod	register {kind, name, pid, version, domid}	once a connection, first
- *	pviod -> backend	prepare, connect, disconnect, remove, stats, inspect, ask
+ *	pviod -> backend	prepare, set, connect, disconnect, remove, stats, inspect, ask
  * A device is named by {guest, kind, devid}. All calls are idempotent. connect carries everything (the configuration too), so
  * that a fresh backend process needs nothing else. Internal to pvio's programs; not installed.
  */
@@ -11,13 +11,19 @@
 #include "message.h"
 #include "rpc.h"
 
+/* From a whole configuration to what is offered: offer->vif or ->vbd is filled, the rest is pviod's. */
+typedef int pv_backend_configure(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer,
+				 char *why, size_t len);
+
 /* A backend program fills this in; all run on its control thread. Each returns 0 or -errno and, on failure, a line in `why`
  * that names the device, the resource and what to do. */
 struct pv_backend_ops {
 	const char *kind; /* "vif" or "vbd" */
-	/* Open what the device needs and say what it offers (offer->vif or ->vbd is filled; the rest is pviod's).
-	 * Again with the same configuration: the same answer. */
-	int (*prepare)(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer, char *why, size_t len);
+	/* Open what the device needs and say what it offers. Again with the same configuration: the same answer. */
+	pv_backend_configure *prepare;
+	/* Change a prepared or connected device, which goes on, to this configuration. What cannot change while it is connected: -EBUSY; or
+	 * at all: -EOPNOTSUPP; both name the keys, and nothing has changed. Unknown: -ENOENT. NULL: nothing can be changed. */
+	pv_backend_configure *set;
 	/* Map, bind, serve; prepares first if needed. Again for a connected device with the same choice: 0, nothing changes. */
 	int (*connect)(void *ctx, const struct pv_connect *c, char *why, size_t len);
 	/* Stop serving: let what is in flight end, unmap, unbind. The device stays prepared. Not connected: 0. */

@@ -353,8 +353,8 @@ int front_choose(struct front *f, struct pv_noxs_choice *c)
 	return tell(f);
 }
 
-/* The offer may change while connected (size, MTU, carrier), and an error without a change of state says that the backend is
- * away. Identity, features and limits were agreed: the private copy keeps what we agreed to. */
+/* The offer may change while connected (size, address, MTU, carrier), and an error without a change of state says that the backend
+ * is away. Features and limits were agreed: the private copy keeps what we agreed to. */
 static void follow_offer(struct front *f)
 {
 	struct pv_noxs_offer now;
@@ -368,6 +368,7 @@ static void follow_offer(struct front *f)
 		return; /* being written: its event follows */
 	f->offer.error = now.error;
 	if (f->type == PV_NOXS_VIF) {
+		memcpy(f->offer.vif.mac, now.vif.mac, sizeof(now.vif.mac));
 		f->offer.vif.mtu = now.vif.mtu;
 		f->offer.vif.carrier = now.vif.carrier && !now.error;
 	} else if (f->type == PV_NOXS_VBD) {

@@ -1,0 +1,223 @@
+/* control_config.c - the configuration of a device: what a client may give, and how it is changed while the device exists.
+ *
+ * The backend decides whether a change is possible, and makes it; only then is it ours. While it is asked nothing of the guest's
+ * half is looked at, so that no connection begins with a configuration that is about to be replaced. Without a backend a change
+ * is kept for the next one. */
+#include "control.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	RULES_BYTES_MAX = 512 << 10, /* the value of "rules", a whole file */
+	RULES_CODED_MAX = 768 << 10, /* the same as JSON: it has to fit into one message */
+};
+
+/* ---- bounds ---- */
+
+static bool rules_fit(struct request *r, struct json_object *value)
+{
+	size_t coded = 0;
+
+	json_object_to_json_string_length(value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &coded);
+	if (json_object_get_string_len(value) > RULES_BYTES_MAX)
+		refuse(r, PV_RPC_BAD_PARAMS, "config: rules is longer than %d bytes", RULES_BYTES_MAX);
+	else if (coded > RULES_CODED_MAX)
+		refuse(r, PV_RPC_BAD_PARAMS, "config: rules is no text: it has too many control characters");
+	return !r->answered;
+}
+
+/* One pair, of which *bytes adds up all but the rules. Returns false if it was refused. */
+static bool pair_fits(struct request *r, const char *key, struct json_object *value, size_t *bytes)
+{
+	if (json_object_get_type(value) != json_type_string) {
+		refuse(r, PV_RPC_BAD_PARAMS, "config: %s must be a string", key);
+		return false;
+	}
+	if (strcmp(key, "rules") == 0)
+		return rules_fit(r, value);
+	*bytes += strlen(key) + json_object_get_string_len(value);
+	if (*bytes > CONFIG_BYTES_MAX)
+		refuse(r, PV_RPC_BAD_PARAMS, "config is longer than %d bytes", CONFIG_BYTES_MAX);
+	return !r->answered;
+}
+
+static bool config_fits(struct request *r, struct json_object *config)
+{
+	size_t bytes = 0;
+
+	if (json_object_object_length(config) > CONFIG_KEYS_MAX) {
+		refuse(r, PV_RPC_BAD_PARAMS, "config has more than %d keys", CONFIG_KEYS_MAX);
+		return false;
+	}
+	json_object_object_foreach(config, key, value)
+		if (!pair_fits(r, key, value, &bytes))
+			return false;
+	return true;
+}
+
+/* Put the pairs of `from` (NULL: none) into `to`; null: take the key out. */
+static void merge(struct json_object *to, struct json_object *from)
+{
+	if (!from)
+		return;
+	json_object_object_foreach(from, key, value) {
+		if (value)
+			json_object_object_add(to, key, json_object_get(value));
+		else
+			json_object_object_del(to, key);
+	}
+}
+
+struct json_object *param_config(struct request *r, struct json_object *to)
+{
+	struct json_object *v = NULL, *all;
+
+	json_object_object_get_ex(r->params, "config", &v);
+	if (v && json_object_get_type(v) != json_type_object)
+		refuse(r, PV_RPC_BAD_PARAMS, "config must be an object");
+	if (r->answered)
+		return NULL;
+	all = json_object_new_object();
+	merge(all, to);
+	merge(all, v);
+	if (config_fits(r, all))
+		return all;
+	json_object_put(all);
+	return NULL;
+}
+
+void config_mac(struct json_object *config, const struct guest *g, uint32_t devid)
+{
+	char host[64] = "", text[160];
+	uint64_t hash = 14695981039346656037u;
+
+	if (json_object_object_get_ex(config, "mac", NULL))
+		return;
+	gethostname(host, sizeof(host) - 1);
+	snprintf(text, sizeof(text), "%s %s %u", host, g->name, devid);
+	for (const char *c = text; *c; c++)
+		hash = (hash ^ (unsigned char)*c) * 1099511628211u; /* FNV-1a */
+	snprintf(text, sizeof(text), "00:16:3e:%02x:%02x:%02x", (unsigned)(hash >> 40 & 0x7f), (unsigned)(hash >> 24 & 0xff),
+		 (unsigned)(hash >> 8 & 0xff));
+	json_object_object_add(config, "mac", json_object_new_string(text));
+}
+
+/* ---- set ---- */
+
+/* Owner: the call that is under way. */
+struct setter {
+	struct pviod *d;
+	uint64_t conn, id; /* whom to answer */
+	uint64_t device; /* serial */
+	struct json_object *config;
+};
+
+static void keep(struct device *dev, struct json_object *config)
+{
+	json_object_put(dev->config);
+	dev->config = json_object_get(config);
+}
+
+/* What became of it, in words; 0: it is done. */
+static int outcome(struct setter *s, struct device *dev, int code, const char *message, struct json_object *result, char *why, size_t len)
+{
+	if (!dev) {
+		snprintf(why, len, "it was detached meanwhile");
+		return -ENODEV;
+	}
+	dev->setting = false;
+	device_look(dev);
+	if (code) {
+		snprintf(why, len, "%s", backend_words(dev, message));
+		return code;
+	}
+	code = backend_offer(dev, result, why, len);
+	if (code)
+		return code;
+	keep(dev, s->config);
+	device_changed(dev);
+	return 0;
+}
+
+static void set_done(void *arg, int code, const char *message, struct json_object *result)
+{
+	struct setter *s = arg;
+	struct conn *c = conn_find(s->d, s->conn);
+	struct device *dev;
+	char why[WHY_LEN] = "";
+
+	HASH_FIND(hh_serial, s->d->by_serial, &s->device, sizeof(s->device), dev);
+	code = outcome(s, dev, code, message, result, why, sizeof(why));
+	if (c && code)
+		pv_rpc_fail(c->rpc, s->id, code, "%s", why);
+	else if (c)
+		pv_rpc_reply(c->rpc, s->id, NULL);
+	json_object_put(s->config);
+	free(s);
+}
+
+static int ask_backend(struct request *r, struct device *dev, struct json_object *config)
+{
+	struct json_object *params = json_object_new_object();
+	struct setter *s = malloc(sizeof(*s));
+	int rc;
+
+	json_object_object_add(params, "config", json_object_get(config));
+	if (!s) {
+		json_object_put(params);
+		return -ENOMEM;
+	}
+	*s = (struct setter){ r->d, r->conn->serial, r->id, dev->serial, json_object_get(config) };
+	dev->setting = true;
+	rc = backend_query(dev, "set", params, set_done, s);
+	if (rc == 0)
+		return 0;
+	dev->setting = false;
+	json_object_put(config);
+	free(s);
+	return rc;
+}
+
+static void set_config(struct request *r, struct device *dev, struct json_object *config)
+{
+	int rc;
+
+	if (!dev->backend || dev->state == DEV_LOST) { /* the next prepare brings it */
+		keep(dev, config);
+		if (dev->backend)
+			device_post(dev, EV_BACK);
+		reply(r, NULL);
+		return;
+	}
+	rc = ask_backend(r, dev, config);
+	r->answered = rc == 0;
+	if (rc)
+		refuse(r, rc, rc == -EBUSY ? "backend %s has too many calls to answer; try again" :
+		       "backend %s cannot be asked; is it running?", dev->backend_name);
+}
+
+void do_set(struct request *r)
+{
+	struct guest *g = param_guest(r, true);
+	struct device *dev = g ? param_device(r, g, true) : NULL;
+	struct json_object *config;
+
+	if (r->answered)
+		return;
+	if (dev->id.type == PV_NOXS_PIPE)
+		refuse(r, PV_RPC_BAD_PARAMS, "a pipe has no keys");
+	else if (dev->state >= DEV_DETACHING)
+		refuse(r, -EBUSY, "%s is being detached", device_label(dev));
+	else if (dev->setting)
+		refuse(r, -EBUSY, "%s is being changed by somebody else; try again", device_label(dev));
+	if (r->answered)
+		return;
+	config = param_config(r, dev->config);
+	if (config && dev->id.type == PV_NOXS_VIF)
+		config_mac(config, g, dev->id.devid);
+	if (config)
+		set_config(r, dev, config);
+	json_object_put(config);
+}
