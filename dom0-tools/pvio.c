@@ -61,6 +61,12 @@ static const struct command commands[] = {
 	{ "list", "[GUEST]", 0, 1, true, "the devices and how they do", cmd_list, { { 0 } } },
 	{ "stats", "[GUEST [DEVICE]]", 0, 2, true, "the counters of each device, connected or not, as its backend has them", cmd_stats, { { 0 } } },
 	{ "inspect", "[GUEST [DEVICE]]", 0, 2, true, "the inside of devices: indices, in-flight, caches, handshake", cmd_inspect, { { 0 } } },
+	{ "capture", "GUEST VIF", 2, 2, false, "write what passes a vif to a file, for tshark or Wireshark; Ctrl-C ends it", cmd_capture, {
+		{ "-w", "FILE", "where to: a pcapng file, or - for a pipe (no default)", false },
+		{ "--snaplen", "BYTES", "of each packet at most, 1..262144 (all)", false },
+		{ "--count", "N", "end after so many packets (never)", false },
+		{ "--direction", "from|to|both", "from the guest, to it, or both (both)", false },
+	  } },
 	{ "backend list", "", 0, 0, true, "the backends that serve devices", cmd_backend_list, { { 0 } } },
 	{ "doctor", "", 0, 0, true, "what this machine has and lacks; exit 1 if something needed is missing", cmd_doctor, { { 0 } } },
 	{ "version", "", 0, 0, true, "of this command and of pviod", cmd_version, { { 0 } } },

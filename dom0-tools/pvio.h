@@ -94,6 +94,7 @@ int cmd_claim(struct pvio *p);
 int cmd_list(struct pvio *p);
 int cmd_stats(struct pvio *p);
 int cmd_inspect(struct pvio *p);
+int cmd_capture(struct pvio *p);
 int cmd_backend_list(struct pvio *p);
 int cmd_doctor(struct pvio *p);
 int cmd_version(struct pvio *p);
