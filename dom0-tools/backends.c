@@ -83,7 +83,9 @@ static void answered_device(struct call *c, struct device *dev, int code, const 
 		device_ask_again(dev, c->method, c->ok);
 		return;
 	}
-	if (code && c->ok == c->failed)
+	if (code == -EAGAIN && dev->state == DEV_ADOPTING)
+		ev = EV_REFUSED;
+	else if (code && c->ok == c->failed)
 		pv_log_about(c->backend->log, PV_LOG_WARN, "%s: backend %s: %s", device_label(dev), dev->backend_name, message);
 	else if (code)
 		device_fail(dev, code < -4095 ? -EINVAL : code, "%s", backend_words(dev, message));
@@ -119,7 +121,7 @@ static struct json_object *params_of(struct device *dev, const char *method)
 	struct json_object *o;
 
 	if (strcmp(method, "connect") == 0) {
-		struct pv_connect c = { .id = dev->id, .config = dev->config, .choice = dev->choice };
+		struct pv_connect c = { .id = dev->id, .config = dev->config, .choice = dev->choice, .adopt = dev->state == DEV_ADOPTING };
 
 		return pv_connect_to_json(&c);
 	}
@@ -253,7 +255,7 @@ static void adopt(struct backend *b)
 		device_post(dev, EV_BACK);
 	}
 	if (b->ndevices)
-		pv_log_about(b->log, PV_LOG_INFO, "backend %s (pid %d) is back for %u devices: they are offered anew", b->name, b->pid,
+		pv_log_about(b->log, PV_LOG_INFO, "backend %s (pid %d) is back for %u devices", b->name, b->pid,
 			     (unsigned)b->ndevices);
 }
 

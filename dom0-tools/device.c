@@ -14,14 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_MS = 1000, AGAIN_MS = 200 };
+enum { RETRY_MS = 1000, AGAIN_MS = 200, REAP_MS = 20 };
 
 static const struct limit device_looks = { .burst = 128, .rate = 200 }; /* a connection and its end take about 10 */
 static const struct limit guest_looks = { .burst = 4096, .rate = 1000 };
 
 typedef int action(struct device *dev); /* -errno: refused, the state stays; only `announce` and `ask_again` may */
 
-static action announce, offer_anew, back_to_offer, ask_again, ask_connect, ask_update, ask_disconnect, ask_remove;
+static action announce, offer_anew, back_to_offer, ask_again, ask_connect, ask_update, ask_adopt, ask_disconnect, ask_remove;
+static action wait_heir, retry_soon, adopted, disown;
 static action show_connected, show_updated, show_closing, show_closed, show_broken, show_lost, retry_later, give_up, vanish;
 
 struct rule {
@@ -70,7 +71,7 @@ static const struct rule rules[DEV_STATES][EV_COUNT] = {
 		[EV_DIED] = { ask_disconnect, DEV_CLOSING },
 		[EV_MISDEED] = { ask_disconnect, DEV_BREAKING },
 		[EV_BROKEN] = { ask_disconnect, DEV_BREAKING },
-		[EV_LOST] = { show_lost, DEV_LOST },
+		[EV_LOST] = { wait_heir, DEV_ORPHANED },
 		[EV_DETACH] = { show_closing, DEV_DETACHING },
 		[EV_FORCE] = { ask_remove, DEV_REMOVING },
 	},
@@ -102,6 +103,30 @@ static const struct rule rules[DEV_STATES][EV_COUNT] = {
 		[EV_REFUSED] = { retry_later, DEV_LOST },
 		[EV_MISDEED] = { show_broken, DEV_BROKEN },
 		[EV_LOST] = { show_lost, DEV_LOST },
+		[EV_DETACH] = { show_closing, DEV_DETACHING },
+		[EV_FORCE] = { ask_remove, DEV_REMOVING },
+	},
+	[DEV_ORPHANED] = {
+		[EV_BACK] = { ask_adopt, DEV_ADOPTING },
+		[EV_ANEW] = { show_closed, DEV_CLOSED },
+		[EV_CLOSING] = { show_closed, DEV_CLOSED },
+		[EV_CLOSED] = { show_closed, DEV_CLOSED },
+		[EV_DIED] = { show_closed, DEV_CLOSED },
+		[EV_MISDEED] = { show_broken, DEV_BROKEN },
+		[EV_DETACH] = { show_closing, DEV_DETACHING },
+		[EV_FORCE] = { ask_remove, DEV_REMOVING },
+	},
+	[DEV_ADOPTING] = {
+		[EV_SERVED] = { adopted, DEV_CONNECTED },
+		[EV_REFUSED] = { retry_soon, DEV_ORPHANED },
+		[EV_FAILED] = { disown, DEV_LOST },
+		[EV_ANEW] = { ask_disconnect, DEV_CLOSING },
+		[EV_CLOSING] = { ask_disconnect, DEV_CLOSING },
+		[EV_CLOSED] = { ask_disconnect, DEV_CLOSING },
+		[EV_DIED] = { ask_disconnect, DEV_CLOSING },
+		[EV_MISDEED] = { ask_disconnect, DEV_BREAKING },
+		[EV_BROKEN] = { ask_disconnect, DEV_BREAKING },
+		[EV_LOST] = { wait_heir, DEV_ORPHANED },
 		[EV_DETACH] = { show_closing, DEV_DETACHING },
 		[EV_FORCE] = { ask_remove, DEV_REMOVING },
 	},
@@ -153,7 +178,8 @@ const char *device_state_inner(enum dev_state state)
 	static const char *const names[DEV_STATES] = {
 		[DEV_NONE] = "none", [DEV_NEW] = "new", [DEV_OFFERED] = "offered", [DEV_CONNECTING] = "connecting",
 		[DEV_CONNECTED] = "connected", [DEV_CLOSING] = "closing", [DEV_CLOSED] = "closed", [DEV_LOST] = "lost",
-		[DEV_PREPARING] = "preparing", [DEV_BREAKING] = "breaking", [DEV_BROKEN] = "broken",
+		[DEV_PREPARING] = "preparing", [DEV_ORPHANED] = "orphaned", [DEV_ADOPTING] = "adopting",
+		[DEV_BREAKING] = "breaking", [DEV_BROKEN] = "broken",
 		[DEV_DETACHING] = "detaching", [DEV_STOPPING] = "stopping", [DEV_STOPPED] = "stopped",
 		[DEV_REMOVING] = "removing", [DEV_GONE] = "gone",
 	};
@@ -165,7 +191,7 @@ const char *device_state_name(const struct device *dev)
 {
 	static const char *const shown[] = { "Unknown", "Initialising", "InitWait", "Initialised", "Connected", "Closing", "Closed" };
 
-	if (dev->state == DEV_LOST || dev->state == DEV_PREPARING)
+	if (dev->state >= DEV_LOST && dev->state <= DEV_ADOPTING)
 		return "lost";
 	if (dev->state == DEV_BROKEN || dev->state == DEV_BREAKING)
 		return "broken";
@@ -246,6 +272,30 @@ static int show_lost(struct device *dev)
 	return show(dev, dev->offer.state, -EOWNERDEAD);
 }
 
+/* A connected frontend notices nothing: what it sees stays as it is, and what it chose waits for the backend that takes over. */
+static int wait_heir(struct device *dev)
+{
+	dev->call = 0;
+	dev->error = -EOWNERDEAD;
+	snprintf(dev->why, sizeof(dev->why), "its backend %s is gone; start it again, and it goes on", dev->backend_name);
+	return 0;
+}
+
+static int adopted(struct device *dev)
+{
+	dev->nadopted++;
+	dev->error = 0;
+	dev->why[0] = '\0';
+	return 0;
+}
+
+/* A backend is there, but cannot go on where the last one was: begin anew, as far as the frontend can. */
+static int disown(struct device *dev)
+{
+	device_post(dev, EV_BACK);
+	return show_lost(dev);
+}
+
 /* Whatever the frontend chose before is stale from now on. */
 static void begin_offer(struct device *dev)
 {
@@ -323,6 +373,12 @@ static int ask_connect(struct device *dev)
 	return 0;
 }
 
+static int ask_adopt(struct device *dev)
+{
+	dev->retry_due = 0;
+	return ask_connect(dev); /* the state says that it is one */
+}
+
 static int ask_update(struct device *dev)
 {
 	backend_ask(dev, "connect", EV_UPDATED, EV_FAILED);
@@ -367,6 +423,14 @@ static int retry_later(struct device *dev)
 	return show(dev, dev->offer.state, dev->error);
 }
 
+/* The process before is still being reaped, and must be gone before another touches the rings. */
+static int retry_soon(struct device *dev)
+{
+	dev->retry_due = pviod_now(dev->d) + REAP_MS;
+	wait_list(dev);
+	return 0;
+}
+
 void device_ask_again(struct device *dev, const char *method, enum dev_event answer)
 {
 	dev->again = method;
@@ -406,6 +470,8 @@ static void device_free(struct device *dev)
 		DL_DELETE2(d->ready, dev, ready_prev, ready_next);
 	if (dev->backend)
 		dev->backend->ndevices--;
+	else
+		pv_inflight_remove(&dev->id);
 	if (dev->store.foreign)
 		claim_gone(dev);
 	HASH_DELETE(hh_serial, d->by_serial, dev);

@@ -434,6 +434,8 @@ static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const c
 	show_state(dev);
 	if (front < 0)
 		return EV_MISDEED;
+	if (ev == EV_CHANGED)
+		return EV_NONE; /* nobody to follow it is there, or nothing of the device can change */
 	if (ev == EV_CHOICE)
 		return dev->state == DEV_OFFERED ? choose(dev, c, why) : EV_NONE;
 	if (ev == EV_CLOSED && dev->state == DEV_CLOSED)

@@ -16,6 +16,7 @@
 #include <json-c/json.h>
 #include <pvio/backend.h>
 #include <pvio/hyper.h>
+#include <pvio/inflight.h>
 #include <pvio/log.h>
 #include <pvio/noxs.h>
 #include <pvio/rpc.h>
@@ -241,7 +242,7 @@ enum dev_event {
 	EV_NONE,
 	/* the backend's answers */
 	EV_PREPARED, EV_REFUSED, /* prepare */
-	EV_SERVED, EV_FAILED, /* connect */
+	EV_SERVED, EV_FAILED, /* connect; EV_REFUSED when it is for adoption: not yet */
 	EV_UPDATED, /* connect, of what is connected and has chosen something anew */
 	EV_DISCONNECTED, /* disconnect: done, failed or timed out, there is nothing more to ask */
 	EV_REMOVED, /* remove: likewise */
@@ -353,6 +354,8 @@ enum dev_state {
 	DEV_CLOSED, /* Closed is shown: the backend holds nothing; the frontend ends its grants, then is offered anew */
 	DEV_LOST, /* no backend serves it; the guest still sees its last state, error -EOWNERDEAD, and need not do anything */
 	DEV_PREPARING, /* as DEV_LOST, and prepare is asked of a backend: an offer of a new generation follows */
+	DEV_ORPHANED, /* its backend ended while it was connected: the guest sees no difference, and is to see none */
+	DEV_ADOPTING, /* as DEV_ORPHANED, and a backend is asked to go on with the same rings */
 	DEV_BREAKING, /* the guest misbehaved or the device failed: disconnect is asked */
 	DEV_BROKEN, /* Closed and the error are shown, for good: only detach leads on */
 	/* from here on it is on its way out, whatever happens */
@@ -401,7 +404,7 @@ struct device {
 	enum dev_state again_state;
 	enum dev_event again_answer;
 	struct bucket looks;
-	uint64_t nlooks, nthrottled, nconnects;
+	uint64_t nlooks, nthrottled, nconnects, nadopted;
 	int error; /* the last failure ... */
 	char why[WHY_LEN]; /* ... in words; "": none */
 	uint64_t attach_ns, choice_ns;

@@ -193,6 +193,7 @@ static struct json_object *negotiation(const struct device *dev)
 	add_number(o, "frontend_ring_order", dev->choice.ring_order);
 	add_number(o, "frontend_abi", dev->choice.abi);
 	add_number(o, "connects", dev->nconnects);
+	add_number(o, "adoptions", dev->nadopted);
 	add_number(o, "looks", dev->nlooks);
 	add_number(o, "throttled", dev->nthrottled);
 	return o;

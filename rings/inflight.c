@@ -80,6 +80,13 @@ static int file_open(const char *path, size_t bytes)
 	return ret;
 }
 
+/* What else a frontend chose may change while it is connected. */
+static bool same_rings(const struct pv_noxs_choice *a, const struct pv_noxs_choice *b)
+{
+	return a->generation == b->generation && a->queues == b->queues && a->ring_order == b->ring_order &&
+	       memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
+}
+
 static struct head *map(int fd, size_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
@@ -113,7 +120,7 @@ static int go_on(struct pv_inflight *f, const struct pv_connect *c, const char *
 	if (!f->head)
 		return -ENOMEM;
 	if (f->head->magic != MAGIC || f->head->version != VERSION || memcmp(&f->head->shape, shape, sizeof(*shape)) ||
-	    memcmp(&f->head->choice, &c->choice, sizeof(c->choice)))
+	    !same_rings(&f->head->choice, &c->choice))
 		return -ENOENT;
 	return 0;
 }

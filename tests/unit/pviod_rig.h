@@ -49,6 +49,8 @@ struct be {
 	unsigned calls[BE_METHODS];
 	unsigned silent, die, die_after; /* masks of methods: does not answer; dies instead of, after answering */
 	int fail[BE_METHODS]; /* code to fail with, 0: do it */
+	int fail_adopt; /* the same for a connect that adopts */
+	unsigned adopts;
 	uint64_t held[BE_METHODS]; /* the last call that was not answered */
 	struct json_object *offer; /* instead of the usual one */
 	const char *stats; /* JSON, instead of the usual one */
@@ -162,7 +164,13 @@ static void be_called(void *ctx, struct pv_rpc *rpc, uint64_t id, const char *me
 		b->held[m] = id;
 		return;
 	}
-	if (b->fail[m])
+	if (m == BE_CONNECT && json_object_object_get_ex(params, "adopt", NULL)) {
+		b->adopts++;
+		rc = b->fail_adopt;
+	}
+	if (rc < 0)
+		;
+	else if (b->fail[m])
 		rc = b->fail[m];
 	else if (m == BE_PREPARE)
 		result = be_offer(b, dev.type);
@@ -317,6 +325,7 @@ static void be_start(struct be *b, const char *kind, const char *name)
 	assert_true(fd >= 0);
 	assert_null(b->rpc);
 	memset(b->calls, 0, sizeof(b->calls));
+	b->adopts = 0;
 	b->kind = kind;
 	b->name = name;
 	if (!b->h)

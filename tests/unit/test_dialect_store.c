@@ -547,8 +547,26 @@ static void backend_replaced_before_connected(void **state)
 	}
 }
 
-/* Then it cannot be: the kernel knows no way. It keeps what it has, is told nothing, and people are told. */
-static void backend_replaced_after_connected_stays_lost(void **state)
+/* Then it goes on where the last one was, and the kernel sees nothing of it. */
+static void backend_replaced_after_connected_goes_on(void **state)
+{
+	(void)state;
+	attach();
+	WAIT(is_up());
+	for (unsigned round = 1; round <= 3; round++) {
+		backend_goes();
+		WAIT(is(0, "Connected"));
+		assert_int_equal(backend()->adopts, 1);
+		assert_int_equal(backend()->calls[BE_PREPARE], 0);
+		assert_int_equal(xb_other_state(device()), XenbusStateConnected);
+		assert_int_equal(device()->state, XenbusStateConnected);
+	}
+	detach(false);
+	check_gone();
+}
+
+/* If it cannot, the kernel knows no way to begin anew. It keeps what it has, is told nothing, and people are told. */
+static void backend_replaced_that_cannot_go_on_stays_lost(void **state)
 {
 	(void)state;
 	for (int round = 0; round < 3; round++) {
@@ -560,6 +578,7 @@ static void backend_replaced_after_connected_stays_lost(void **state)
 		be_kill(backend());
 		WAIT(is(0, "lost"));
 		prepared = backend()->calls[BE_PREPARE];
+		backend()->fail_adopt = -ENOENT;
 		be_restart(backend(), pv_type_name(kind->type), kind == &kinds[VIF] ? "netback" : "blkback");
 		turns(20);
 		assert_string_equal(state_of(0), "lost");
@@ -803,7 +822,8 @@ int main(void)
 		each(kernel_leaves_while_the_backend_connects),
 		each(connect_that_fails_is_told_and_can_be_tried_again),
 		each(backend_replaced_before_connected),
-		each(backend_replaced_after_connected_stays_lost),
+		each(backend_replaced_after_connected_goes_on),
+		each(backend_replaced_that_cannot_go_on_stays_lost),
 		each(backend_dies_on_each_call),
 		vif(backend_in_a_driver_domain),
 		each(detach_in_order_at_each_step),

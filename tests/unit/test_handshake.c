@@ -355,16 +355,88 @@ static void backend_is_lost_and_its_devices_wait_for_it_by_name(void **state)
 	json_object_put(dev);
 	assert_int_equal(fe_entry(&fe1, &e), 0);
 	assert_int_equal(e.generation, fe1.generation);
-	assert_int_equal(fe1.page->offer.error, -EOWNERDEAD);
+	assert_int_equal(fe1.page->offer.error, 0);
 	assert_int_equal(fe1.state, FE_CONNECTED);
 	be_start(&rig->be[1], "vif", "another");
 	for (int i = 0; i < 20; i++)
 		rig_turn();
 	assert_string_equal(state_of(0), "lost");
 	be_restart(&rig->be[0], "vif", "netback");
-	WAIT(fe1.state == FE_CONNECTED && is(0, "Connected"));
-	assert_int_equal(fe1.generation, e.generation + 1);
+	WAIT(is(0, "Connected"));
+	assert_int_equal(rig->be[0].adopts, 1);
+	assert_int_equal(fe1.state, FE_CONNECTED);
+	assert_int_equal(fe1.generation, e.generation); /* it has seen nothing of it */
 	be_kill(&rig->be[1]);
+	fe1_close();
+	connect_leave_detach();
+}
+
+/* The process before is still being reaped: the next one is asked until it may. */
+static void backend_that_cannot_adopt_yet_is_asked_again(void **state)
+{
+	uint32_t generation;
+
+	(void)state;
+	attach();
+	fe1_open(0);
+	WAIT(fe1.state == FE_CONNECTED && is(0, "Connected"));
+	generation = fe1.generation;
+	be_kill(&rig->be[0]);
+	WAIT(is(0, "lost"));
+	rig->be[0].fail_adopt = -EAGAIN;
+	be_restart(&rig->be[0], "vif", "netback");
+	WAIT(rig->be[0].adopts >= 3);
+	assert_string_equal(state_of(0), "lost");
+	rig->be[0].fail_adopt = 0;
+	WAIT(is(0, "Connected"));
+	assert_int_equal(fe1.state, FE_CONNECTED);
+	assert_int_equal(fe1.generation, generation);
+	fe1_close();
+	connect_leave_detach();
+}
+
+/* It cannot at all: the frontend is offered the device anew. */
+static void backend_that_cannot_adopt_offers_anew(void **state)
+{
+	uint32_t generation;
+
+	(void)state;
+	attach();
+	fe1_open(0);
+	WAIT(fe1.state == FE_CONNECTED && is(0, "Connected"));
+	generation = fe1.generation;
+	be_kill(&rig->be[0]);
+	WAIT(is(0, "lost"));
+	rig->be[0].fail_adopt = -EOPNOTSUPP;
+	be_restart(&rig->be[0], "vif", "netback");
+	WAIT(fe1.generation == generation + 1 && fe1.state == FE_CONNECTED && is(0, "Connected"));
+	assert_int_equal(rig->be[0].adopts, 1);
+	fe1_close();
+	connect_leave_detach();
+}
+
+/* The next backend ends too, in the middle of it. */
+static void backend_that_adopts_dies_as_well(void **state)
+{
+	uint32_t generation;
+
+	(void)state;
+	attach();
+	fe1_open(0);
+	WAIT(fe1.state == FE_CONNECTED && is(0, "Connected"));
+	generation = fe1.generation;
+	be_kill(&rig->be[0]);
+	for (int answers = 0; answers < 2; answers++) {
+		rig->be[0].silent = answers ? 0 : 1 << BE_CONNECT;
+		be_restart(&rig->be[0], "vif", "netback");
+		WAIT(rig->be[0].calls[BE_CONNECT] == 1);
+		be_kill(&rig->be[0]);
+		WAIT(is(0, "lost"));
+	}
+	be_restart(&rig->be[0], "vif", "netback");
+	WAIT(is(0, "Connected"));
+	assert_int_equal(fe1.state, FE_CONNECTED);
+	assert_int_equal(fe1.generation, generation);
 	fe1_close();
 	connect_leave_detach();
 }
@@ -396,6 +468,7 @@ static void backend_that_cannot_prepare_yet_is_asked_again(void **state)
 	be_kill(&rig->be[0]);
 	WAIT(is(0, "lost"));
 	rig->be[0].fail[BE_PREPARE] = -EBUSY;
+	rig->be[0].fail_adopt = -ENOENT;
 	be_restart(&rig->be[0], "vif", "netback");
 	WAIT(rig->be[0].calls[BE_PREPARE] >= 1 && is_inner(0, "lost"));
 	rig->be[0].fail[BE_PREPARE] = 0;
@@ -549,6 +622,9 @@ int main(void)
 		paged(backend_dies_at_each_step),
 		paged(backend_replaced_while_the_frontend_is_at_each_step),
 		paged(backend_is_lost_and_its_devices_wait_for_it_by_name),
+		paged(backend_that_cannot_adopt_yet_is_asked_again),
+		paged(backend_that_cannot_adopt_offers_anew),
+		paged(backend_that_adopts_dies_as_well),
 		paged(frontend_leaves_a_lost_device),
 		paged(backend_that_cannot_prepare_yet_is_asked_again),
 		paged(detach_in_order_at_each_step),
