@@ -92,7 +92,7 @@ size_t pcapng_begin(uint8_t *buf, const char *name, const uint8_t mac[6], uint32
 	put16(&b, 0);
 	put_time(&b, UINT64_MAX); /* the section's length is not known */
 	put_option(&b, SHB_USERAPPL, program, sizeof(program) - 1);
-	put_option(&b, OPT_END, NULL, 0);
+	put_option(&b, OPT_END, "", 0);
 	n = end(&b);
 	b = begin(buf + n, INTERFACE);
 	put16(&b, ETHERNET);
@@ -101,7 +101,7 @@ size_t pcapng_begin(uint8_t *buf, const char *name, const uint8_t mac[6], uint32
 	put_option(&b, IF_NAME, name, (uint16_t)strnlen(name, PCAPNG_NAME_MAX));
 	put_option(&b, IF_MAC, mac, 6);
 	put_option(&b, IF_TSRESOL, &resolution, 1);
-	put_option(&b, OPT_END, NULL, 0);
+	put_option(&b, OPT_END, "", 0);
 	return n + end(&b);
 }
 
@@ -116,7 +116,7 @@ size_t pcapng_packet(uint8_t *buf, uint64_t ns, enum pcapng_direction direction,
 	put32(&b, len);
 	put_bytes(&b, data, cap);
 	put_option(&b, EPB_FLAGS, &flags, sizeof(flags));
-	put_option(&b, OPT_END, NULL, 0);
+	put_option(&b, OPT_END, "", 0);
 	return end(&b);
 }
 
@@ -131,6 +131,6 @@ size_t pcapng_end(uint8_t *buf, const struct pcapng_totals *t)
 	put_option_count(&b, ISB_IFRECV, t->written + t->dropped);
 	put_option_count(&b, ISB_IFDROP, t->dropped);
 	put_option_count(&b, ISB_USRDELIV, t->written);
-	put_option(&b, OPT_END, NULL, 0);
+	put_option(&b, OPT_END, "", 0);
 	return end(&b);
 }
