@@ -189,30 +189,42 @@ int csum_complete(struct rte_mbuf *m)
 	return 0;
 }
 
-uint32_t csum_flow_hash(const struct rte_mbuf *m)
+void csum_flow(const struct rte_mbuf *m, struct nb_flow *f)
 {
 	const uint8_t *p = rte_pktmbuf_mtod(m, const uint8_t *);
-	uint32_t key[9] = { 0 }; /* addresses and ports, aligned */
-	uint32_t off, proto = 0, l4 = 0;
+	uint32_t off, at = 0;
 	uint16_t type = ether_type(m, &off);
+	int proto = -1;
 
+	memset(f, 0, sizeof(*f));
 	if (type == RTE_ETHER_TYPE_IPV4 && off + sizeof(struct rte_ipv4_hdr) <= m->data_len) {
 		const struct rte_ipv4_hdr *ip = (const void *)(p + off);
 
-		memcpy(key, &ip->src_addr, 8);
+		f->words = 2;
+		memcpy(f->word, &ip->src_addr, 8);
 		if (!(ip->fragment_offset & rte_cpu_to_be_16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)))
 			proto = ip->next_proto_id;
-		l4 = off + rte_ipv4_hdr_len(ip);
+		at = off + rte_ipv4_hdr_len(ip);
 	} else if (type == RTE_ETHER_TYPE_IPV6 && off + sizeof(struct rte_ipv6_hdr) <= m->data_len) {
 		const struct rte_ipv6_hdr *ip = (const void *)(p + off);
 
-		memcpy(key, ip->src_addr, 32);
-		proto = ip->proto;
-		l4 = off + sizeof(*ip);
-	} else {
-		memcpy(key, p, 12); /* Ethernet's */
+		f->words = 8;
+		memcpy(f->word, ip->src_addr, 32);
+		at = off + sizeof(*ip);
+		proto = ip6_skip(m, ip->proto, &at);
 	}
-	if ((proto == IPPROTO_TCP || proto == IPPROTO_UDP) && l4 + 4 <= m->data_len)
-		memcpy(&key[8], p + l4, 4);
-	return rte_jhash_32b(key, RTE_DIM(key), 0);
+	if ((proto == IPPROTO_TCP || proto == IPPROTO_UDP) && at + 4 <= m->data_len) {
+		f->l4 = (uint8_t)proto;
+		memcpy(&f->word[8], p + at, 4);
+	}
+}
+
+uint32_t csum_flow_hash(const struct rte_mbuf *m)
+{
+	struct nb_flow f;
+
+	csum_flow(m, &f);
+	if (!f.words)
+		memcpy(f.word, rte_pktmbuf_mtod(m, const void *), 12); /* Ethernet's */
+	return rte_jhash_32b(f.word, RTE_DIM(f.word), 0);
 }

@@ -65,15 +65,18 @@ static int signals_open(void)
 /* Returns 0: told to end, or -ESHUTDOWN. */
 static int serve(struct netback *nb, int sigfd)
 {
-	struct pollfd fds[3 + CAPTURES_MAX] = { { .fd = sigfd, .events = POLLIN }, { .fd = nb->wake_fd, .events = POLLIN } };
+	struct pollfd fds[4 + CAPTURES_MAX] = { { .fd = sigfd, .events = POLLIN }, { .fd = nb->wake_fd, .events = POLLIN } };
 	uint64_t ticked = netback_seconds();
 
 	for (;;) {
-		int timeout = pv_backend_timeout(nb->backend);
-		unsigned captures = capture_poll(nb, fds + 3), most = captures ? CAPTURE_MS : 1000;
+		int timeout = pv_backend_timeout(nb->backend), ctrl = ctrl_timeout(nb);
+		unsigned captures = capture_poll(nb, fds + 4), most = captures ? CAPTURE_MS : 1000;
 
 		fds[2] = (struct pollfd){ .fd = pv_backend_fd(nb->backend), .events = pv_backend_events(nb->backend) };
-		poll(fds, 3 + captures, timeout < 0 || timeout > (int)most ? (int)most : timeout);
+		fds[3] = (struct pollfd){ .fd = ctrl_fd(nb), .events = POLLIN };
+		if (ctrl >= 0 && ctrl < (int)most)
+			most = (unsigned)ctrl;
+		poll(fds, 4 + captures, timeout < 0 || timeout > (int)most ? (int)most : timeout);
 		if (fds[0].revents)
 			return 0;
 		if (__atomic_load_n(&nb->ended, __ATOMIC_RELAXED)) {
@@ -83,6 +86,7 @@ static int serve(struct netback *nb, int sigfd)
 		if (fds[1].revents)
 			netback_woken(nb);
 		pv_backend_work(nb->backend);
+		ctrl_work(nb);
 		capture_work(nb);
 		if (netback_seconds() != ticked) {
 			ticked = netback_seconds();

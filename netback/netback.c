@@ -87,12 +87,16 @@ int netback_open(struct netback *nb, const struct nb_options *opt, char *why, si
 
 	*nb = (struct netback){ .opt = *opt, .wake_fd = -1 };
 	TAILQ_INIT(&nb->vifs);
+	TAILQ_INIT(&nb->ctrls);
 	TAILQ_INIT(&nb->captures);
 	nb->tsc_second = rte_get_tsc_hz();
 	nb->poll_tsc = nb->tsc_second / 1000000 * opt->poll_us;
 	nb->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (nb->wake_fd < 0)
 		return pv_why(why, len, -errno, "out of descriptors: raise ulimit -n");
+	ret = pv_hyper_open(opt->hypervisor, opt->domid, &nb->ctrl_h, why, len);
+	if (ret < 0)
+		return ret;
 	nb->pool = pool_new(opt->memory, &nb->pages, why, len);
 	if (!nb->pool)
 		return -ENOMEM;
@@ -117,6 +121,7 @@ void netback_close(struct netback *nb)
 	nb->nr_workers = 0;
 	bridge_close_all(nb);
 	pool_free(nb->pool, nb->pages);
+	pv_hyper_close(nb->ctrl_h);
 	if (nb->wake_fd >= 0)
 		close(nb->wake_fd);
 	nb->wake_fd = -1;

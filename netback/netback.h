@@ -16,9 +16,12 @@
 #include <pvio/net.h>
 #include <pvio/options.h>
 #include <pvio/worker.h>
+#include "ctrl.h"
+#include "statics.h"
 #include <rte_byteorder.h>
 #include <rte_mbuf.h>
 #include <rte_ring.h>
+#include <rte_spinlock.h>
 #include <stdarg.h>
 #include <sys/queue.h>
 
@@ -98,6 +101,13 @@ int csum_complete(struct rte_mbuf *m);
 void csum_pseudo(struct rte_mbuf *m);
 /* ... of a packet whose headers are known: for the pieces of a cut one. */
 void csum_l4(struct rte_mbuf *m, enum nb_l4 l4);
+/* What tells a flow, in network order: addresses from word 0 on, both ports in word 8. */
+struct nb_flow {
+	uint32_t word[9];
+	uint8_t words; /* of addresses: 2, 8, or 0: not IP */
+	uint8_t l4; /* IPPROTO_TCP or IPPROTO_UDP, and the ports are there; 0 */
+};
+void csum_flow(const struct rte_mbuf *m, struct nb_flow *f);
 /* A hash over addresses and ports, the same for all packets of a flow. */
 uint32_t csum_flow_hash(const struct rte_mbuf *m);
 
@@ -236,6 +246,30 @@ struct bridge *bridge_find(struct netback *nb, const char *name); /* NULL: there
 int bridge_worker_begin(struct nb_worker *w, struct bridge *b);
 void bridge_worker_end(struct nb_worker *w, struct bridge *b);
 
+/* ---- mcast.c ---- */
+enum { MCAST_MAX = 64 /* netif.h's, addresses a vif */ };
+
+/* A guest's multicast filter. Zeroed: empty. */
+struct mcast {
+	rte_spinlock_t lock; /* of those who change it */
+	bool unknown; /* a process before this one had it, and what is in it is not known: everything is wanted */
+	uint64_t addr[MCAST_MAX]; /* atomic; 0: free */
+};
+
+/* Any worker. type: XEN_NETIF_EXTRA_TYPE_MCAST_ADD or _DEL. Returns what to answer: NETIF_RSP_ERROR if it is full, or no group's address. */
+int16_t mcast_change(struct mcast *f, uint8_t type, const uint8_t addr[6]);
+bool mcast_wants(const struct mcast *f, const struct rte_mbuf *m); /* any packet: what is not multicast is wanted, and so is broadcast */
+unsigned mcast_count(const struct mcast *f);
+
+/* ---- ctrl.c: control rings (ctrl.h has what is pure about them). Control thread. ---- */
+struct ctrl;
+int ctrl_connect(struct vif *vif, bool adopt, char *why, size_t len); /* whatever comes of it, ctrl_disconnect ends it */
+void ctrl_disconnect(struct vif *vif); /* no worker uses anything of the vif any more. Without one: fine */
+int ctrl_fd(const struct netback *nb); /* -1: nobody has a control ring */
+int ctrl_timeout(struct netback *nb); /* ms until ctrl_work has something to do without an event; -1: it has not */
+void ctrl_work(struct netback *nb);
+unsigned ctrl_statics(const struct vif *vif); /* static grants that it has */
+
 /* ---- vif.c ---- */
 struct vif_config {
 	uint8_t mac[6];
@@ -255,6 +289,7 @@ enum { VIF_RESTING, VIF_ACTIVE, VIF_PENANCE }; /* vif_queue.state */
 struct vif_queue {
 	struct pv_ring tx, rx;
 	struct pv_inflight_ring *tx_log, *rx_log;
+	struct statics *statics; /* NULL: none. Its own to free */
 	struct vif *vif;
 	struct nb_worker *worker;
 	TAILQ_ENTRY(vif_queue) link; /* in worker->active, or ->penance, as state says */
@@ -293,6 +328,8 @@ struct vif {
 	uint32_t features; /* that the guest can be sent; what it may send is all that was offered */
 	/* Atomic, for they change while it is connected; each says something by itself: */
 	uint32_t frame_max;
+	uint32_t headroom; /* bytes before each received packet */
+	struct hash *hash; /* NULL: the guest has set up no hashing */
 	bool carrier; /* the link is up: it may send, and its switch port is open */
 	uint32_t steps; /* STEP_*: atomic, workers read it once a packet */
 	struct capture *capture; /* atomic; NULL: it is not captured */
@@ -301,7 +338,9 @@ struct vif {
 	struct vif_queue *queues;
 	struct pv_inflight *inflight; /* of this connection */
 	const char *broken; /* atomic, set once by a worker: why, a static string */
-	uint64_t rx_too_big, rx_no_memory; /* atomic: dropped by whichever worker had it */
+	struct ctrl *ctrl; /* control thread; NULL: no control ring */
+	struct mcast mcast;
+	uint64_t rx_too_big, rx_no_memory, rx_filtered; /* atomic: dropped by whichever worker had it */
 	struct pv_log_peer log;
 };
 
@@ -318,6 +357,7 @@ int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, bool ad
 void queue_detach(struct vif_queue *q);
 void queue_activate(struct vif_queue *q);
 void queue_broken(struct vif_queue *q, const char *why);
+void vif_broken(struct vif *vif, const char *why); /* any thread; why: a static string. The first to say so is heard */
 void queue_rest(struct vif_queue *q); /* nothing to do: re-arm, unmask, leave the active list */
 void queue_unmask(struct vif_queue *q);
 
@@ -356,8 +396,11 @@ struct rx_packet {
 	struct vif_queue *queue;
 	struct rte_mbuf *m;
 	uint32_t first; /* its requests in the ring: their ids are in the log */
+	uint32_t hash;
 	uint16_t op, ops;
-	uint16_t slots;
+	uint16_t slots, headroom;
+	uint8_t extras; /* slots behind the first that carry something else than data */
+	uint8_t hash_type; /* _XEN_NETIF_CTRL_HASH_TYPE_* + 1; 0: it was not hashed */
 };
 
 void tx_collect(struct vif_queue *q);
@@ -367,12 +410,19 @@ void rx_push(struct vif_queue *q, struct rte_mbuf *m); /* takes m; the queue's w
 void rx_plan(struct vif_queue *q);
 /* Drop what has waited for longer than a second for guests that post no pages: packet memory is scarce. */
 void rx_reclaim(struct nb_worker *w);
+void rx_drop_all(struct vif_queue *q); /* what waits for the guest */
+
+/* The largest packet that a guest takes in one piece: more pages than Linux takes are never filled. */
+static inline uint32_t rx_most(uint32_t headroom)
+{
+	return RTE_MIN((uint32_t)UINT16_MAX, XEN_NETIF_NR_SLOTS_MIN * (PV_PAGE_SIZE - headroom));
+}
 void rx_finish(struct nb_worker *w);
 void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m); /* takes m; from NULL: the uplink */
 
 /* ---- steps.c: what is done to a packet besides switching it, for vifs that ask for it ---- */
 /* Of vif.steps. A vif without any pays one test a packet. */
-enum { STEP_VLAN = 1 << 0, STEP_RULES = 1 << 1, STEP_LIMIT = 1 << 2, STEP_CAPTURE = 1 << 3 };
+enum { STEP_VLAN = 1 << 0, STEP_RULES = 1 << 1, STEP_LIMIT = 1 << 2, STEP_CAPTURE = 1 << 3, STEP_MCAST = 1 << 4 };
 /* A checked packet that a guest sent, before it is switched; and one on its way to a guest, before its flags are worked off. m is
  * private memory; in step_to it may be shared with other receivers and is not to be changed. False: it was freed and counted. */
 bool step_from(struct nb_worker *w, struct vif_queue *q, struct rte_mbuf *m);
@@ -450,6 +500,8 @@ struct netback {
 	bool ended; /* atomic: the hypervisor ended a worker's handle, nobody can be served */
 
 	TAILQ_HEAD(, vif) vifs;
+	struct pv_hyper *ctrl_h; /* for control rings */
+	TAILQ_HEAD(, ctrl) ctrls;
 	TAILQ_HEAD(, capture) captures;
 	struct pv_backend *backend;
 	uint32_t generation;

@@ -8,7 +8,7 @@
 #include <rte_cycles.h>
 #include <rte_mempool.h>
 
-enum { SPURIOUS_FREE = 4, PENANCE_US = 50, PENANCE_DOUBLINGS = 5 };
+enum { SPURIOUS_FREE = 4, PENANCE_US = 50, PENANCE_DOUBLINGS = 5, SILENT_MS = 30 /* as Linux */ };
 
 static void leave_list(struct vif_queue *q)
 {
@@ -29,14 +29,19 @@ void queue_activate(struct vif_queue *q)
 	q->last = q->worker->tsc;
 }
 
-void queue_broken(struct vif_queue *q, const char *why)
+void vif_broken(struct vif *vif, const char *why)
 {
 	const char *none = NULL;
 
+	/* Pairs with the acquire in vif_reap_broken. */
+	__atomic_compare_exchange_n(&vif->broken, &none, why, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	netback_wake(vif->nb);
+}
+
+void queue_broken(struct vif_queue *q, const char *why)
+{
 	q->broken = true; /* leaves the active list at the end of the turn: somebody may be walking it */
-	/* The first queue to break says why. Pairs with the acquire in vif_reap_broken. */
-	__atomic_compare_exchange_n(&q->vif->broken, &none, why, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
-	netback_wake(q->vif->nb);
+	vif_broken(q->vif, why);
 }
 
 void queue_unmask(struct vif_queue *q)
@@ -70,6 +75,11 @@ void queue_rest(struct vif_queue *q)
 	struct nb_worker *w = q->worker;
 	uint32_t doublings;
 
+	if (!q->broken && q->head != q->tail && q->vif->features & PV_VIF_NO_RX_NOTIFY) {
+		if (w->tsc - q->moved < w->nb->tsc_second / 1000 * SILENT_MS)
+			return; /* it will not tell when it posts pages: look */
+		rx_drop_all(q);
+	}
 	if (!q->broken && !armed(q) && !q->broken)
 		return;
 	leave_list(q);

@@ -102,6 +102,7 @@ static void put_sum(struct json_object *o, const struct view *v)
 	}
 	put(o, "rx_too_big", __atomic_load_n(&v->vif->rx_too_big, __ATOMIC_RELAXED));
 	put(o, "rx_no_memory", __atomic_load_n(&v->vif->rx_no_memory, __ATOMIC_RELAXED));
+	put(o, "rx_filtered", __atomic_load_n(&v->vif->rx_filtered, __ATOMIC_RELAXED));
 }
 
 static struct json_object *uplink_object(const struct netback *nb, const struct view *v)
@@ -245,6 +246,10 @@ struct json_object *report_inspect(void *ctx, const struct pv_device_id *id)
 	queues = json_object_new_array();
 	put(o, "switch_port", (uint64_t)vif->port);
 	put(o, "features", vif->features);
+	put(o, "rx_headroom", vif->headroom);
+	put(o, "multicast_groups", mcast_count(&vif->mcast));
+	put(o, "static_grants", ctrl_statics(vif));
+	json_object_object_add(o, "hashing", json_object_new_boolean(vif->hash != NULL));
 	json_object_object_add(o, "addresses", macs_object(vif->bridge, vif->port));
 	put(o, "uplink_addresses", switch_count(vif->bridge->sw, SWITCH_UPLINK));
 	for (unsigned i = 0; i < vif->nr_queues; i++) {

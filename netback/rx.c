@@ -2,11 +2,37 @@
  *
  * A guest may post none: the backlog is bounded by the memory that it pins, and what does not fit is dropped and counted. */
 #include "netback.h"
+#include <netinet/in.h>
 
-/* Pages that the packet needs, and one for what is to be said about it. */
-static unsigned slots_of(const struct rte_mbuf *m)
+/* How a guest wants its packets, read once a turn: it may change meanwhile. */
+struct shape {
+	uint32_t headroom; /* bytes of each page that stay free */
+	const struct hash *hash; /* NULL: no hashing */
+};
+
+/* The hash of a packet by the most specific of the types that the guest asked for. Returns the type + 1, or 0: by none. */
+static uint8_t hash_of(const struct hash *h, const struct rte_mbuf *m, uint32_t *value)
 {
-	return (m->pkt_len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE + !!(m->ol_flags & NB_GSO);
+	struct nb_flow f;
+	uint32_t ip, tcp;
+
+	*value = 0;
+	csum_flow(m, &f);
+	if (!f.words)
+		return 0;
+	ip = f.words == 2 ? _XEN_NETIF_CTRL_HASH_TYPE_IPV4 : _XEN_NETIF_CTRL_HASH_TYPE_IPV6;
+	tcp = f.words == 2 ? _XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP : _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP;
+	for (unsigned i = 0; i < RTE_DIM(f.word); i++)
+		f.word[i] = rte_be_to_cpu_32(f.word[i]);
+	if (f.l4 == IPPROTO_TCP && h->flags & 1u << tcp) {
+		f.word[f.words] = f.word[8];
+		*value = hash_words(h, f.word, f.words + 1u);
+		return (uint8_t)(tcp + 1);
+	}
+	if (!(h->flags & 1u << ip))
+		return 0;
+	*value = hash_words(h, f.word, f.words);
+	return (uint8_t)(ip + 1);
 }
 
 static uint32_t cost_of(const struct nb_worker *w, const struct rte_mbuf *m)
@@ -32,9 +58,21 @@ void rx_push(struct vif_queue *q, struct rte_mbuf *m)
 		queue_activate(q);
 }
 
+/* The queue of several that a packet goes to: as the guest wishes, else by its flow. */
+static unsigned steer(const struct vif *vif, const struct rte_mbuf *m)
+{
+	const struct hash *h = __atomic_load_n(&vif->hash, __ATOMIC_ACQUIRE); /* pairs with publish_hash; lives until this turn has ended */
+	uint32_t value;
+
+	if (likely(!h))
+		return csum_flow_hash(m) % vif->nr_queues;
+	hash_of(h, m, &value);
+	return hash_queue(h, value, vif->nr_queues);
+}
+
 static void give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
-	unsigned i = vif->nr_queues > 1 ? csum_flow_hash(m) % vif->nr_queues : 0;
+	unsigned i = vif->nr_queues > 1 ? steer(vif, m) : 0;
 	struct vif_queue *q = &vif->queues[i];
 
 	if (q->worker == w)
@@ -75,7 +113,7 @@ void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 		rte_pktmbuf_free(m);
 		return;
 	}
-	if (gso && (m->pkt_len > UINT16_MAX || !(vif->features & (flags & NB_GSO_V6 ? PV_VIF_GSO_TCPV6 : PV_VIF_GSO_TCPV4)))) {
+	if (gso && (m->pkt_len > rx_most(__atomic_load_n(&vif->headroom, __ATOMIC_RELAXED)) || !(vif->features & (flags & NB_GSO_V6 ? PV_VIF_GSO_TCPV6 : PV_VIF_GSO_TCPV4)))) {
 		cut_and_give(w, vif, m);
 		return;
 	}
@@ -91,39 +129,74 @@ void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 	give(w, vif, m);
 }
 
-/* Take the requests that m needs and plan its copies. */
-static void plan(struct vif_queue *q, struct rte_mbuf *m, unsigned need)
+/* Bytes of m from `at` on into a page of the guest: now, if the page is a static grant, else in the batch. */
+static void plan_page(struct vif_queue *q, struct chain_at *at, uint32_t gref, uint16_t off, uint16_t end)
 {
 	struct nb_worker *w = q->worker;
-	struct rx_packet *r = &w->rx[w->nr_rx++];
-	struct chain_at at = { .seg = m };
-	uint32_t left = m->pkt_len;
+	uint8_t *page = NULL;
 
-	r->queue = q;
+	if (unlikely(q->statics != NULL))
+		page = statics_find(q->statics, gref, true);
+	while (off < end) {
+		struct pv_gnt_copy *op = &w->ops[w->nr_ops];
+		uint16_t n;
+
+		if (page) {
+			void *from;
+
+			n = (uint16_t)chain_piece(at, end - off, &from);
+			memcpy(page + off, from, n);
+			off += n;
+			continue;
+		}
+		w->nr_ops++;
+		op->to.local = NULL;
+		op->to.gref = gref;
+		op->to.domid = q->vif->id.guest;
+		op->to.offset = off;
+		op->len = (uint16_t)chain_piece(at, end - off, &op->from.local);
+		off += op->len;
+	}
+}
+
+/* What a packet will be like: its slots are pages, and some for what is to be said about it. */
+static void describe(const struct shape *s, struct rte_mbuf *m, struct rx_packet *r)
+{
+	uint32_t room = PV_PAGE_SIZE - s->headroom;
+
 	r->m = m;
+	r->headroom = (uint16_t)s->headroom;
+	r->extras = !!(m->ol_flags & NB_GSO);
+	r->hash_type = 0;
+	if (unlikely(s->hash != NULL)) {
+		r->hash_type = hash_of(s->hash, m, &r->hash);
+		r->extras += r->hash_type != 0;
+	}
+	r->slots = (uint16_t)(r->extras + (likely(m->pkt_len <= room) ? 1 : (m->pkt_len + room - 1) / room));
+}
+
+/* Take the requests that a described packet needs, and plan its copies. */
+static void plan(struct vif_queue *q, struct rx_packet *r)
+{
+	struct nb_worker *w = q->worker;
+	struct chain_at at = { .seg = r->m };
+	uint32_t left = r->m->pkt_len, most = PV_PAGE_SIZE - r->headroom;
+
+	w->nr_rx++;
+	r->queue = q;
 	r->op = (uint16_t)w->nr_ops;
 	r->first = q->rx.cons;
-	r->slots = (uint16_t)need;
-	for (unsigned i = 0; i < need; i++) {
+	for (unsigned i = 0; i < r->slots; i++) {
 		struct netif_rx_request req;
-		uint16_t off = 0, room;
+		uint16_t n;
 
 		pv_net_rx_take(&q->rx, &req);
 		*rx_id(q, r->first + i) = req.id;
-		if (i == 1 && m->ol_flags & NB_GSO)
-			continue; /* this one carries the extra-info, not its page */
-		room = (uint16_t)RTE_MIN(left, (uint32_t)PV_PAGE_SIZE);
-		left -= room;
-		while (off < room) {
-			struct pv_gnt_copy *op = &w->ops[w->nr_ops++];
-
-			op->to.local = NULL;
-			op->to.gref = req.gref;
-			op->to.domid = q->vif->id.guest;
-			op->to.offset = off;
-			op->len = (uint16_t)chain_piece(&at, room - off, &op->from.local);
-			off += op->len;
-		}
+		if (i && i <= r->extras)
+			continue; /* this one carries extra-info, not its page */
+		n = (uint16_t)RTE_MIN(left, most);
+		left -= n;
+		plan_page(q, &at, req.gref, r->headroom, (uint16_t)(r->headroom + n));
 	}
 	r->ops = (uint16_t)(w->nr_ops - r->op);
 	pv_inflight_take(q->rx_log, q->rx.cons);
@@ -134,9 +207,21 @@ static bool turn_has_room(const struct nb_worker *w)
 	return w->nr_ops + NB_PACKET_OPS <= NB_TURN_OPS && w->nr_rx < NB_TURN_PACKETS;
 }
 
+/* The head of the backlog leaves it. */
+static struct rte_mbuf *pop(struct vif_queue *q)
+{
+	struct rte_mbuf *m = q->backlog[q->head++ % NB_BACKLOG_PACKETS];
+
+	q->backlog_bytes -= cost_of(q->worker, m);
+	q->moved = q->worker->tsc;
+	q->need = 0;
+	return m;
+}
+
 void rx_plan(struct vif_queue *q)
 {
 	struct nb_worker *w = q->worker;
+	struct shape shape;
 	unsigned used = 0;
 	int ready;
 
@@ -147,24 +232,35 @@ void rx_plan(struct vif_queue *q)
 		queue_broken(q, "its rx ring's producer index is impossible");
 		return;
 	}
+	shape.headroom = __atomic_load_n(&q->vif->headroom, __ATOMIC_RELAXED);
+	shape.hash = __atomic_load_n(&q->vif->hash, __ATOMIC_ACQUIRE); /* as in steer */
 	while (q->head != q->tail && used < NB_QUEUE_SLOTS && turn_has_room(w)) {
-		struct rte_mbuf *m = q->backlog[q->head % NB_BACKLOG_PACKETS];
-		unsigned need = slots_of(m);
+		struct rx_packet *r = &w->rx[w->nr_rx];
 
-		if (need > (unsigned)ready - used) {
+		describe(&shape, q->backlog[q->head % NB_BACKLOG_PACKETS], r);
+		if (unlikely(r->slots - r->extras > XEN_NETIF_NR_SLOTS_MIN)) { /* it waited while the headroom grew */
+			count_drop(&q->vif->rx_too_big);
+			rte_pktmbuf_free(pop(q));
+			continue;
+		}
+		if (r->slots > (unsigned)ready - used) {
 			if (!q->need)
 				q->n.rx_stalls++;
-			q->need = (uint16_t)need;
+			q->need = r->slots;
 			return;
 		}
-		q->need = 0;
 		q->worked = true;
-		plan(q, m, need);
-		used += need;
-		q->head++;
-		q->backlog_bytes -= cost_of(w, m);
-		q->moved = w->tsc;
+		used += r->slots;
+		pop(q);
+		plan(q, r);
 	}
+}
+
+void rx_drop_all(struct vif_queue *q)
+{
+	q->n.rx_full += q->tail - q->head;
+	while (q->head != q->tail)
+		rte_pktmbuf_free(pop(q));
 }
 
 void rx_reclaim(struct nb_worker *w)
@@ -172,43 +268,52 @@ void rx_reclaim(struct nb_worker *w)
 	for (uint32_t port = 0; port < w->nr_ports; port++) {
 		struct vif_queue *q = w->by_port[port];
 
-		if (!q || q->head == q->tail || w->tsc - q->moved < w->nb->tsc_second)
-			continue;
-		q->n.rx_full += q->tail - q->head;
-		while (q->head != q->tail)
-			rte_pktmbuf_free(q->backlog[q->head++ % NB_BACKLOG_PACKETS]);
-		q->backlog_bytes = 0;
-		q->need = 0;
+		if (q && q->head != q->tail && w->tsc - q->moved >= w->nb->tsc_second)
+			rx_drop_all(q);
 	}
+}
+
+/* Extra-info slot `i`, from 1 on: what a large packet is to be cut into, then its hash. */
+static void answer_extra(const struct rx_packet *r, unsigned i)
+{
+	struct netif_extra_info e = { .flags = i < r->extras ? XEN_NETIF_EXTRA_FLAG_MORE : 0 };
+
+	if (i == 1 && r->m->ol_flags & NB_GSO) {
+		e.type = XEN_NETIF_EXTRA_TYPE_GSO;
+		e.u.gso.size = r->m->tso_segsz;
+		e.u.gso.type = r->m->ol_flags & NB_GSO_V6 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4;
+	} else {
+		uint32_t value = rte_cpu_to_le_32(r->hash);
+
+		e.type = XEN_NETIF_EXTRA_TYPE_HASH;
+		e.u.hash.type = (uint8_t)(r->hash_type - 1);
+		e.u.hash.algorithm = XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ;
+		memcpy(e.u.hash.value, &value, sizeof(value));
+	}
+	*(struct netif_extra_info *)pv_ring_fill(&r->queue->rx) = e;
 }
 
 /* The responses of one packet, each in the slot of its request. A failed packet keeps its shape: the frontend must know where it ends. */
 static void answer(const struct rx_packet *r, bool ok)
 {
-	struct pv_ring *ring = &r->queue->rx;
-	bool gso = r->m->ol_flags & NB_GSO;
-	uint32_t left = r->m->pkt_len;
+	uint32_t left = r->m->pkt_len, most = PV_PAGE_SIZE - r->headroom;
 
 	for (unsigned i = 0; i < r->slots; i++) {
-		uint16_t len = (uint16_t)RTE_MIN(left, (uint32_t)PV_PAGE_SIZE), flags = 0;
+		uint16_t len = (uint16_t)RTE_MIN(left, most), flags = 0;
 
-		if (i == 1 && gso) {
-			*(struct netif_extra_info *)pv_ring_fill(ring) = (struct netif_extra_info){
-				.type = XEN_NETIF_EXTRA_TYPE_GSO,
-				.u.gso = { .size = r->m->tso_segsz,
-					   .type = r->m->ol_flags & NB_GSO_V6 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4 },
-			};
+		if (i && i <= r->extras) {
+			answer_extra(r, i);
 			continue;
 		}
 		left -= len;
 		if (left)
 			flags |= NETRXF_more_data;
 		if (!i) {
-			flags |= gso ? NETRXF_extra_info : 0;
+			flags |= r->extras ? NETRXF_extra_info : 0;
 			flags |= r->m->ol_flags & NB_BLANK ? NETRXF_csum_blank : 0;
 			flags |= r->m->ol_flags & NB_VALID ? NETRXF_data_validated : 0;
 		}
-		pv_net_rx_fill_rsp(ring, *rx_id(r->queue, r->first + i), 0, flags, ok ? (int16_t)len : NETIF_RSP_ERROR);
+		pv_net_rx_fill_rsp(&r->queue->rx, *rx_id(r->queue, r->first + i), r->headroom, flags, ok ? (int16_t)len : NETIF_RSP_ERROR);
 	}
 }
 
@@ -216,7 +321,8 @@ void rx_finish(struct nb_worker *w)
 {
 	if (!w->nr_rx)
 		return;
-	pv_gnt_copy(w->h, w->ops, w->nr_ops); /* if the batch did not run, every status says so */
+	if (w->nr_ops)
+		pv_gnt_copy(w->h, w->ops, w->nr_ops); /* if the batch did not run, every status says so */
 	for (unsigned i = 0; i < w->nr_rx; i++) {
 		struct rx_packet *r = &w->rx[i];
 		bool ok = true;

@@ -1,7 +1,7 @@
 /* steps.c - what is done to a packet besides switching it, for vifs that ask for it.
  *
  *	from a guest:	capture -> VLAN -> rules -> limit -> switch
- *	to a guest:	VLAN -> rules -> limit -> capture -> backlog
+ *	to a guest:	multicast filter -> VLAN -> rules -> limit -> capture -> backlog
  * Each step is a file of its own; this one knows only their order. */
 #include "capture.h"
 #include "netback.h"
@@ -19,6 +19,11 @@ bool step_to(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
 	uint32_t steps = __atomic_load_n(&vif->steps, __ATOMIC_ACQUIRE); /* as in rx_send */
 
+	if (steps & STEP_MCAST && !mcast_wants(&vif->mcast, m)) {
+		__atomic_fetch_add(&vif->rx_filtered, 1, __ATOMIC_RELAXED); /* a counter orders nothing */
+		rte_pktmbuf_free(m);
+		return false;
+	}
 	if (steps & STEP_CAPTURE)
 		capture_packet(w, vif, m, PCAPNG_INBOUND);
 	return true;

@@ -24,14 +24,24 @@ static void set_flags(struct rte_mbuf *m, const struct pv_net_packet *p)
 	m->ol_flags |= flags;
 }
 
-/* One copy of a slot's bytes to the end of a segment. */
-static void plan_copy(struct nb_worker *w, const struct vif *vif, uint32_t gref, uint16_t off, uint16_t n, struct rte_mbuf *seg)
+/* One copy of a slot's bytes to the end of a segment: now, if the page is a static grant, else in the batch. */
+static void plan_copy(struct vif_queue *q, uint32_t gref, uint16_t off, uint16_t n, struct rte_mbuf *seg)
 {
-	struct pv_gnt_copy *op = &w->ops[w->nr_ops++];
+	struct nb_worker *w = q->worker;
+	struct pv_gnt_copy *op;
+	const uint8_t *page = NULL;
 
+	if (unlikely(q->statics != NULL))
+		page = statics_find(q->statics, gref, false);
+	if (page) {
+		memcpy(rte_pktmbuf_mtod_offset(seg, void *, seg->data_len), page + off, n);
+		seg->data_len += n;
+		return;
+	}
+	op = &w->ops[w->nr_ops++];
 	op->from.local = NULL;
 	op->from.gref = gref;
-	op->from.domid = vif->id.guest;
+	op->from.domid = q->vif->id.guest;
 	op->from.offset = off;
 	op->to.local = rte_pktmbuf_mtod_offset(seg, void *, seg->data_len);
 	op->len = n;
@@ -51,7 +61,7 @@ static struct rte_mbuf *add_segment(struct nb_worker *w, struct rte_mbuf *m, str
 
 /* A slot goes behind what is there, if it fits, and else into a segment of its own: one copy each. But headers are in the first
  * segment whatever slots they came in (XSA-423). Returns 0 or -ENOMEM. */
-static int plan_copies(struct nb_worker *w, const struct vif *vif, const struct pv_net_packet *p, struct rte_mbuf *m)
+static int plan_copies(struct vif_queue *q, const struct pv_net_packet *p, struct rte_mbuf *m)
 {
 	struct rte_mbuf *seg = m;
 
@@ -61,17 +71,17 @@ static int plan_copies(struct nb_worker *w, const struct vif *vif, const struct 
 		if (left > room && seg == m && m->data_len < NB_HEADERS) {
 			uint16_t n = RTE_MIN(left, (uint16_t)(NB_HEADERS - m->data_len));
 
-			plan_copy(w, vif, p->frag[i].gref, off, n, m);
+			plan_copy(q, p->frag[i].gref, off, n, m);
 			off += n;
 			left -= n;
 			room -= n;
 		}
 		if (left > room)
-			seg = add_segment(w, m, seg);
+			seg = add_segment(q->worker, m, seg);
 		if (unlikely(!seg))
 			return -ENOMEM;
 		if (left) /* 0 is legal: nothing to copy (XSA-448) */
-			plan_copy(w, vif, p->frag[i].gref, off, left, seg);
+			plan_copy(q, p->frag[i].gref, off, left, seg);
 	}
 	return 0;
 }
@@ -89,12 +99,16 @@ static void plan(struct vif_queue *q, const struct pv_net_packet *p, unsigned sl
 	t->status = NETIF_RSP_ERROR;
 	t->op = (uint16_t)w->nr_ops;
 	t->ops = 0;
-	if (p->drop || p->mcast) { /* no filter was offered to be changed */
+	if (unlikely(p->mcast)) {
+		t->status = (int8_t)mcast_change(&q->vif->mcast, p->mcast, p->mcast_addr);
+		return;
+	}
+	if (unlikely(p->drop)) {
 		q->n.tx_bad++;
 		return;
 	}
 	t->m = pool_first(w->nb->pool, &w->spare, p->len);
-	if (unlikely(!t->m || plan_copies(w, q->vif, p, t->m) < 0)) {
+	if (unlikely(!t->m || plan_copies(q, p, t->m) < 0)) {
 		t->status = NETIF_RSP_DROPPED;
 		q->n.tx_no_memory++;
 		turn_no_memory(w);

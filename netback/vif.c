@@ -6,7 +6,7 @@
 
 enum { MTU_MIN = 68, MTU_MAX = 65535 - 14 /* a packet's length has 16 bits in a ring */ };
 
-static const uint32_t features_offered = PV_VIF_SG | PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6 | PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6;
+static const uint32_t features_offered = PV_VIF_FEATURES;
 
 /* ---- configuration ---- */
 
@@ -182,6 +182,9 @@ static void vif_disconnect(struct vif *vif)
 	switch_flush(vif->bridge->sw, vif->port);
 	netback_barrier(nb);
 	switch_reclaim(vif->bridge->sw);
+	ctrl_disconnect(vif);
+	for (unsigned i = 0; i < vif->nr_queues; i++)
+		free(vif->queues[i].statics);
 	free(vif->queues);
 	vif->queues = NULL;
 	pv_inflight_close(vif->inflight);
@@ -260,7 +263,7 @@ static int vif_prepare(void *ctx, const struct pv_device_id *id, struct json_obj
 
 static uint32_t frame_max(const struct vif *vif, uint32_t mtu)
 {
-	return RTE_MIN(mtu + NB_L2_ROOM, vif->features & PV_VIF_SG ? UINT16_MAX : (uint32_t)PV_PAGE_SIZE);
+	return RTE_MIN(mtu + NB_L2_ROOM, vif->features & PV_VIF_SG ? rx_most(vif->headroom) : PV_PAGE_SIZE - vif->headroom);
 }
 
 static void set_carrier(struct vif *vif, bool on)
@@ -362,13 +365,34 @@ static int attach_queues(struct vif *vif, bool adopt, char *why, size_t len)
 	return 0;
 }
 
+/* What a guest may choose anew while it is connected; workers see each word change by itself. */
+static void follow(struct vif *vif)
+{
+	__atomic_store_n(&vif->headroom, vif->choice.features & PV_VIF_HEADROOM ? vif->choice.headroom : 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&vif->frame_max, frame_max(vif, vif->config.mtu), __ATOMIC_RELAXED);
+	if (vif->choice.features & PV_VIF_MCAST_CONTROL)
+		__atomic_fetch_or(&vif->steps, STEP_MCAST, __ATOMIC_RELEASE);
+	else
+		__atomic_fetch_and(&vif->steps, ~(uint32_t)STEP_MCAST, __ATOMIC_RELEASE);
+}
+
 /* Features that make sense together: a large packet does not fit in one page. */
 static void agree(struct vif *vif)
 {
 	vif->features = vif->choice.features & features_offered;
 	if (!(vif->features & PV_VIF_SG))
 		vif->features &= ~(uint32_t)(PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6);
-	vif->frame_max = frame_max(vif, vif->config.mtu);
+	follow(vif);
+}
+
+/* Does a connected guest choose the same, but for what may change? */
+static bool is_same(const struct vif *vif, const struct pv_noxs_choice *c)
+{
+	struct pv_noxs_choice now = vif->choice;
+
+	now.headroom = c->headroom;
+	now.features = (now.features & ~(uint32_t)PV_VIF_CHANGEABLE) | (c->features & PV_VIF_CHANGEABLE);
+	return memcmp(&now, c, sizeof(now)) == 0;
 }
 
 static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t len)
@@ -384,7 +408,8 @@ static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t 
 	vif->nr_queues = vif->choice.queues;
 	vif->generation = ++nb->generation;
 	vif->reported = false;
-	vif->rx_too_big = vif->rx_no_memory = 0;
+	vif->rx_too_big = vif->rx_no_memory = vif->rx_filtered = 0;
+	vif->mcast = (struct mcast){ .unknown = c->adopt };
 	vif->broken = NULL;
 	agree(vif);
 	vif->mac = switch_mac(vif->config.mac);
@@ -395,6 +420,8 @@ static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t 
 	if (ret < 0)
 		return ret;
 	ret = attach_queues(vif, c->adopt, why, len);
+	if (ret == 0 && vif->choice.features & PV_VIF_CTRL_RING)
+		ret = ctrl_connect(vif, c->adopt, why, len);
 	if (ret < 0)
 		return ret;
 	vif->connected = true;
@@ -407,8 +434,11 @@ static int vif_connect(void *ctx, const struct pv_connect *c, char *why, size_t 
 	struct vif *vif = vif_find(ctx, &c->id);
 	int ret;
 
-	if (vif && vif->connected && memcmp(&vif->choice, &c->choice, sizeof(c->choice)) == 0)
+	if (vif && vif->connected && is_same(vif, &c->choice) && c->choice.headroom <= PV_NOXS_HEADROOM_MAX) {
+		vif->choice = c->choice;
+		follow(vif);
 		return 0;
+	}
 	if (vif)
 		vif_disconnect(vif);
 	ret = prepare(ctx, &c->id, c->config, &vif, why, len);
@@ -417,6 +447,8 @@ static int vif_connect(void *ctx, const struct pv_connect *c, char *why, size_t 
 	if (!c->choice.queues || c->choice.queues > vif->config.queues || (c->choice.features & ~features_offered))
 		return pv_why(why, len, -EINVAL, "%s: asks for %u queues of %u and features %#x of %#x", vif->name, c->choice.queues,
 			      vif->config.queues, c->choice.features, features_offered);
+	if (c->choice.headroom > PV_NOXS_HEADROOM_MAX)
+		return pv_why(why, len, -EINVAL, "%s: asks for a headroom of %u bytes of %u", vif->name, c->choice.headroom, PV_NOXS_HEADROOM_MAX);
 	vif->choice = c->choice;
 	ret = start(vif, c, why, len);
 	if (ret < 0)

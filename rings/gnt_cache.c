@@ -134,6 +134,7 @@ static void call_drop(struct pv_gnt_cache *c, struct call *call)
 	if (call->pages)
 		pv_gnt_unmap(c->h, call->addr, call->pages);
 	c->stats.mapped -= call->pages;
+	c->stats.calls -= call->pages != 0;
 	TAILQ_REMOVE(&c->idle, call, idle);
 	LIST_REMOVE(call, all);
 	free(call);
@@ -207,6 +208,7 @@ static int map_fresh(struct pv_gnt_cache *c, struct call *fresh)
 	fresh->addr = addr;
 	fresh->pages = fresh->n;
 	c->stats.mapped += fresh->n;
+	c->stats.calls++;
 	c->stats.pinned += fresh->n;
 	c->stats.misses += fresh->n;
 	return 0;

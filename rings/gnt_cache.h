@@ -14,6 +14,7 @@ struct pv_gnt_cache;
 struct pv_gnt_cache_stats {
 	uint64_t hits, misses, evictions; /* pages */
 	uint32_t mapped, pinned, limit; /* pages now */
+	uint32_t calls; /* that mapped them: each is a mapping of the process (vm.max_map_count) */
 };
 
 /* A cache for domid's pages, of at most `limit` mapped pages. keep: pages stay mapped after use (persistent grants);
