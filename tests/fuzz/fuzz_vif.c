@@ -1,0 +1,698 @@
+/* fuzz_vif.c - a whole vif on the loopback hypervisor, in one process: the hub in a thread, netback with two workers, two well-behaved
+ * guests, and one whose every move is the input's: slots, indices, pages, events, references, its connection, its death.
+ *
+ * The workers run in lockstep: this file is their worker.c, and a turn runs when the input (or the end of an input) says so. So an
+ * input does the same each time. After each input the well-behaved two exchange packets, and nothing of the third is left:
+ * packet memory, grants, ports and mappings are as they were.
+ */
+#include "fuzz.h"
+#include "netback/netback.h"
+#include <pthread.h>
+#include <pvio/hub.h>
+#include <rte_mempool.h>
+#include <semaphore.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* ---- worker.h, in lockstep ---- */
+
+struct pv_worker {
+	pthread_t thread;
+	sem_t go, done;
+	void (*body)(void *arg, struct pv_worker *w);
+	void *arg;
+	int (*fn)(void *arg); /* the call that waits */
+	void *fn_arg;
+	int ret, fd;
+	bool stop, ended;
+};
+
+static void *worker_main(void *arg)
+{
+	struct pv_worker *w = arg;
+
+	w->body(w->arg, w);
+	w->ended = true;
+	sem_post(&w->done);
+	return NULL;
+}
+
+static void until(sem_t *s)
+{
+	while (sem_wait(s) < 0)
+		MUST(errno == EINTR);
+}
+
+/* One turn of the worker's body. */
+static void step(struct pv_worker *w)
+{
+	if (w->ended)
+		return;
+	sem_post(&w->go);
+	until(&w->done);
+}
+
+int pv_worker_start(struct pv_worker **out, const char *name, int cpu, void (*body)(void *arg, struct pv_worker *w), void *arg)
+{
+	struct pv_worker *w = calloc(1, sizeof(*w));
+
+	(void)name, (void)cpu;
+	MUST(w);
+	w->body = body;
+	w->arg = arg;
+	w->fd = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC); /* always readable: the worker never sleeps */
+	MUST(w->fd >= 0 && !sem_init(&w->go, 0, 0) && !sem_init(&w->done, 0, 0));
+	MUST(!pthread_create(&w->thread, NULL, worker_main, w));
+	until(&w->done);
+	*out = w;
+	return 0;
+}
+
+int pv_worker_call(struct pv_worker *w, int (*fn)(void *arg), void *arg)
+{
+	if (w->ended)
+		return -ESHUTDOWN;
+	w->fn = fn;
+	w->fn_arg = arg;
+	step(w);
+	return w->ret;
+}
+
+void pv_worker_stop(struct pv_worker *w)
+{
+	w->stop = true;
+	step(w);
+	pthread_join(w->thread, NULL);
+	close(w->fd);
+	free(w);
+}
+
+int pv_worker_fd(struct pv_worker *w)
+{
+	return w->fd;
+}
+
+int pv_worker_poll(struct pv_worker *w)
+{
+	sem_post(&w->done);
+	until(&w->go);
+	if (w->fn) {
+		w->ret = w->fn(w->fn_arg);
+		w->fn = NULL;
+	}
+	return w->stop;
+}
+
+/* ---- guests ---- */
+
+enum { TX_PAGES = 8, RX_PAGES = 64, QUEUES = 2, FEATURES = PV_VIF_SG | PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6 | PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6 };
+
+struct queue {
+	struct pv_ring tx, rx;
+	void *tx_page, *rx_page;
+	uint32_t tx_gref, rx_gref, tx_port, rx_port;
+};
+
+struct guest {
+	struct pv_hyper *h;
+	uint16_t domid;
+	uint8_t mac[6];
+	uint8_t *tx_data, *rx_data;
+	uint32_t tx_grefs[TX_PAGES], rx_grefs[RX_PAGES];
+	struct queue q[QUEUES];
+};
+
+static struct netback nb;
+static struct pv_hub *hub;
+static pthread_t hub_thread;
+static struct pv_hyper *dom0;
+static struct guest a, b, c; /* c is the hostile one */
+static unsigned base_mbufs;
+static struct pv_hub_domain base_dom0; /* what netback, which is in domain 0, held with a and b alone */
+static bool c_spoilt; /* its references, ports or process are not what they were */
+static unsigned told; /* how often pviod was told that c broke */
+
+/* backend.h: what netback tells pviod. */
+void pv_backend_broken(struct pv_backend *backend, const struct pv_device_id *id, int error, const char *why)
+{
+	(void)backend;
+	MUST(id->guest == c.domid && error == -EPROTO && why && *why); /* nobody but the offender is ever to blame */
+	MUST(++told == 1);
+}
+
+static struct pv_device_id device(const struct guest *g)
+{
+	return (struct pv_device_id){ .guest = g->domid, .type = PV_NOXS_VIF };
+}
+
+static void rings_reset(struct guest *g)
+{
+	for (unsigned i = 0; i < QUEUES; i++) {
+		pv_ring_init_front(&g->q[i].tx, g->q[i].tx_page, PV_PAGE_SIZE, PV_NET_TX_SLOT);
+		pv_ring_init_front(&g->q[i].rx, g->q[i].rx_page, PV_PAGE_SIZE, PV_NET_RX_SLOT);
+	}
+}
+
+static void share_data(struct guest *g)
+{
+	MUST(!pv_gnt_share(g->h, 0, TX_PAGES, true, NULL, g->tx_grefs, (void **)&g->tx_data));
+	MUST(!pv_gnt_share(g->h, 0, RX_PAGES, true, NULL, g->rx_grefs, (void **)&g->rx_data));
+}
+
+static void guest_open(struct guest *g)
+{
+	uint32_t port;
+	int domid = pv_hub_domain_create(dom0, 0, &port);
+	char why[160];
+
+	MUST(domid > 0);
+	*g = (struct guest){ .domid = (uint16_t)domid };
+	MUST(!pv_hyper_open(NULL, domid, &g->h, why, sizeof(why)));
+	share_data(g);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		struct queue *q = &g->q[i];
+
+		MUST(!pv_gnt_share(g->h, 0, 1, true, NULL, &q->tx_gref, &q->tx_page));
+		MUST(!pv_gnt_share(g->h, 0, 1, true, NULL, &q->rx_gref, &q->rx_page));
+		q->tx_port = (uint32_t)pv_evt_alloc(g->h, 0);
+		q->rx_port = (uint32_t)pv_evt_alloc(g->h, 0);
+		MUST((int)q->tx_port > 0 && (int)q->rx_port > 0);
+	}
+	rings_reset(g);
+}
+
+static int guest_prepare(struct guest *g, const char *config)
+{
+	struct pv_device_id id = device(g);
+	struct json_object *o = json_object_new_object(), *object;
+	struct pv_noxs_offer offer = { .type = PV_NOXS_VIF };
+	char why[256];
+	int ret;
+
+	json_object_object_add(o, "config", json_tokener_parse(config));
+	ret = pv_config_from_json(o, &object, why, sizeof(why)); /* as a call of pviod is read */
+	if (!ret)
+		ret = vif_ops.prepare(&nb, &id, object, &offer, why, sizeof(why));
+
+	json_object_put(o);
+	if (!ret)
+		memcpy(g->mac, offer.vif.mac, 6);
+	return ret;
+}
+
+static struct pv_noxs_choice guest_choice(const struct guest *g, unsigned queues, uint32_t features)
+{
+	struct pv_noxs_choice choice = { .magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .state = XenbusStateInitialised, .alive = 1,
+					 .queues = (uint16_t)queues, .features = features };
+
+	for (unsigned i = 0; i < queues; i++)
+		choice.vif[i] = (struct pv_noxs_vif_queue){ g->q[i].tx_gref, g->q[i].rx_gref, g->q[i].tx_port, g->q[i].rx_port };
+	return choice;
+}
+
+static int guest_connect(struct guest *g, const char *config, const struct pv_noxs_choice *choice)
+{
+	struct pv_connect connect = { .id = device(g), .config = json_tokener_parse(config), .choice = *choice };
+	char why[256];
+	int ret = vif_ops.connect(&nb, &connect, why, sizeof(why));
+
+	json_object_put(connect.config);
+	if (!ret && g == &c)
+		told = 0;
+	return ret;
+}
+
+static void guest_call(const struct guest *g, int (*call)(void *ctx, const struct pv_device_id *id, char *why, size_t len))
+{
+	struct pv_device_id id = device(g);
+	char why[256];
+
+	MUST(!call(&nb, &id, why, sizeof(why)));
+}
+
+static void turns(unsigned n)
+{
+	while (n--) {
+		for (unsigned i = 0; i < nb.nr_workers; i++)
+			step(nb.workers[i]->pw);
+		netback_woken(&nb);
+	}
+}
+
+/* ---- the well-behaved two ---- */
+
+static void rx_post(struct guest *g, unsigned n)
+{
+	struct queue *q = &g->q[0];
+
+	while (n--)
+		pv_net_rx_fill(&q->rx, (uint16_t)(q->rx.prod % RX_PAGES), g->rx_grefs[q->rx.prod % RX_PAGES]);
+	if (pv_ring_publish(&q->rx))
+		pv_evt_notify(g->h, q->rx_port);
+}
+
+/* Take all that came, and post as many pages again. True: `want`, of len bytes, was among it. */
+static bool rx_drain(struct guest *g, const uint8_t *want, unsigned len)
+{
+	struct queue *q = &g->q[0];
+	union pv_net_rx_slot slots[PV_NET_CHAIN_MAX];
+	struct pv_net_rx_packet p;
+	unsigned n = 0, total = 0;
+	bool found = false;
+	int ready = pv_ring_ready(&q->rx);
+
+	MUST(ready >= 0);
+	for (; ready--; total++) {
+		int used;
+
+		MUST(n < PV_NET_CHAIN_MAX);
+		pv_net_rx_take_rsp(&q->rx, &slots[n++]);
+		used = pv_net_rx_parse(slots, n, &p);
+		MUST(used >= 0 && !(used && p.error)); /* its pages are good: each packet arrives whole */
+		if (!used)
+			continue;
+		found |= want && p.len == len && p.nr == 1 && !memcmp(g->rx_data + p.frag[0].id * PV_PAGE_SIZE, want, len);
+		n = 0;
+	}
+	MUST(!n); /* chains are published whole */
+	rx_post(g, total);
+	return found;
+}
+
+static void tx_drain(struct guest *g)
+{
+	struct queue *q = &g->q[0];
+	int ready = pv_ring_ready(&q->tx);
+
+	MUST(ready >= 0);
+	while (ready--) {
+		struct netif_tx_response r;
+
+		pv_net_tx_take_rsp(&q->tx, &r);
+		MUST(r.status == NETIF_RSP_OKAY);
+	}
+}
+
+static void frame(uint8_t *p, const uint8_t to[6], const uint8_t from[6], unsigned len, unsigned seed)
+{
+	for (unsigned i = 12; i < len; i++)
+		p[i] = (uint8_t)(seed + i * 31);
+	memcpy(p, to, 6);
+	memcpy(p + 6, from, 6);
+	p[12] = p[13] = 0x88; /* no protocol that anyone looks into */
+}
+
+/* A packet of len bytes from one to the other arrives as it was, whatever else is on its way. */
+static void exchange(struct guest *from, struct guest *to, unsigned len)
+{
+	static unsigned seed;
+	struct queue *q = &from->q[0];
+	unsigned patience = 1000;
+
+	frame(from->tx_data, to->mac, from->mac, len, ++seed);
+	pv_net_tx_fill(&q->tx, from->tx_grefs[0], 0, 0, 0, (uint16_t)len);
+	if (pv_ring_publish(&q->tx))
+		pv_evt_notify(from->h, q->tx_port);
+	for (;;) {
+		turns(1);
+		tx_drain(from);
+		rx_drain(from, NULL, 0);
+		if (rx_drain(to, from->tx_data, len))
+			return;
+		MUST(patience--);
+	}
+}
+
+/* ---- before and after ---- */
+
+static unsigned mbufs(void)
+{
+	unsigned n = rte_mempool_in_use_count(nb.pool);
+
+	for (unsigned i = 0; i < nb.nr_workers; i++)
+		n -= nb.workers[i]->spare.n;
+	return n;
+}
+
+/* Nothing of c, which is disconnected, is left. */
+static void check_all_back(void)
+{
+	struct pv_hub_domain all[4], *d = NULL; /* dom0 is the first */
+	unsigned patience = 1000;
+
+	while (mbufs() != base_mbufs) { /* what a and b still have to be given */
+		turns(1);
+		rx_drain(&a, NULL, 0);
+		rx_drain(&b, NULL, 0);
+		MUST(patience--);
+	}
+	MUST(pv_hub_domain_list(dom0, all, RTE_DIM(all)) == 4);
+	MUST(all[0].ports == base_dom0.ports && all[0].handles == base_dom0.handles && all[0].grants == base_dom0.grants);
+	for (unsigned i = 0; i < RTE_DIM(all); i++)
+		d = all[i].domid == c.domid ? &all[i] : d;
+	MUST(d && !d->pinned);
+}
+
+static void *hub_main(void *arg)
+{
+	(void)arg;
+	pv_hub_run(hub);
+	return NULL;
+}
+
+static void honest_up(struct guest *g)
+{
+	struct pv_noxs_choice choice;
+
+	guest_open(g);
+	choice = guest_choice(g, 1, FEATURES);
+	MUST(!guest_prepare(g, "{}") && !guest_connect(g, "{\"mtu\":\"65521\"}", &choice));
+	rx_post(g, RX_PAGES);
+}
+
+static char dir[] = "/tmp/pvio-fuzz-XXXXXX";
+
+static void remove_dir(void)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/hub.sock", dir);
+	unlink(path);
+	rmdir(dir);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	struct nb_options opt = { .hypervisor = NULL, .workers = 2, .memory = 64, .name = "netback", .bridge = "xenbr0" };
+	char path[64], why[300];
+
+	(void)argc, (void)argv;
+	MUST(mkdtemp(dir));
+	atexit(remove_dir);
+	setenv("PVIO_RUNDIR", dir, 1);
+	setenv("PVIO_HYPERVISOR", "loopback", 1);
+	snprintf(path, sizeof(path), "%s/hub.sock", dir);
+	MUST(!pv_hub_open(path, &(struct pv_hub_limits){ .domains = 16, .grants = 1024, .ports = 64 }, &hub) && !pthread_create(&hub_thread, NULL, hub_main, NULL));
+	MUST(!pv_hyper_open(NULL, 0, &dom0, why, sizeof(why)));
+	pv_log_open("fuzz_vif", PV_LOG_ERR);
+	MUST(!eal_start(opt.memory, why, sizeof(why)) && !netback_open(&nb, &opt, why, sizeof(why)));
+	honest_up(&a);
+	honest_up(&b);
+	guest_open(&c);
+	exchange(&a, &b, 100);
+	exchange(&b, &a, 100);
+	turns(100);
+	base_mbufs = mbufs();
+	MUST(pv_hub_domain_list(dom0, &base_dom0, 1) == 4);
+	return 0;
+}
+
+/* ---- what the hostile guest does ---- */
+
+static uint32_t any_gref(struct input *in)
+{
+	uint8_t n = take8(in);
+
+	switch (n >> 5) {
+	case 6: return a.tx_grefs[n % TX_PAGES]; /* another guest's */
+	case 7: return take32(in);
+	case 5: return c.q[n % QUEUES].tx_gref; /* its own ring */
+	case 4: return c.rx_grefs[n % RX_PAGES];
+	default: return c.tx_grefs[n % TX_PAGES];
+	}
+}
+
+static struct queue *any_queue(struct input *in)
+{
+	return &c.q[take8(in) % QUEUES];
+}
+
+static const uint8_t *any_mac(struct input *in)
+{
+	static const uint8_t all[6] = { 255, 255, 255, 255, 255, 255 };
+	static uint8_t raw[6];
+	uint8_t n = take8(in);
+
+	switch (n % 6) {
+	case 0: return a.mac;
+	case 1: return b.mac;
+	case 2: return c.mac;
+	case 3: return all;
+	case 4: return (memcpy(raw, (uint8_t[]){ 2, 0xee, 0, 0, 0, n }, 6), raw);
+	default: take_bytes(in, raw, 6); return raw;
+	}
+}
+
+static void *any_page(struct input *in)
+{
+	struct queue *q = any_queue(in);
+
+	return take8(in) & 1 ? q->tx_page : q->rx_page;
+}
+
+/* One request of the transmit ring: what a frontend would write, or any 12 bytes. */
+static void act_tx_slot(struct input *in)
+{
+	struct queue *q = any_queue(in);
+	uint16_t flags = take8(in), offset = take16(in), size = take16(in);
+
+	if (flags & 0x80)
+		flags |= (uint16_t)(take8(in) << 8);
+	pv_net_tx_fill(&q->tx, any_gref(in), offset, flags & 0xff7f, take8(in), size);
+}
+
+static void act_tx_extra(struct input *in)
+{
+	union pv_net_tx_slot *slot = pv_ring_fill(&any_queue(in)->tx);
+
+	take_bytes(in, slot, PV_NET_TX_SLOT);
+	if (slot->extra.flags & 2) /* a type that is known */
+		slot->extra.type = 1 + slot->extra.type % (XEN_NETIF_EXTRA_TYPE_MAX - 1);
+}
+
+/* A frame at the head of a page, its further bytes any, and slots for it in pieces. */
+static void act_packet(struct input *in)
+{
+	struct queue *q = any_queue(in);
+	unsigned page = take8(in) % TX_PAGES, pieces = 1 + take8(in) % 23, size = take16(in) % 4096, total = size * pieces, len;
+	uint8_t *p = c.tx_data + page * PV_PAGE_SIZE, flags = take8(in) & (NETTXF_csum_blank | NETTXF_data_validated);
+
+	memcpy(p, any_mac(in), 6);
+	memcpy(p + 6, any_mac(in), 6);
+	len = take8(in);
+	take_bytes(in, p + 12, len);
+	for (unsigned i = 0; i < pieces; i++)
+		pv_net_tx_fill(&q->tx, c.tx_grefs[page], 0, i + 1 < pieces ? flags | NETTXF_more_data : flags, (uint16_t)i,
+			       (uint16_t)(i ? size : total));
+}
+
+/* TCP in one page, as large as it says, and GSO. */
+static void act_gso(struct input *in)
+{
+	struct queue *q = any_queue(in);
+	uint8_t *p = c.tx_data, kind = take8(in), ihl = take8(in), thl = take8(in);
+	unsigned pieces = 1 + take8(in) % 16, len = 4096 * pieces, l3 = kind & 1 ? 40 : 20;
+	struct netif_extra_info gso = { .type = XEN_NETIF_EXTRA_TYPE_GSO, .u.gso = { .size = take16(in), .type = 1 + (kind & 1) } };
+
+	memset(p, 0, 128);
+	memcpy(p, any_mac(in), 6);
+	memcpy(p + 6, c.mac, 6);
+	p[12] = kind & 1 ? 0x86 : 0x08;
+	p[13] = kind & 1 ? 0xdd : 0;
+	p[14] = kind & 1 ? 0x60 : 0x40 | (kind & 2 ? ihl & 15 : 5);
+	p[16] = (uint8_t)((len - 14) >> 8);
+	p[17] = (uint8_t)(len - 14);
+	if (kind & 1) {
+		p[18] = (uint8_t)((len - 54) >> 8);
+		p[19] = (uint8_t)(len - 54);
+		p[20] = 6;
+	} else {
+		p[23] = 6;
+	}
+	p[14 + l3 + 12] = (uint8_t)((kind & 4 ? thl & 15 : 5) << 4);
+	for (unsigned i = 0; i < pieces; i++) {
+		unsigned flags = (i + 1 < pieces ? NETTXF_more_data : 0) | (i ? 0 : NETTXF_csum_blank | (kind & 8 ? 0 : NETTXF_extra_info));
+
+		pv_net_tx_fill(&q->tx, c.tx_grefs[i % TX_PAGES], 0, (uint16_t)flags, (uint16_t)i, (uint16_t)(i ? 4096 : len));
+		if (!i && !(kind & 8)) {
+			union pv_net_tx_slot *slot = pv_ring_fill(&q->tx);
+
+			memset(slot, 0, sizeof(*slot));
+			slot->extra = gso;
+		}
+	}
+}
+
+static void act_rx_post(struct input *in)
+{
+	struct queue *q = any_queue(in);
+	unsigned n = take8(in) % 32;
+
+	while (n--)
+		pv_net_rx_fill(&q->rx, (uint16_t)(q->rx.prod % RX_PAGES), any_gref(in));
+	pv_ring_publish(&q->rx);
+	pv_evt_notify(c.h, q->rx_port);
+}
+
+static void act_publish(struct input *in)
+{
+	struct queue *q = any_queue(in);
+
+	pv_ring_publish(&q->tx);
+	if (take8(in) & 1)
+		pv_evt_notify(c.h, q->tx_port);
+}
+
+/* Any word of a ring's header, or any bytes of its slots. */
+static void act_scribble(struct input *in)
+{
+	uint8_t *page = any_page(in);
+	unsigned at = take8(in) & 1 ? take8(in) % 16 * 4 : take16(in) % PV_PAGE_SIZE, n = take8(in);
+
+	take_bytes(in, page + at, RTE_MIN(n, PV_PAGE_SIZE - at));
+}
+
+static void act_events(struct input *in)
+{
+	struct queue *q = any_queue(in);
+
+	for (unsigned n = take8(in); n--;) {
+		pv_evt_notify(c.h, n & 1 ? q->tx_port : q->rx_port);
+		if (n % 16 == 0)
+			turns(1);
+	}
+}
+
+/* It takes its answers, as far as they make sense to it. */
+static void act_consume(struct input *in)
+{
+	struct queue *q = any_queue(in);
+	union pv_net_rx_slot rx;
+	struct netif_tx_response tx;
+	int n = pv_ring_ready(&q->tx), m = pv_ring_ready(&q->rx);
+
+	while (n-- > 0)
+		pv_net_tx_take_rsp(&q->tx, &tx);
+	while (m-- > 0)
+		pv_net_rx_take_rsp(&q->rx, &rx);
+}
+
+static void act_flood(struct input *in)
+{
+	unsigned n = take8(in) % 32, len = 14 + take16(in) % 4000;
+	const uint8_t *to = take8(in) & 1 ? c.mac : any_mac(in);
+
+	frame(a.tx_data + PV_PAGE_SIZE, to, a.mac, len, n);
+	while (n--)
+		pv_net_tx_fill(&a.q[0].tx, a.tx_grefs[1], 0, 0, 1, (uint16_t)len);
+	if (pv_ring_publish(&a.q[0].tx))
+		pv_evt_notify(a.h, a.q[0].tx_port);
+	turns(2);
+	tx_drain(&a);
+	rx_drain(&b, NULL, 0);
+}
+
+static void act_connect(struct input *in)
+{
+	static const char *const configs[] = { "{}", "{\"mtu\":\"65521\"}", "{\"mtu\":\"68\"}", "{\"carrier\":\"0\"}", "{\"queues\":\"1\"}" };
+	uint8_t how = take8(in);
+	struct pv_noxs_choice choice = guest_choice(&c, 1 + (how & 1), take8(in) & FEATURES);
+
+	if (how & 2) /* any word of its queues */
+		((uint32_t *)choice.vif)[take8(in) % 8] = how & 4 ? any_gref(in) : take32(in);
+	if (how & 8)
+		rings_reset(&c);
+	guest_connect(&c, configs[(how >> 4) % RTE_DIM(configs)], &choice);
+}
+
+static void act_prepare(struct input *in)
+{
+	char config[200] = "";
+
+	take_bytes(in, config, take8(in) % sizeof(config));
+	config[sizeof(config) - 1] = 0;
+	guest_prepare(&c, config);
+}
+
+static void act_revoke(struct input *in)
+{
+	uint8_t what = take8(in);
+	struct queue *q = &c.q[what % QUEUES];
+
+	c_spoilt = true;
+	if (what & 0x80) {
+		pv_gnt_unshare(c.h, c.tx_data, TX_PAGES);
+		pv_gnt_unshare(c.h, c.rx_data, RX_PAGES);
+		share_data(&c); /* others, with other references */
+	} else if (what & 0x40) {
+		pv_evt_unbind(c.h, q->tx_port);
+		q->tx_port = (uint32_t)pv_evt_alloc(c.h, 0);
+	} else {
+		static const char *const faults[] = { "copy", "map", "bind" };
+
+		pv_hub_inject(dom0, c.domid, faults[what % 3], take8(in) % 16, 1 + take8(in) % 4, (int8_t)take8(in) | 1);
+	}
+}
+
+static void act_report(struct input *in)
+{
+	struct pv_device_id id = device(&c);
+
+	json_object_put(take8(in) & 1 ? report_stats(&nb, &id) : report_inspect(&nb, &id));
+}
+
+static void act(struct input *in)
+{
+	static void (*const acts[])(struct input *in) = {
+		act_tx_slot, act_tx_extra, act_packet, act_gso, act_rx_post, act_publish, act_scribble, act_events, act_consume,
+		act_flood, act_connect, act_prepare, act_revoke, act_report,
+	};
+	unsigned what = take8(in) % (RTE_DIM(acts) + 6);
+
+	switch (what - RTE_DIM(acts)) {
+	case 0:
+	case 1: turns(1 + take8(in) % 8); break;
+	case 2: guest_call(&c, vif_ops.disconnect); break;
+	case 3: guest_call(&c, vif_ops.remove); break;
+	case 4: netback_tick(&nb); break;
+	case 5: any_queue(in)->tx.shared->req_prod += take32(in); break;
+	default: acts[what](in);
+	}
+}
+
+/* It is disconnected, by its own death first if `dies`, and as it was at first. */
+static void c_ends(bool dies)
+{
+	if (dies) {
+		pv_hyper_close(c.h);
+		c.h = NULL;
+		turns(2);
+	}
+	guest_call(&c, vif_ops.disconnect);
+	check_all_back();
+	guest_call(&c, vif_ops.remove);
+	if (dies || c_spoilt) {
+		pv_hyper_close(c.h);
+		MUST(!pv_hub_domain_destroy(dom0, c.domid));
+		guest_open(&c);
+		c_spoilt = false;
+	}
+	rings_reset(&c);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct input in = { data, size };
+	struct pv_noxs_choice choice = guest_choice(&c, QUEUES, FEATURES);
+	uint8_t end = take8(&in);
+
+	told = 0;
+	MUST(!guest_prepare(&c, "{}") && !guest_connect(&c, "{}", &choice));
+	for (unsigned n = 0; in.left && n < 200; n++)
+		act(&in);
+	turns(1);
+	exchange(&a, &b, 60 + size % 4000);
+	exchange(&b, &a, 60);
+	c_ends(end % 8 == 7);
+	return 0;
+}
