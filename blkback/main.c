@@ -25,6 +25,7 @@ struct options {
 	struct pv_cpus cpus;
 	unsigned poll_us;
 	unsigned log;
+	bool takeover;
 };
 
 #define FIELD(f) .field = offsetof(struct options, f)
@@ -38,6 +39,7 @@ static const struct pv_option table[] = {
 	{ "poll-us", "N", "look for requests so long, at most, after the last one before asking for an event; 0: ask at once (50)", pv_option_number,
 	  FIELD(poll_us), .max = POLL_US_MAX },
 	{ "name", "NAME", "this backend's name for pviod (blkback)", pv_option_text, FIELD(name) },
+	{ "takeover", NULL, "when ready, have pviod end the pvio-blkback of the same name, and serve its devices", FIELD(takeover) },
 	{ "log", "LEVEL", "err, warn, info or debug (info)", pv_option_name, FIELD(log), .names = pv_log_names },
 	{ NULL },
 };
@@ -89,6 +91,8 @@ static int loop(struct vbds *vbds, struct pv_backend *backend, struct blkworker 
 				return -ESHUTDOWN;
 			}
 		pv_backend_work(backend);
+		if (pv_backend_retired(backend))
+			return 0;
 	}
 }
 
@@ -96,13 +100,18 @@ static int serve(const struct options *o, struct blkworker **workers, int signal
 {
 	struct pv_backend *backend = NULL;
 	struct vbds *vbds = NULL;
-	char path[108];
+	char path[108], why[300];
 	int ret = workers_start(o, broken, workers);
 
 	if (ret < 0)
 		return ret;
 	if (snprintf(path, sizeof(path), "%s/pviod.sock", pv_rundir()) >= (int)sizeof(path))
 		ret = -ENAMETOOLONG;
+	if (ret == 0 && o->takeover) {
+		ret = pv_backend_take_over(path, vbd_ops.kind, o->name, why, sizeof(why));
+		if (ret < 0)
+			pv_log(PV_LOG_ERR, "cannot take over: %s", why);
+	}
 	if (ret == 0)
 		ret = vbds_new(workers, o->workers, &vbds);
 	if (ret == 0)
@@ -115,8 +124,8 @@ static int serve(const struct options *o, struct blkworker **workers, int signal
 		fprintf(stderr, "pvio-blkback: ready\n");
 		ret = loop(vbds, backend, workers, o->workers, signals, broken);
 	}
-	pv_backend_free(backend);
 	vbds_free(vbds);
+	pv_backend_free(backend); /* last: pviod takes the end of the connection for the end of us */
 	return ret;
 }
 

@@ -362,6 +362,7 @@ void backend_lost(struct backend *b)
 		call_free(c);
 	}
 	DL_DELETE(d->backends, b);
+	waiters_backend(d, b);
 	free(b);
 }
 

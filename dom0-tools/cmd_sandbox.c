@@ -80,7 +80,7 @@ static unsigned long long start_of(pid_t pid)
 }
 
 /* The daemon that a pidfile names; 0: none, or it has ended. */
-static pid_t daemon_pid(const struct pvio *p, const char *name)
+pid_t sandbox_pid(const struct pvio *p, const char *name)
 {
 	unsigned long long start;
 	int pid = 0;
@@ -94,7 +94,7 @@ static pid_t daemon_pid(const struct pvio *p, const char *name)
 	return pid;
 }
 
-static int write_pidfile(const struct pvio *p, const char *name, pid_t pid)
+int sandbox_set_pid(const struct pvio *p, const char *name, pid_t pid)
 {
 	FILE *f = fopen(path_in(p, name, ".pid"), "we");
 
@@ -146,7 +146,7 @@ static int start(struct pvio *p, const char *name, char **argv, const cpu_set_t 
 		become(p, name, argv, cpus, go[0]);
 	}
 	close(go[0]);
-	rc = pid < 0 ? -errno : write_pidfile(p, name, pid);
+	rc = pid < 0 ? -errno : sandbox_set_pid(p, name, pid);
 	if (rc == 0 && write(go[1], "", 1) != 1)
 		rc = -errno;
 	close(go[1]);
@@ -192,7 +192,7 @@ static int wait_ready(struct pvio *p, const char *name)
 		if (interrupted)
 			return EXIT_FAILED;
 		waitpid(-1, NULL, WNOHANG); /* so that one that ended is seen to have */
-		if (!daemon_pid(p, name)) {
+		if (!sandbox_pid(p, name)) {
 			say_failed(p, "%s ended at once; its last lines:", name);
 			show_log(p, name);
 			return EXIT_FAILED;
@@ -213,7 +213,7 @@ static bool all_ended(const struct pvio *p, int from, int to)
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
 	for (int i = from; i < to; i++)
-		if (daemon_pid(p, daemons[i]))
+		if (sandbox_pid(p, daemons[i]))
 			return false;
 	return true;
 }
@@ -221,7 +221,7 @@ static bool all_ended(const struct pvio *p, int from, int to)
 static void signal_daemons(const struct pvio *p, int from, int to, int sig)
 {
 	for (int i = from; i < to; i++) {
-		pid_t pid = daemon_pid(p, daemons[i]);
+		pid_t pid = sandbox_pid(p, daemons[i]);
 
 		if (pid > 0)
 			kill(pid, sig);
@@ -281,7 +281,7 @@ static bool may_take_down(const struct pvio *p)
 	if (access(p->dir, W_OK | X_OK) < 0)
 		return false;
 	for (int i = 0; i < NR_DAEMONS; i++) {
-		pid_t pid = daemon_pid(p, daemons[i]);
+		pid_t pid = sandbox_pid(p, daemons[i]);
 
 		if (pid > 0 && kill(pid, 0) < 0 && errno == EPERM)
 			return false;
@@ -299,7 +299,7 @@ int cmd_sandbox_down(struct pvio *p)
 		return say_failed(p, "not permitted: %s is not yours; be root, or the user that started the sandbox", p->dir);
 	take_down(p);
 	for (int i = 0; i < NR_DAEMONS; i++)
-		if (daemon_pid(p, daemons[i]))
+		if (sandbox_pid(p, daemons[i]))
 			return say_failed(p, "%s cannot be ended", daemons[i]);
 	printf("the sandbox in %s is down\n", p->dir);
 	return EXIT_DONE;

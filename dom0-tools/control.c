@@ -103,25 +103,43 @@ static void waiter_free(struct pviod *d, struct waiter *w)
 	free(w);
 }
 
-bool wait_for(struct request *r, enum wait_for what, struct device *dev, struct guest *g, unsigned ms)
+/* A waiter in the list, to be filled. NULL: refused. */
+static struct waiter *waiter_new(struct request *r, enum wait_for what, unsigned ms)
 {
 	struct waiter *w = r->d->nwaiters < WAITERS_MAX ? calloc(1, sizeof(*w)) : NULL;
 
 	if (!w) {
 		refuse(r, -EBUSY, "too many clients wait for something (%d); try again", WAITERS_MAX);
-		return false;
+		return NULL;
 	}
 	*w = (struct waiter){ .conn = r->conn->serial, .id = r->id, .what = what, .ms = ms, .due = pviod_now(r->d) + ms };
+	DL_APPEND(r->d->waiters, w);
+	r->d->nwaiters++;
+	r->answered = true;
+	return w;
+}
+
+bool wait_for(struct request *r, enum wait_for what, struct device *dev, struct guest *g, unsigned ms)
+{
+	struct waiter *w = waiter_new(r, what, ms);
+
+	if (!w)
+		return false;
 	w->domid = g->domid;
 	if (dev) {
 		w->device = dev->serial;
 		dev->nwaiters++;
 		device_look(dev); /* it may be what is waited for already */
 	}
-	DL_APPEND(r->d->waiters, w);
-	r->d->nwaiters++;
-	r->answered = true;
 	return true;
+}
+
+void wait_for_backend(struct request *r, const struct backend *b, unsigned ms)
+{
+	struct waiter *w = waiter_new(r, WAIT_BACKEND_GONE, ms);
+
+	if (w)
+		w->device = b->conn->serial;
 }
 
 static void answer_error(struct pviod *d, const struct waiter *w, int code, const char *why)
@@ -185,6 +203,18 @@ void waiters_guest(struct pviod *d, unsigned domid)
 	}
 }
 
+void waiters_backend(struct pviod *d, const struct backend *b)
+{
+	struct waiter *w, *next;
+
+	DL_FOREACH_SAFE(d->waiters, w, next) {
+		if (w->what != WAIT_BACKEND_GONE || w->device != b->conn->serial)
+			continue;
+		answer_done(d, w, NULL);
+		waiter_free(d, w);
+	}
+}
+
 void waiters_conn(struct pviod *d, uint64_t serial)
 {
 	struct waiter *w, *next;
@@ -201,6 +231,7 @@ static void timed_out(struct pviod *d, const struct waiter *w)
 		[WAIT_CONNECTED] = "it is announced, but not connected after %u.%u s; does a frontend run in the guest?",
 		[WAIT_GONE] = "the guest does not let go of it (waited %u.%u s); detach --force does not wait for the guest",
 		[WAIT_GUEST_GONE] = "the guest does not let go of its devices (waited %u.%u s); --force does not wait for the guest",
+		[WAIT_BACKEND_GONE] = "the backend has not ended after %u.%u s; kill it (SIGKILL): its devices go on with the next one as well",
 		[WAIT_SHUTDOWN] = "the guest has not shut down after %u.%u s; see its console, or `pvio guest destroy` it",
 	};
 	struct guest *g;
@@ -528,6 +559,7 @@ static const struct {
 	{ "inspect", do_inspect },
 	{ "ask", do_ask },
 	{ "backend.list", do_backend_list },
+	{ "backend.retire", do_backend_retire },
 	{ "version", do_version },
 };
 

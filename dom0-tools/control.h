@@ -27,6 +27,13 @@ struct device *param_device(struct request *r, struct guest *g, bool needed); /*
 /* Answer when `dev` or guest g is what the client waits for, or after ms. Returns false if it was refused. */
 bool wait_for(struct request *r, enum wait_for what, struct device *dev, struct guest *g, unsigned ms);
 
+/* Answer when backend b has gone, or after ms. */
+void wait_for_backend(struct request *r, const struct backend *b, unsigned ms);
+
+/* ---- control_backend.c ---- */
+
+void do_backend_retire(struct request *r);
+
 /* ---- control_ask.c ---- */
 
 void do_ask(struct request *r);

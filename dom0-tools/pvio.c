@@ -68,6 +68,9 @@ static const struct command commands[] = {
 		{ "--direction", "from|to|both", "from the guest, to it, or both (both)", false },
 	  } },
 	{ "backend list", "", 0, 0, true, "the backends that serve devices", cmd_backend_list, { { 0 } } },
+	{ "backend handover", "NAME [-- COMMAND [ARG...]]", 1, ARGS_MAX, false,
+	  "start it anew, or COMMAND in its place, which takes over its devices; no guest notices", cmd_backend_handover, { { 0 } } },
+	{ "backend restart", "NAME [-- COMMAND [ARG...]]", 1, ARGS_MAX, false, "the same for one that hangs: it is killed first", cmd_backend_restart, { { 0 } } },
 	{ "doctor", "", 0, 0, true, "what this machine has and lacks; exit 1 if something needed is missing", cmd_doctor, { { 0 } } },
 	{ "version", "", 0, 0, true, "of this command and of pviod", cmd_version, { { 0 } } },
 };

@@ -6,6 +6,7 @@
 #include <json-c/json.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, OPTIONS_MAX = 16, ARGS_MAX = 64, VALUES_MAX = 16 };
 
@@ -76,6 +77,12 @@ const char *text_of(struct json_object *o, const char *key); /* "" if missing */
 /* What `attach` is to be asked: words are [NAME] [KEY=VALUE...]. Returns 0, or EXIT_USAGE after a message. */
 int device_params(struct pvio *p, struct json_object *params, const char *guest, const char *type, const char *const *words, int n);
 
+/* ---- cmd_sandbox.c ---- */
+
+/* The daemon of the sandbox in p->dir that is called so, by its pidfile; 0: there is none, or it has ended. */
+pid_t sandbox_pid(const struct pvio *p, const char *name);
+int sandbox_set_pid(const struct pvio *p, const char *name, pid_t pid); /* 0 or -errno */
+
 /* ---- the commands ---- */
 
 int cmd_sandbox_up(struct pvio *p);
@@ -96,6 +103,8 @@ int cmd_stats(struct pvio *p);
 int cmd_inspect(struct pvio *p);
 int cmd_capture(struct pvio *p);
 int cmd_backend_list(struct pvio *p);
+int cmd_backend_handover(struct pvio *p);
+int cmd_backend_restart(struct pvio *p);
 int cmd_doctor(struct pvio *p);
 int cmd_version(struct pvio *p);
 

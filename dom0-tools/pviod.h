@@ -504,12 +504,12 @@ void conn_expire(struct pviod *d);
 
 void control_called(struct conn *c, uint64_t id, const char *method, struct json_object *params);
 
-enum wait_for { WAIT_ANNOUNCED, WAIT_CONNECTED, WAIT_GONE, WAIT_GUEST_GONE, WAIT_SHUTDOWN };
+enum wait_for { WAIT_ANNOUNCED, WAIT_CONNECTED, WAIT_GONE, WAIT_GUEST_GONE, WAIT_SHUTDOWN, WAIT_BACKEND_GONE };
 
-/* A client that waits for a device or guest. Owner: pviod's list. */
+/* A client that waits for a device, guest or backend. Owner: pviod's list. */
 struct waiter {
 	uint64_t conn, id; /* whom to answer */
-	uint64_t device; /* serial, or ... */
+	uint64_t device; /* serial, or that of the backend's connection, or ... */
 	uint16_t domid; /* ... the guest's */
 	enum wait_for what;
 	unsigned ms; /* how long it wanted to wait ... */
@@ -519,6 +519,7 @@ struct waiter {
 
 void waiters_device(struct device *dev); /* something changed */
 void waiters_guest(struct pviod *d, unsigned domid); /* it is gone */
+void waiters_backend(struct pviod *d, const struct backend *b); /* it is going now */
 void waiters_conn(struct pviod *d, uint64_t serial); /* it ended */
 void waiters_tick(struct pviod *d);
 void waiters_free(struct pviod *d);

@@ -20,6 +20,7 @@
 enum {
 	RETRY_MIN = 50, RETRY_MAX = 1000, /* ms */
 	REGISTER_TIMEOUT = 5000, /* ms */
+	RETIRE_TIMEOUT = 15000, /* ms: pviod's own comes before */
 	WHY_MAX = 256,
 };
 
@@ -41,6 +42,7 @@ struct pv_backend {
 	void *ctx;
 	struct pv_rpc *rpc; /* NULL: pviod is away */
 	bool registered;
+	bool retired;
 	bool drop; /* give this connection up at the end of pv_backend_work */
 	int delay; /* ms, before the next try */
 	int64_t retry_at; /* ms, monotonic */
@@ -271,6 +273,11 @@ static void backend_call(void *ctx, struct pv_rpc *rpc, uint64_t id, const char 
 	struct request r = { .rpc = rpc, .id = id, .params = params };
 	struct pv_backend *b = ctx;
 
+	if (strcmp(method, "retire") == 0) {
+		b->retired = true;
+		pv_rpc_reply(rpc, id, NULL);
+		return;
+	}
 	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
 		if (strcmp(methods[i].name, method))
 			continue;
@@ -420,6 +427,23 @@ void pv_backend_work(struct pv_backend *b)
 		pv_rpc_expire(b->rpc);
 	if (b->drop)
 		lost(b);
+}
+
+bool pv_backend_retired(const struct pv_backend *b)
+{
+	return b->retired;
+}
+
+int pv_backend_take_over(const char *path, const char *kind, const char *name, char *why, size_t len)
+{
+	struct json_object *params = json_object_new_object(), *result;
+	int ret;
+
+	json_object_object_add(params, "kind", json_object_new_string(kind));
+	json_object_object_add(params, "name", json_object_new_string(name));
+	ret = pv_rpc_ask(path, "backend.retire", params, RETIRE_TIMEOUT, &result, why, len);
+	json_object_put(result);
+	return ret;
 }
 
 void pv_backend_free(struct pv_backend *b)

@@ -1,7 +1,7 @@
 /* backend.h - what pviod and a backend say to each other, typed; and the backend's side of that conversation.
  *
  *	backend -> pviod	register {kind, name, pid, version, domid}	once a connection, first
- *	pviod -> backend	prepare, set, connect, disconnect, remove, stats, inspect, ask
+ *	pviod -> backend	prepare, set, connect, disconnect, remove, stats, inspect, ask; retire {}
  * A device is named by {guest, kind, devid}. All calls are idempotent. connect carries everything (the configuration too), so
  * that a fresh backend process needs nothing else. Internal to pvio's programs; not installed.
  */
@@ -62,6 +62,14 @@ short pv_backend_events(const struct pv_backend *b);
 int pv_backend_timeout(const struct pv_backend *b);
 void pv_backend_work(struct pv_backend *b);
 void pv_backend_free(struct pv_backend *b);
+
+/* Was it asked to end, for another process that waits to take over its devices? The program then ends as by SIGTERM: it lets go of them
+ * first, and of this last. */
+bool pv_backend_retired(const struct pv_backend *b);
+
+/* Before a backend of that kind and name begins: have pviod (its socket at path) end the one that serves, and wait until that has let go of
+ * all it had. Its devices wait for the next one to register. No such backend: 0. Returns 0 or -errno with `why`. */
+int pv_backend_take_over(const char *path, const char *kind, const char *name, char *why, size_t len);
 
 /* Tell pviod that a device broke: the guest misbehaved (-EPROTO) or its resource failed. Once a device and connection;
  * pviod tears down that device alone. */
