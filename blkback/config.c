@@ -28,7 +28,8 @@ static const struct vbd_config presets = { .persistent = 1, .discard = 1, .queue
 /* Every field but path is an unsigned: a number, or an index in names. */
 #define FIELD(f) .field = offsetof(struct vbd_config, f)
 static const struct pv_option keys[] = {
-	{ "path", "FILE", "raw file or block device that holds the disk (required)", parse_path, FIELD(path) },
+	{ "path", "IMAGE", "what holds the disk (required): a raw file or block device, extents:TABLE, ram:SIZE, null:SIZE", parse_path,
+	  FIELD(path) },
 	{ "mode", "r|w", "r: the guest may only read, and others may read too (w)", pv_option_name, FIELD(read_only), .names = modes },
 	{ "direct", "auto|on|off", "O_DIRECT, past the page cache; auto: where single sectors may be read so (auto)", pv_option_name,
 	  FIELD(direct), .names = directs },

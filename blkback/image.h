@@ -1,6 +1,6 @@
-/* image.h - what the sectors of a vbd are kept in: a raw file or block device today.
+/* image.h - what the sectors of a vbd are kept in.
  *
- * One image, one struct image_ops in a file of its own, image_NAME.c. An I/O is a contiguous range of the image; the image
+ * One kind of image, one struct image_ops in a file of its own, image_NAME.c. An I/O is a contiguous range of the image; the image
  * executes it with as many sqes as it takes, one after the other, and calls `end` once. An image without sqes may call `end`
  * before submit returns.
  */
@@ -15,7 +15,7 @@ struct image;
 enum image_direct { IMAGE_DIRECT_AUTO, IMAGE_DIRECT_ON, IMAGE_DIRECT_OFF };
 
 struct image_config {
-	const char *path;
+	const char *path; /* what follows the kind's name and colon; of a file, all */
 	bool read_only;
 	enum image_direct direct;
 	bool discard; /* offer it where the image can */
@@ -42,7 +42,8 @@ struct image_io {
 	uint64_t offset, len; /* bytes; FLUSH: 0 */
 	struct iovec *iov; /* READ, WRITE: len bytes of memory in all; changed as the I/O goes on */
 	unsigned niov;
-	uint64_t done; /* bytes, from the start, that are certain: also when it ends with an error */
+	uint64_t done; /* bytes, from the start, that are certain: also when it ends with an error; FLUSH: files that are synced */
+	uint64_t part; /* DISCARD: bytes of the part in flight */
 	unsigned again; /* times that the kernel asked to try again without progress */
 	void (*end)(struct image_io *io, int error); /* error: 0 or -errno. May submit one other I/O */
 };
@@ -53,16 +54,36 @@ struct image_ops {
 	int (*open)(const struct image_config *c, struct image **out, char *why, size_t len);
 	void (*close)(struct image *im); /* no I/O is in flight */
 	void (*submit)(struct image_io *io); /* needs one sqe of uring_room */
+	/* Of images that lie in files: where the byte at offset (below their size) is; and the n-th file to be synced, -1: no more. */
+	struct image_part (*part)(const struct image *im, uint64_t offset);
+	int (*file)(const struct image *im, unsigned n);
 };
 
 /* The head of every image. Owner: its vbd (control thread); workers only submit to it. */
 struct image {
 	const struct image_ops *ops;
 	struct image_facts facts;
-	int fd; /* -1: none */
 };
 
-extern const struct image_ops image_file_ops; /* image_file.c */
+extern const struct image_ops image_file_ops, image_extents_ops, image_ram_ops, image_null_ops;
+
+/* Open what a path means: NAME:REST of a kind's name, else a file (file:REST, should its path look like that). Errors as those of the
+ * kind. Control thread. */
+int image_open(const struct image_config *c, struct image **out, char *why, size_t len);
+/* What comes after "null:" or "ram:": a size of whole sectors, in bytes. Returns 0, or -EINVAL with `why`. */
+int image_size(const char *text, uint64_t *bytes, char *why, size_t len);
+
+/* ---- image_io.c: images that lie in files ---- */
+
+/* A part of an image that lies in one file, one after the other. */
+struct image_part {
+	int fd;
+	uint64_t offset; /* in the file, bytes */
+	uint64_t len; /* from there to the part's end */
+};
+
+/* The submit of such images: an I/O is done part by part. */
+void image_io_submit(struct image_io *io);
 
 static inline void image_close(struct image *im)
 {

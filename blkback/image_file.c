@@ -24,73 +24,21 @@
 
 struct image_file {
 	struct image head; /* first */
+	int fd;
 	uint64_t bytes;
 	bool block; /* a block device */
 };
 
-enum { AGAIN_MAX = 1000 }; /* then an I/O that makes no progress has failed */
-
-/* ---- the data path ---- */
-
-static void prep(struct image_io *io, struct io_uring_sqe *sqe)
+static struct image_part file_part(const struct image *im, uint64_t offset)
 {
-	int fd = io->image->fd;
-	uint64_t offset = io->offset + io->done;
+	const struct image_file *f = (const struct image_file *)im;
 
-	switch (io->kind) {
-	case IMAGE_READ:
-		if (io->niov == 1)
-			io_uring_prep_read(sqe, fd, io->iov->iov_base, io->iov->iov_len, offset);
-		else
-			io_uring_prep_readv(sqe, fd, io->iov, io->niov, offset);
-		break;
-	case IMAGE_WRITE:
-		if (io->niov == 1)
-			io_uring_prep_write(sqe, fd, io->iov->iov_base, io->iov->iov_len, offset);
-		else
-			io_uring_prep_writev(sqe, fd, io->iov, io->niov, offset);
-		break;
-	case IMAGE_WRITE_DSYNC:
-		io_uring_prep_writev2(sqe, fd, io->iov, io->niov, offset, RWF_DSYNC);
-		break;
-	case IMAGE_FLUSH:
-		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
-		break;
-	case IMAGE_DISCARD:
-		io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, io->len);
-		break;
-	}
-	if (io->again)
-		sqe->flags |= IOSQE_ASYNC; /* where it may block instead of asking again */
+	return (struct image_part){ f->fd, offset, UINT64_MAX }; /* all of it: what is asked for was checked */
 }
 
-static void file_done(struct uring_op *op, int res, uint32_t flags);
-
-static void file_submit(struct image_io *io)
+static int file_fd(const struct image *im, unsigned n)
 {
-	io->op.done = file_done;
-	prep(io, uring_sqe(io->uring, &io->op));
-}
-
-static void file_done(struct uring_op *op, int res, uint32_t flags)
-{
-	struct image_io *io = (struct image_io *)op;
-	bool moves = io->kind == IMAGE_READ || io->kind == IMAGE_WRITE || io->kind == IMAGE_WRITE_DSYNC;
-
-	(void)flags;
-	if (moves && res > 0 && io->done + res < io->len) { /* a short one: the rest */
-		image_io_advance(io, res);
-		io->again = 0;
-		file_submit(io);
-	} else if ((res == -EINTR || res == -EAGAIN) && io->again++ < AGAIN_MAX) {
-		file_submit(io);
-	} else if (moves && res == 0) { /* the file has become shorter than the disk that it is */
-		io->end(io, -EIO);
-	} else {
-		if (moves && res > 0)
-			io->done += res;
-		io->end(io, res < 0 ? res : 0);
-	}
+	return n ? -1 : ((const struct image_file *)im)->fd;
 }
 
 /* ---- opening ---- */
@@ -115,7 +63,7 @@ static unsigned direct_align(int fd)
 /* Set O_DIRECT as asked: `auto` where single sectors may be read and written that way. */
 static int set_direct(struct image_file *f, const struct image_config *c, char *why, size_t len)
 {
-	int fd = f->head.fd, flags = fcntl(fd, F_GETFL);
+	int fd = f->fd, flags = fcntl(fd, F_GETFL);
 	unsigned align = 0;
 
 	if (c->direct == IMAGE_DIRECT_OFF)
@@ -167,7 +115,7 @@ static void find_discard(struct image_file *f, const struct stat *st)
 			return;
 	} else {
 		facts->discard_granularity = st->st_blksize;
-		if (fallocate(f->head.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, beyond, st->st_blksize) < 0)
+		if (fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, beyond, st->st_blksize) < 0)
 			return;
 	}
 	facts->features |= PV_VBD_DISCARD;
@@ -179,13 +127,13 @@ static int find_facts(struct image_file *f, const struct image_config *c, char *
 	unsigned physical = 0;
 	struct stat st;
 
-	if (fstat(f->head.fd, &st) < 0)
+	if (fstat(f->fd, &st) < 0)
 		return pv_why(why, len, -errno, "%s: %s", c->path, strerror(errno));
 	f->block = S_ISBLK(st.st_mode);
 	if (!f->block && !S_ISREG(st.st_mode))
 		return pv_why(why, len, -EINVAL, "%s is neither a file nor a block device", c->path);
 	f->bytes = st.st_size;
-	if (f->block && ioctl(f->head.fd, BLKGETSIZE64, &f->bytes) < 0)
+	if (f->block && ioctl(f->fd, BLKGETSIZE64, &f->bytes) < 0)
 		return pv_why(why, len, -errno, "%s: cannot tell its size: %s", c->path, strerror(errno));
 	facts->sectors = f->bytes / PV_BLK_SECTOR;
 	if (facts->sectors && f->bytes % PV_BLK_SECTOR)
@@ -193,7 +141,7 @@ static int find_facts(struct image_file *f, const struct image_config *c, char *
 		       (unsigned)(f->bytes % PV_BLK_SECTOR), PV_BLK_SECTOR);
 	if (!facts->sectors)
 		return pv_why(why, len, -EINVAL, "%s is empty; give it a size first (truncate -s 1G %s)", c->path, c->path);
-	if (!f->block || ioctl(f->head.fd, BLKPBSZGET, &physical) < 0)
+	if (!f->block || ioctl(f->fd, BLKPBSZGET, &physical) < 0)
 		physical = st.st_blksize < PV_PAGE_SIZE ? st.st_blksize : PV_PAGE_SIZE;
 	if (physical < PV_BLK_SECTOR || (physical & (physical - 1)) || f->bytes % physical) /* blkif.h: the disk is whole ones */
 		physical = PV_BLK_SECTOR;
@@ -209,7 +157,7 @@ static int find_facts(struct image_file *f, const struct image_config *c, char *
 
 static int lock(struct image_file *f, const struct image_config *c, char *why, size_t len)
 {
-	if (flock(f->head.fd, (c->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
+	if (flock(f->fd, (c->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
 		return 0;
 	if (errno != EWOULDBLOCK)
 		return pv_why(why, len, -errno, "cannot lock %s: %s", c->path, strerror(errno));
@@ -218,7 +166,7 @@ static int lock(struct image_file *f, const struct image_config *c, char *why, s
 
 static void file_close(struct image *im)
 {
-	close(im->fd);
+	close(((struct image_file *)im)->fd);
 	free(im);
 }
 
@@ -231,8 +179,8 @@ static int file_open(const struct image_config *c, struct image **out, char *why
 	if (!f)
 		return pv_why(why, len, -ENOMEM, "%s: out of memory", c->path);
 	f->head.ops = &image_file_ops;
-	f->head.fd = open(c->path, (c->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
-	if (f->head.fd < 0) {
+	f->fd = open(c->path, (c->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	if (f->fd < 0) {
 		ret = pv_why(why, len, -errno, "cannot open %s: %s%s", c->path, strerror(errno),
 			     errno == EROFS || errno == EACCES || errno == EPERM ? "; mode=r asks for reading alone" : "");
 		free(f);
@@ -251,4 +199,5 @@ static int file_open(const struct image_config *c, struct image **out, char *why
 	return 0;
 }
 
-const struct image_ops image_file_ops = { .name = "file", .open = file_open, .close = file_close, .submit = file_submit };
+const struct image_ops image_file_ops = { .name = "file", .open = file_open, .close = file_close, .submit = image_io_submit,
+					  .part = file_part, .file = file_fd };

@@ -86,7 +86,7 @@ static int make(struct vbds *v, const struct pv_device_id *id, struct vbd_config
 	d->key = key_of(id);
 	d->id = *id;
 	device_name(id, d->name, sizeof(d->name));
-	ret = image_file_ops.open(&ic, &d->image, why, len);
+	ret = image_open(&ic, &d->image, why, len);
 	if (ret < 0) {
 		free(d);
 		return ret;

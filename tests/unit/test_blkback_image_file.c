@@ -346,7 +346,7 @@ static void discard_punches_a_hole_and_keeps_the_size(void **state)
 
 	(void)state;
 	if (!(im->facts.features & PV_VBD_DISCARD)) { /* then the probe must be right about it */
-		assert_int_not_equal(fallocate(im->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE), 0);
+		assert_int_not_equal(fallocate(im->ops->file(im, 0), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE), 0);
 		image_close(im);
 		return;
 	}
@@ -359,7 +359,7 @@ static void discard_punches_a_hole_and_keeps_the_size(void **state)
 	for (int i = PAGE; i < 3 * PAGE; i++)
 		assert_int_equal(buf[i], 0);
 	assert_memory_equal(buf + 3 * PAGE, content + 6 * PAGE, PAGE);
-	assert_int_equal(lseek(im->fd, 0, SEEK_END), PAGES * PAGE);
+	assert_int_equal(lseek(im->ops->file(im, 0), 0, SEEK_END), PAGES * PAGE);
 	image_close(im);
 }
 

@@ -120,7 +120,7 @@ static int up(void **state)
 	void *addr;
 
 	(void)state;
-	fake = (struct fake){ .head = { .ops = &fake_ops, .fd = -1 }, .bad = UINT64_MAX };
+	fake = (struct fake){ .head = { .ops = &fake_ops }, .bad = UINT64_MAX };
 	dom0 = lb_open(0);
 	guest = lb_open(lb_guest(dom0, DOMID));
 	port = pv_evt_alloc(guest, 0);

@@ -1,0 +1,30 @@
+/* image.c - the kinds of images, and which one a path means. */
+#include "image.h"
+#include <errno.h>
+#include <pvio/blk.h>
+#include <pvio/log.h>
+#include <pvio/options.h>
+#include <string.h>
+
+static const struct image_ops *const kinds[] = { &image_file_ops, &image_extents_ops, &image_ram_ops, &image_null_ops };
+
+int image_open(const struct image_config *c, struct image **out, char *why, size_t len)
+{
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		size_t n = strlen(kinds[i]->name);
+		struct image_config of_kind = *c;
+
+		if (strncmp(c->path, kinds[i]->name, n) || c->path[n] != ':')
+			continue;
+		of_kind.path += n + 1;
+		return kinds[i]->open(&of_kind, out, why, len);
+	}
+	return image_file_ops.open(c, out, why, len);
+}
+
+int image_size(const char *text, uint64_t *bytes, char *why, size_t len)
+{
+	if (pv_option_size(NULL, text, bytes) < 0 || !*bytes || *bytes % PV_BLK_SECTOR || *bytes > INT64_MAX)
+		return pv_why(why, len, -EINVAL, "\"%s\" is no size of whole sectors, such as 512M or 10G", text);
+	return 0;
+}
