@@ -20,6 +20,8 @@ enum {
 	PORTS = 32, /* events fetched at once */
 	LEN_MAX = 65535, /* the size field of a first slot */
 	DROPS_MAX = 4 * SLOTS, /* rx answers that one call may use up without giving a packet */
+	/* What this frontend understands of what backends offer. */
+	FEATURES = PV_VIF_SG | PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6 | PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6,
 };
 
 _Static_assert(SEEN > PV_NET_FRAGS_MAX + XEN_NETIF_EXTRA_TYPE_MAX, "a whole chain fits");
@@ -154,7 +156,7 @@ static int setup(struct pv_netfront *f)
 	int rc;
 
 	f->queues = want < offer->queues_max ? want : offer->queues_max;
-	f->features = offer->features & (f->config.features ? f->config.features : UINT32_MAX) & ~(uint32_t)PV_VIF_MCAST_CONTROL;
+	f->features = offer->features & FEATURES & (f->config.features ? f->config.features : FEATURES);
 	if (!(f->features & PV_VIF_SG))
 		f->features &= ~(uint32_t)(PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6); /* their packets need many slots */
 	rc = setup_shares(f);

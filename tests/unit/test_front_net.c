@@ -63,7 +63,7 @@ static void netfront_open_gso_needs_sg(void **state)
 	struct pv_noxs_offer o = fake_vif_offer();
 
 	(void)state;
-	o.vif.features = PV_VIF_CSUM_IPV4 | PV_VIF_GSO_TCPV4;
+	o.vif.features = PV_VIF_CSUM_IPV4 | PV_VIF_GSO_TCPV4 | PV_VIF_CTRL_RING | PV_VIF_HEADROOM | 1u << 31;
 	f = fake_connected_vif(&k, o, 1);
 	assert_int_equal(pv_netfront_features(f), PV_VIF_CSUM_IPV4);
 }
