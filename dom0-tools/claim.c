@@ -75,7 +75,7 @@ bool claim_script(enum pv_noxs_type type, const char *script)
 /* What a toolstack's keys are called among ours. */
 static const struct {
 	enum pv_noxs_type type;
-	const char *theirs, *ours; /* ours NULL: what it asks for we do not do, and it must not be ignored */
+	const char *theirs, *ours;
 } keys[] = {
 	{ PV_NOXS_VBD, "params", "path" },
 	{ PV_NOXS_VBD, "mode", "mode" },
@@ -83,7 +83,7 @@ static const struct {
 	{ PV_NOXS_VIF, "mac", "mac" },
 	{ PV_NOXS_VIF, "bridge", "bridge" },
 	{ PV_NOXS_VIF, "mtu", "mtu" },
-	{ PV_NOXS_VIF, "rate", NULL },
+	{ PV_NOXS_VIF, "rate", "rate" },
 };
 
 int claim_config(enum pv_noxs_type type, const struct store_reader *r, struct json_object *config, char *why, size_t len)
@@ -99,8 +99,6 @@ int claim_config(enum pv_noxs_type type, const struct store_reader *r, struct js
 			continue;
 		if (rc < 0)
 			return pv_why(why, len, rc, "%s cannot be read: %s", keys[i].theirs, strerror(-rc));
-		if (!keys[i].ours)
-			return pv_why(why, len, -EOPNOTSUPP, "%s=%s is not done by this version; leave it out", keys[i].theirs, value);
 		json_object_object_add(config, keys[i].ours, json_object_new_string(value));
 	}
 	return 0;

@@ -270,20 +270,54 @@ int ctrl_timeout(struct netback *nb); /* ms until ctrl_work has something to do 
 void ctrl_work(struct netback *nb);
 unsigned ctrl_statics(const struct vif *vif); /* static grants that it has */
 
+/* ---- limit.c: bits and packets a second, of a device ---- */
+#define LIMIT_MAX 1000000000000ull /* of both a second */
+
+/* As it is given; 0: no limit, or for the burst: as much as is normal. */
+struct limit_config {
+	uint64_t tx_bits, rx_bits, tx_packets, rx_packets, burst /* bytes */;
+};
+
+/* One direction of a connected device, for all of its queues. Any worker. In 1/16 of TSC ticks. */
+struct limit_side {
+	double byte, packet; /* what one costs; 0: not limited */
+	uint64_t burst, wait;
+	uint64_t paid[2]; /* atomic: until when bytes and packets are paid for */
+};
+
+/* Owner: control thread. Workers use it from the vif's pointer to it for a turn. */
+struct limit {
+	struct limit_side tx, rx;
+};
+
+int limit_parse_bits(const char *s, void *field);
+int limit_parse_packets(const char *s, void *field);
+int limit_parse_burst(const char *s, void *field);
+int limit_parse_window(const char *s, void *field); /* into a limit_config */
+/* *out: NULL if nothing is limited. Returns 0 or -ENOMEM. */
+int limit_new(const struct limit_config *c, uint64_t tsc_second, uint64_t tsc, struct limit **out);
+/* Control thread: that from now on, which is taken over; NULL: none. */
+void limit_change(struct vif *vif, struct limit *new);
+/* How many slots may be used now, at most `most`. 0: none before *until (TSC). */
+unsigned limit_slots(struct limit_side *s, uint64_t tsc, unsigned most, uint64_t *until);
+void limit_charge(struct limit_side *s, uint64_t bytes, uint64_t packets); /* that were used */
+
 /* ---- vif.c ---- */
 struct vif_config {
 	uint8_t mac[6];
 	uint32_t mtu, queues, carrier;
+	struct limit_config limit;
 };
 
 struct vif_counts {
 	uint64_t tx_packets, tx_bytes, tx_bad, tx_copy_failed, tx_no_memory, tx_not_learned;
 	uint64_t rx_packets, rx_bytes, rx_full, rx_copy_failed, rx_stalls;
 	uint64_t notifies, events, spurious;
+	uint64_t tx_limited, rx_limited; /* times that it had to wait */
 	uint64_t tx_lost, rx_lost; /* with the process before this one */
 };
 
-enum { VIF_RESTING, VIF_ACTIVE, VIF_PENANCE }; /* vif_queue.state */
+enum { VIF_RESTING, VIF_ACTIVE, VIF_PENANCE, VIF_WAITING }; /* vif_queue.state */
 
 /* One queue. Owner: `worker`, from queue_attach to queue_detach; before and after, the control thread. */
 struct vif_queue {
@@ -292,7 +326,7 @@ struct vif_queue {
 	struct statics *statics; /* NULL: none. Its own to free */
 	struct vif *vif;
 	struct nb_worker *worker;
-	TAILQ_ENTRY(vif_queue) link; /* in worker->active, or ->penance, as state says */
+	TAILQ_ENTRY(vif_queue) link; /* in worker->active, or, in the last two states, ->later */
 	uint64_t last; /* TSC of the last work, or of activation */
 	uint64_t moved; /* TSC since when the head of the backlog waits */
 	uint16_t index;
@@ -302,7 +336,8 @@ struct vif_queue {
 	uint8_t masked; /* bit 0: tx_port's event was taken and not unmasked, bit 1: rx_port's */
 	uint16_t need; /* slots that the head of the backlog needs, while the guest does not provide them */
 	uint32_t spurious; /* in a row */
-	uint64_t unmask_at; /* TSC: end of penance */
+	uint64_t later_at; /* TSC: end of penance, or of waiting */
+	uint64_t tx_until, rx_until; /* TSC: beyond its limit until then; 0: it is not */
 
 	uint32_t head, tail; /* of the backlog, free-running */
 	uint32_t backlog_bytes;
@@ -333,6 +368,7 @@ struct vif {
 	bool carrier; /* the link is up: it may send, and its switch port is open */
 	uint32_t steps; /* STEP_*: atomic, workers read it once a packet */
 	struct capture *capture; /* atomic; NULL: it is not captured */
+	struct limit *limit; /* atomic; NULL: it has none */
 	uint64_t mac; /* atomic: its own, pinned in the switch while it is connected */
 	unsigned nr_queues;
 	struct vif_queue *queues;
@@ -360,6 +396,7 @@ void queue_broken(struct vif_queue *q, const char *why);
 void vif_broken(struct vif *vif, const char *why); /* any thread; why: a static string. The first to say so is heard */
 void queue_rest(struct vif_queue *q); /* nothing to do: re-arm, unmask, leave the active list */
 void queue_unmask(struct vif_queue *q);
+void queue_later(struct vif_queue *q); /* its later_at has come */
 
 /* ---- adopt.c: a queue goes on where a process that was killed left it ---- */
 int adopt_log_open(const struct pv_connect *c, struct vif *vif, char *why, size_t len); /* for all of the vif's queues */
@@ -453,7 +490,7 @@ struct nb_worker {
 	unsigned index;
 	int error; /* of the start, with `why` */
 	char why[200];
-	TAILQ_HEAD(, vif_queue) active, penance;
+	TAILQ_HEAD(, vif_queue) active, later;
 	struct vif_queue **by_port; /* local port -> queue */
 	uint32_t nr_ports;
 	unsigned nr_queues;

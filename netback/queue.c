@@ -2,6 +2,7 @@
  *
  *	RESTING  rings armed, ports unmasked: an event, or a packet from the switch, makes it
  *	ACTIVE   in worker->active, looked at each turn, its events masked; when it had nothing to do for a while, RESTING again
+ *	WAITING  its vif is beyond its limit: heard, but what waits in its rings is looked at again by a timer
  *	PENANCE  its guest sent several events in a row for nothing (XSA-331): unmasked, and so heard, only after a pause
  * A broken queue is never looked at again; the control thread takes it away. */
 #include "netback.h"
@@ -14,8 +15,8 @@ static void leave_list(struct vif_queue *q)
 {
 	if (q->state == VIF_ACTIVE)
 		TAILQ_REMOVE(&q->worker->active, q, link);
-	else if (q->state == VIF_PENANCE)
-		TAILQ_REMOVE(&q->worker->penance, q, link);
+	else if (q->state != VIF_RESTING)
+		TAILQ_REMOVE(&q->worker->later, q, link);
 	q->state = VIF_RESTING;
 }
 
@@ -56,9 +57,9 @@ void queue_unmask(struct vif_queue *q)
 /* Would the guest tell us of everything from now on? Asks it to, and looks again. */
 static bool armed(struct vif_queue *q)
 {
-	int n = pv_ring_rearm(&q->tx, 1);
+	int n = q->tx_until ? 0 : pv_ring_rearm(&q->tx, 1); /* beyond its limit a timer looks, and events would only disturb */
 
-	if (!n && q->head != q->tail) { /* its rx requests matter only while a packet waits for them */
+	if (!n && q->head != q->tail && !q->rx_until) { /* its rx requests matter only while a packet waits for them */
 		unsigned need = RTE_MAX(q->need, 1);
 
 		n = pv_ring_rearm(&q->rx, need);
@@ -70,12 +71,29 @@ static bool armed(struct vif_queue *q)
 	return !n;
 }
 
+/* Look at it again at that time. */
+static void later(struct vif_queue *q, uint8_t state, uint64_t at)
+{
+	q->later_at = at;
+	q->state = state;
+	TAILQ_INSERT_TAIL(&q->worker->later, q, link);
+}
+
+/* The earlier of the times at which a limited queue may go on; 0: it is not limited. */
+static uint64_t limited_until(const struct vif_queue *q)
+{
+	if (!q->tx_until || !q->rx_until)
+		return q->tx_until | q->rx_until;
+	return (int64_t)(q->tx_until - q->rx_until) < 0 ? q->tx_until : q->rx_until;
+}
+
 void queue_rest(struct vif_queue *q)
 {
 	struct nb_worker *w = q->worker;
+	uint64_t until = limited_until(q);
 	uint32_t doublings;
 
-	if (!q->broken && q->head != q->tail && q->vif->features & PV_VIF_NO_RX_NOTIFY) {
+	if (!q->broken && q->head != q->tail && !q->rx_until && q->vif->features & PV_VIF_NO_RX_NOTIFY) {
 		if (w->tsc - q->moved < w->nb->tsc_second / 1000 * SILENT_MS)
 			return; /* it will not tell when it posts pages: look */
 		rx_drop_all(q);
@@ -90,12 +108,23 @@ void queue_rest(struct vif_queue *q)
 	q->woken = false;
 	if (q->spurious <= SPURIOUS_FREE) {
 		queue_unmask(q);
+		if (until)
+			later(q, VIF_WAITING, until);
 		return;
 	}
 	doublings = RTE_MIN(q->spurious - SPURIOUS_FREE, (uint32_t)PENANCE_DOUBLINGS);
-	q->unmask_at = w->tsc + w->nb->tsc_second / 1000000 * (PENANCE_US << doublings);
-	TAILQ_INSERT_TAIL(&w->penance, q, link);
-	q->state = VIF_PENANCE;
+	later(q, VIF_PENANCE, w->tsc + w->nb->tsc_second / 1000000 * (PENANCE_US << doublings));
+}
+
+void queue_later(struct vif_queue *q)
+{
+	bool look = q->state == VIF_WAITING || q->woken /* by its other port */ || limited_until(q);
+
+	leave_list(q);
+	if (look)
+		queue_activate(q);
+	else
+		queue_unmask(q);
 }
 
 static int know_port(struct nb_worker *w, uint32_t port, struct vif_queue *q)

@@ -77,7 +77,7 @@ static const struct {
 	COUNTER(tx_packets), COUNTER(tx_bytes), COUNTER(tx_bad), COUNTER(tx_copy_failed), COUNTER(tx_no_memory),
 	COUNTER(tx_not_learned),
 	COUNTER(rx_packets), COUNTER(rx_bytes), COUNTER(rx_full), COUNTER(rx_copy_failed), COUNTER(rx_stalls),
-	COUNTER(notifies), COUNTER(events), COUNTER(spurious), COUNTER(tx_lost), COUNTER(rx_lost),
+	COUNTER(notifies), COUNTER(events), COUNTER(spurious), COUNTER(tx_limited), COUNTER(rx_limited), COUNTER(tx_lost), COUNTER(rx_lost),
 };
 
 static uint64_t counter(const struct vif_counts *n, size_t i)
@@ -234,7 +234,7 @@ static struct json_object *macs_object(struct bridge *b, int port)
 
 struct json_object *report_inspect(void *ctx, const struct pv_device_id *id)
 {
-	static const char *const states[] = { "resting", "active", "penance" };
+	static const char *const states[] = { "resting", "active", "penance", "waiting" };
 	struct netback *nb = ctx;
 	struct vif *vif = vif_find(nb, id);
 	struct json_object *o, *queues;

@@ -218,23 +218,16 @@ static struct rte_mbuf *pop(struct vif_queue *q)
 	return m;
 }
 
-void rx_plan(struct vif_queue *q)
+/* From the backlog into the `ready` slots of the guest, at most `most` of them and a packet. */
+static void fill(struct vif_queue *q, unsigned ready, unsigned most)
 {
 	struct nb_worker *w = q->worker;
 	struct shape shape;
 	unsigned used = 0;
-	int ready;
 
-	if (q->head == q->tail)
-		return;
-	ready = pv_ring_ready(&q->rx);
-	if (ready < 0) {
-		queue_broken(q, "its rx ring's producer index is impossible");
-		return;
-	}
 	shape.headroom = __atomic_load_n(&q->vif->headroom, __ATOMIC_RELAXED);
 	shape.hash = __atomic_load_n(&q->vif->hash, __ATOMIC_ACQUIRE); /* as in steer */
-	while (q->head != q->tail && used < NB_QUEUE_SLOTS && turn_has_room(w)) {
+	while (q->head != q->tail && used < most && turn_has_room(w)) {
 		struct rx_packet *r = &w->rx[w->nr_rx];
 
 		describe(&shape, q->backlog[q->head % NB_BACKLOG_PACKETS], r);
@@ -243,7 +236,7 @@ void rx_plan(struct vif_queue *q)
 			rte_pktmbuf_free(pop(q));
 			continue;
 		}
-		if (r->slots > (unsigned)ready - used) {
+		if (r->slots > ready - used) {
 			if (!q->need)
 				q->n.rx_stalls++;
 			q->need = r->slots;
@@ -254,6 +247,35 @@ void rx_plan(struct vif_queue *q)
 		pop(q);
 		plan(q, r);
 	}
+}
+
+void rx_plan(struct vif_queue *q)
+{
+	struct nb_worker *w = q->worker;
+	struct limit *limit = __atomic_load_n(&q->vif->limit, __ATOMIC_ACQUIRE); /* pairs with limit_change */
+	unsigned most = NB_QUEUE_SLOTS, first = w->nr_rx;
+	bool waited = q->rx_until;
+	uint64_t bytes = 0;
+	int ready;
+
+	q->rx_until = 0;
+	if (q->head == q->tail)
+		return;
+	ready = pv_ring_ready(&q->rx);
+	if (ready < 0) {
+		queue_broken(q, "its rx ring's producer index is impossible");
+		return;
+	}
+	if (unlikely(limit != NULL)) {
+		most = limit_slots(&limit->rx, w->tsc, most, &q->rx_until);
+		q->n.rx_limited += !most && !waited;
+	}
+	fill(q, (unsigned)ready, most);
+	if (likely(!limit))
+		return;
+	for (unsigned i = first; i < w->nr_rx; i++)
+		bytes += w->rx[i].m->pkt_len;
+	limit_charge(&limit->rx, bytes, w->nr_rx - first);
 }
 
 void rx_drop_all(struct vif_queue *q)

@@ -55,7 +55,7 @@ static void take_events(struct nb_worker *w)
 			q->n.events++;
 			q->masked |= (ports[i] == q->tx_port) | (ports[i] == q->rx_port) << 1;
 			q->woken |= q->state != VIF_ACTIVE;
-			if (q->state == VIF_RESTING)
+			if (q->state != VIF_PENANCE)
 				queue_activate(q);
 		}
 	} while (n == RTE_DIM(ports));
@@ -83,25 +83,19 @@ static void finish(struct vif_queue *q)
 	if (likely(q->worked && !q->broken)) {
 		q->worked = q->woken = false;
 		q->last = w->tsc;
-	} else if (q->broken || w->tsc - q->last >= w->nb->poll_tsc) {
+	} else if (q->broken || q->tx_until || q->rx_until || w->tsc - q->last >= w->nb->poll_tsc) {
 		queue_rest(q);
 	}
 }
 
-static void end_penance(struct nb_worker *w)
+static void look_later(struct nb_worker *w)
 {
 	struct vif_queue *q, *next;
 
-	for (q = TAILQ_FIRST(&w->penance); q; q = next) {
+	for (q = TAILQ_FIRST(&w->later); q; q = next) {
 		next = TAILQ_NEXT(q, link);
-		if ((int64_t)(w->tsc - q->unmask_at) < 0)
-			continue;
-		TAILQ_REMOVE(&w->penance, q, link);
-		q->state = VIF_RESTING;
-		if (q->woken) /* by its other port */
-			queue_activate(q);
-		else
-			queue_unmask(q);
+		if ((int64_t)(w->tsc - q->later_at) >= 0)
+			queue_later(q);
 	}
 }
 
@@ -123,8 +117,8 @@ static void look_around(struct nb_worker *w)
 			rx_reclaim(w);
 		}
 	}
-	if (!TAILQ_EMPTY(&w->penance))
-		end_penance(w);
+	if (!TAILQ_EMPTY(&w->later))
+		look_later(w);
 }
 
 static void turn(struct nb_worker *w)
@@ -166,8 +160,8 @@ static const struct timespec *sleep_limit(struct nb_worker *w, struct timespec *
 	for (unsigned i = 0; i < w->nr_up; i++)
 		if (w->up[i].ours && w->up[i].intr_fd < 0)
 			us = IDLE_US;
-	TAILQ_FOREACH(q, &w->penance, link) {
-		uint64_t left = q->unmask_at > w->tsc ? (q->unmask_at - w->tsc) * 1000000 / w->nb->tsc_second + 1 : 0;
+	TAILQ_FOREACH(q, &w->later, link) {
+		uint64_t left = q->later_at > w->tsc ? (q->later_at - w->tsc) * 1000000 / w->nb->tsc_second + 1 : 0;
 
 		us = RTE_MIN(us, left);
 	}
@@ -226,7 +220,7 @@ static int begin(struct nb_worker *w)
 	int ret;
 
 	TAILQ_INIT(&w->active);
-	TAILQ_INIT(&w->penance);
+	TAILQ_INIT(&w->later);
 	accept_driver_signals();
 	if (rte_thread_register() < 0)
 		return pv_why(w->why, sizeof(w->why), -rte_errno, "worker %u: DPDK takes no more threads: give fewer --workers",

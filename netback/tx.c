@@ -146,20 +146,40 @@ static unsigned may_take(const struct nb_worker *w, unsigned ready)
 	return RTE_MIN(n, slots > tail ? slots - tail : 0);
 }
 
+/* What was taken since `first` is paid for, whatever becomes of it. */
+static void charge(struct nb_worker *w, struct limit *limit, unsigned first)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = first; i < w->nr_tx; i++)
+		bytes += w->tx[i].m ? w->tx[i].m->pkt_len : 0;
+	limit_charge(&limit->tx, bytes, w->nr_tx - first);
+}
+
 void tx_collect(struct vif_queue *q)
 {
 	struct nb_worker *w = q->worker;
 	struct pv_net_packet p;
-	unsigned taken, at = 0;
+	struct limit *limit = __atomic_load_n(&q->vif->limit, __ATOMIC_ACQUIRE); /* pairs with limit_change */
+	unsigned taken, at = 0, first = w->nr_tx;
 	int ready = pv_ring_ready(&q->tx), used;
+	bool waited = q->tx_until;
+
+	q->tx_until = 0;
 
 	if (ready <= 0) {
 		if (ready)
 			queue_broken(q, "its tx ring's producer index is impossible");
 		return;
 	}
-	q->worked = true;
 	taken = may_take(w, (unsigned)ready);
+	if (unlikely(limit && taken)) {
+		taken = limit_slots(&limit->tx, w->tsc, taken, &q->tx_until);
+		q->n.tx_limited += !taken && !waited;
+		if (!taken)
+			return; /* a timer makes us look again */
+	}
+	q->worked = true;
 	for (unsigned i = 0; i < taken; i++)
 		pv_net_tx_take(&q->tx, &w->slots[w->nr_slots + i]);
 	ready -= (int)taken;
@@ -178,6 +198,8 @@ void tx_collect(struct vif_queue *q)
 	}
 	w->nr_slots += taken;
 	pv_inflight_take(q->tx_log, q->tx.cons);
+	if (unlikely(limit != NULL))
+		charge(w, limit, first);
 }
 
 static bool copied(const struct pv_gnt_copy *ops, unsigned n)

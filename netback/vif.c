@@ -3,6 +3,7 @@
 #include "capture.h"
 #include "netback.h"
 #include <ctype.h>
+#include <rte_cycles.h>
 
 enum { MTU_MIN = 68, MTU_MAX = 65535 - 14 /* a packet's length has 16 bits in a ring */ };
 
@@ -65,6 +66,14 @@ static const struct {
 	{ "mtu", parse_mtu, offsetof(struct vif_config, mtu), "68..65521, 1500 if not given" },
 	{ "queues", parse_queues, offsetof(struct vif_config, queues), "1..16, the most that the guest may use; not changed while connected" },
 	{ "carrier", parse_carrier, offsetof(struct vif_config, carrier), "0: the link is down, nothing passes" },
+	{ "rate-tx", limit_parse_bits, offsetof(struct vif_config, limit.tx_bits),
+	  "bits a second that it may send, over all queues: 8k..1000G, such as 100M" },
+	{ "rate-rx", limit_parse_bits, offsetof(struct vif_config, limit.rx_bits), "bits a second that it may receive" },
+	{ "pps-tx", limit_parse_packets, offsetof(struct vif_config, limit.tx_packets), "packets a second that it may send: 10..1000G" },
+	{ "pps-rx", limit_parse_packets, offsetof(struct vif_config, limit.rx_packets), "packets a second that it may receive" },
+	{ "burst", limit_parse_burst, offsetof(struct vif_config, limit.burst),
+	  "bytes that may pass at once after a pause, where rate-tx= or rate-rx= is given; else what passes in 10 ms" },
+	{ "rate", limit_parse_window, offsetof(struct vif_config, limit), "rate-tx= and burst= in one, as xl writes it: BYTES,MICROSECONDS" },
 	{ "bridge", NULL, 0, "the switch: must be the one that pvio-netback was started with (--bridge)" },
 };
 
@@ -73,6 +82,16 @@ void vif_config_help(void)
 	printf("\nKeys of a vif (pvio attach GUEST vif KEY=VALUE...):\n");
 	for (size_t i = 0; i < RTE_DIM(keys); i++)
 		printf("  %-24s %s\n", keys[i].key, keys[i].help);
+}
+
+static int no_such_key(const struct pv_device_id *id, const char *key, char *why, size_t len)
+{
+	char names[200] = "";
+	size_t n = 0;
+
+	for (size_t i = 0; i < RTE_DIM(keys) && n < sizeof(names); i++)
+		n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", i ? ", " : "", keys[i].key);
+	return pv_why(why, len, -EINVAL, "vif %u of guest %u: no such key: %s; there are %s", id->devid, id->guest, key, names);
 }
 
 static int parse_key(const struct pv_device_id *id, const char *key, const char *value, const char *bridge, struct vif_config *out,
@@ -86,8 +105,7 @@ static int parse_key(const struct pv_device_id *id, const char *key, const char 
 				      keys[i].help, keys[i].parse ? "" : ", which is ", keys[i].parse ? "" : bridge);
 		return 0;
 	}
-	return pv_why(why, len, -EINVAL, "vif %u of guest %u: no such key: %s; there are mac, mtu, queues, carrier, bridge", id->devid,
-		      id->guest, key);
+	return no_such_key(id, key, why, len);
 }
 
 int vif_config_parse(const struct pv_device_id *id, struct json_object *config, unsigned queues_default, const char *bridge,
@@ -187,6 +205,7 @@ static void vif_disconnect(struct vif *vif)
 		free(vif->queues[i].statics);
 	free(vif->queues);
 	vif->queues = NULL;
+	limit_change(vif, NULL);
 	pv_inflight_close(vif->inflight);
 	vif->inflight = NULL;
 	vif->nr_queues = 0;
@@ -299,13 +318,19 @@ static int move_mac(struct vif *vif, const uint8_t mac[6], char *why, size_t len
 /* A connected vif goes on with another configuration: workers see each word of it change by itself. */
 static int change(struct vif *vif, const struct vif_config *c, char *why, size_t len)
 {
+	struct limit *limit;
 	int ret;
 
 	if (c->queues != vif->config.queues)
 		return pv_why(why, len, -EBUSY, "%s: queues cannot change while it is connected: detach it first", vif->name);
+	if (limit_new(&c->limit, vif->nb->tsc_second, rte_rdtsc(), &limit) < 0)
+		return pv_why(why, len, -ENOMEM, "%s: out of memory", vif->name);
 	ret = move_mac(vif, c->mac, why, len);
-	if (ret < 0)
+	if (ret < 0) {
+		free(limit);
 		return ret;
+	}
+	limit_change(vif, limit);
 	__atomic_store_n(&vif->frame_max, frame_max(vif, c->mtu), __ATOMIC_RELAXED);
 	set_carrier(vif, c->carrier);
 	return 0;
@@ -416,6 +441,8 @@ static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t 
 	ret = switch_pin(vif->bridge->sw, vif->port, vif->mac); /* before its first packet */
 	if (ret < 0)
 		return pv_why(why, len, ret, "%s: the switch's address table is full: start another pvio-netback", vif->name);
+	if (limit_new(&vif->config.limit, nb->tsc_second, rte_rdtsc(), &vif->limit) < 0)
+		return pv_why(why, len, -ENOMEM, "%s: out of memory", vif->name);
 	ret = adopt_log_open(c, vif, why, len);
 	if (ret < 0)
 		return ret;

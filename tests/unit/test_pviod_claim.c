@@ -145,16 +145,15 @@ static void config_of_a_vif(void **state)
 	json_object_put(config);
 }
 
-/* A limit that is asked for and not kept would be a surprise. */
-static void config_with_a_rate_is_refused(void **state)
+static void config_takes_a_rate(void **state)
 {
 	struct pair xl[] = { { "mac", "00:16:3e:00:00:02" }, { "rate", "62500,50000" }, { NULL, NULL } };
 	struct json_object *config;
 	char why[100];
 
 	(void)state;
-	assert_int_equal(config_of(PV_NOXS_VIF, xl, &config, why, sizeof(why)), -EOPNOTSUPP);
-	assert_string_equal(why, "rate=62500,50000 is not done by this version; leave it out");
+	assert_int_equal(config_of(PV_NOXS_VIF, xl, &config, why, sizeof(why)), 0);
+	assert_string_equal(text(config, "rate"), "62500,50000");
 	json_object_put(config);
 }
 
@@ -192,7 +191,7 @@ int main(void)
 		cmocka_unit_test(script_is_ours_by_its_name),
 		cmocka_unit_test(config_of_a_disk),
 		cmocka_unit_test(config_of_a_vif),
-		cmocka_unit_test(config_with_a_rate_is_refused),
+		cmocka_unit_test(config_takes_a_rate),
 		cmocka_unit_test(config_that_cannot_be_read_is_an_error),
 		cmocka_unit_test(config_without_keys_is_empty),
 	};
