@@ -65,8 +65,18 @@ static bool show_part(struct json_object *d, const char *key, const char *headin
 	return true;
 }
 
+/* What of a device's statistics is shown unless asked for: the sums over its queues. */
+static void leave_out_queues(struct json_object *d)
+{
+	struct json_object *stats = NULL;
+
+	json_object_object_get_ex(d, "stats", &stats);
+	if (json_object_get_type(stats) == json_type_object)
+		json_object_object_del(stats, "queues");
+}
+
 /* stats, inspect: a heading a device, then what is known. */
-static int show_each(struct pvio *p, const char *method)
+static int show_each(struct pvio *p, const char *method, bool queues)
 {
 	struct json_object *devices;
 	int rc;
@@ -81,6 +91,8 @@ static int show_each(struct pvio *p, const char *method)
 	for (size_t i = 0; i < json_object_array_length(devices); i++) {
 		struct json_object *d = json_object_array_get_idx(devices, i);
 
+		if (!queues)
+			leave_out_queues(d);
 		printf("%s %s %s (%s)\n", text_of(d, "guest"), text_of(d, "type"), text_of(d, "name"), text_of(d, "state"));
 		show_part(d, "pviod", "negotiation");
 		if (!show_part(d, method, "backend"))
@@ -92,12 +104,12 @@ static int show_each(struct pvio *p, const char *method)
 
 int cmd_stats(struct pvio *p)
 {
-	return show_each(p, "stats");
+	return show_each(p, "stats", opt_value(p, "--queues") != NULL);
 }
 
 int cmd_inspect(struct pvio *p)
 {
-	return show_each(p, "inspect");
+	return show_each(p, "inspect", true);
 }
 
 int cmd_backend_list(struct pvio *p)

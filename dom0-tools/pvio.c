@@ -59,7 +59,9 @@ static const struct command commands[] = {
 	  } },
 	{ "claim", "PATH", 1, 1, false, "serve a device that xl made, backend/vbd/3/51712 for instance: for its hotplug scripts", cmd_claim, { { 0 } } },
 	{ "list", "[GUEST]", 0, 1, true, "the devices and how they do", cmd_list, { { 0 } } },
-	{ "stats", "[GUEST [DEVICE]]", 0, 2, true, "the counters of each device, connected or not, as its backend has them", cmd_stats, { { 0 } } },
+	{ "stats", "[GUEST [DEVICE]]", 0, 2, true, "the counters of each device, connected or not, as its backend has them", cmd_stats, {
+		{ "--queues", NULL, "of each queue as well, not only their sums (--json always has both)", false },
+	  } },
 	{ "inspect", "[GUEST [DEVICE]]", 0, 2, true, "the inside of devices: indices, in-flight, caches, handshake", cmd_inspect, { { 0 } } },
 	{ "capture", "GUEST VIF", 2, 2, false, "write what passes a vif to a file, for tshark or Wireshark; Ctrl-C ends it", cmd_capture, {
 		{ "-w", "FILE", "where to: a pcapng file, or - for a pipe (no default)", false },

@@ -481,6 +481,8 @@ bool post_may_sleep(struct nb_worker *w); /* false: something came meanwhile */
 void post_woke(struct nb_worker *w, bool kicked);
 
 /* ---- turn.c ---- */
+enum { NB_SPENT_IDLE, NB_SPENT_BUSY, NB_SPENT_ASLEEP, NB_SPENT }; /* turns that moved nothing, turns that did, between turns */
+
 /* Owner: its own thread, from the start of the body to its end. */
 struct nb_worker {
 	struct netback *nb;
@@ -503,6 +505,8 @@ struct nb_worker {
 	unsigned nr_unmask;
 	uint32_t unmask[128];
 	uint64_t turns, sleeps, post_full, no_memory;
+	uint8_t spent; /* on what the time since `tsc` goes ... */
+	uint64_t cycles[NB_SPENT]; /* ... and what went so far, of the TSC */
 
 	struct rte_ring *posts;
 	int kick_fd, epoll_fd;

@@ -11,7 +11,7 @@ struct queue_view {
 };
 
 struct worker_view {
-	uint64_t turns, sleeps, post_full, no_memory;
+	uint64_t turns, sleeps, post_full, no_memory, cycles[NB_SPENT];
 	unsigned spare;
 	struct uplink_queue up;
 	struct pv_hyper_counts hyper;
@@ -34,6 +34,7 @@ static int fill_view(void *arg)
 	out->sleeps = w->sleeps;
 	out->post_full = w->post_full;
 	out->no_memory = w->no_memory;
+	memcpy(out->cycles, w->cycles, sizeof(out->cycles));
 	out->spare = w->spare.n;
 	out->up = w->up[v->vif->bridge->index];
 	pv_hyper_counts(w->h, &out->hyper);
@@ -132,6 +133,24 @@ static struct json_object *uplink_object(const struct netback *nb, const struct 
 	return o;
 }
 
+/* What each worker did with its time, in cycles of the TSC. */
+static struct json_object *cpu_object(const struct netback *nb, const struct view *v)
+{
+	static const char *const keys[NB_SPENT] = { "idle", "busy", "asleep" };
+	struct json_object *all = json_object_new_array();
+
+	for (unsigned i = 0; i < nb->nr_workers; i++) {
+		struct json_object *o = json_object_new_object();
+
+		put(o, "turns", v->w[i].turns);
+		put(o, "sleeps", v->w[i].sleeps);
+		for (unsigned k = 0; k < NB_SPENT; k++)
+			put(o, keys[k], v->w[i].cycles[k]);
+		json_object_array_add(all, o);
+	}
+	return all;
+}
+
 /* What is not this vif's alone, but explains its figures. */
 static struct json_object *backend_object(const struct netback *nb, const struct view *v)
 {
@@ -158,6 +177,8 @@ static struct json_object *backend_object(const struct netback *nb, const struct
 	put(o, "mbufs_in_use", rte_mempool_in_use_count(nb->pool) - spare);
 	json_object_object_add(o, "idle", json_object_new_string(timeout ? "timeout" : "interrupt"));
 	json_object_object_add(o, "hyper", pv_hyper_counts_to_json(&hyper));
+	put(o, "cycles_per_second", nb->tsc_second);
+	json_object_object_add(o, "cpu", cpu_object(nb, v));
 	return o;
 }
 
@@ -195,6 +216,7 @@ struct json_object *report_stats(void *ctx, const struct pv_device_id *id)
 	for (unsigned i = 0; i < vif->nr_queues; i++) {
 		struct json_object *q = json_object_new_object();
 
+		put(q, "worker", v.queue[i].worker);
 		put_counts(q, &v.queue[i].n);
 		json_object_array_add(queues, q);
 	}

@@ -83,6 +83,7 @@ static void finish(struct vif_queue *q)
 	if (likely(q->worked && !q->broken)) {
 		q->worked = q->woken = false;
 		q->last = w->tsc;
+		w->spent = NB_SPENT_BUSY;
 	} else if (q->broken || q->tx_until || q->rx_until || w->tsc - q->last >= w->nb->poll_tsc) {
 		queue_rest(q);
 	}
@@ -101,7 +102,11 @@ static void look_later(struct nb_worker *w)
 
 static void look_around(struct nb_worker *w)
 {
-	w->tsc = rte_rdtsc();
+	uint64_t now = rte_rdtsc();
+
+	w->cycles[w->spent] += now - w->tsc;
+	w->spent = NB_SPENT_IDLE;
+	w->tsc = now;
 	w->turns++;
 	if (w->tsc - w->events_at >= us_to_tsc(w, EVENTS_US)) {
 		take_events(w);
@@ -181,6 +186,7 @@ static void sleep_for_work(struct nb_worker *w)
 	if (!post_may_sleep(w))
 		return;
 	w->sleeps++;
+	w->spent = NB_SPENT_ASLEEP;
 	n = epoll_pwait2(w->epoll_fd, ev, RTE_DIM(ev), sleep_limit(w, &ts), NULL);
 	for (int i = 0; i < n; i++) {
 		kicked |= ev[i].data.u32 == WAKE_KICK;
@@ -253,6 +259,7 @@ void turn_body(void *arg, struct pv_worker *pw)
 
 	w->self = pw;
 	w->epoll_fd = -1;
+	w->tsc = rte_rdtsc();
 	w->error = begin(w);
 	while (!w->error && !pv_worker_poll(pw)) {
 		turn(w);

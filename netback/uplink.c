@@ -35,8 +35,10 @@ void uplink_poll(struct nb_worker *w, struct uplink_queue *q)
 	n = q->bridge->uplink.ops->receive(w, q, in, NB_BURST);
 	q->looked = w->tsc;
 	q->more = n;
-	if (n)
+	if (n) {
 		q->last = w->tsc;
+		w->spent = NB_SPENT_BUSY;
+	}
 	for (unsigned i = 0; i < n; i++) {
 		struct rte_mbuf *m = in[i];
 
@@ -70,6 +72,7 @@ void uplink_flush(struct nb_worker *w, struct uplink_queue *q)
 
 	if (!q->n)
 		return;
+	w->spent = NB_SPENT_BUSY;
 	for (unsigned i = 0; i < q->n; i++)
 		bytes += q->out[i]->pkt_len;
 	sent = q->bridge->uplink.ops->send(w, q, q->out, q->n);

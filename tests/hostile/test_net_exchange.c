@@ -358,6 +358,29 @@ static void address_is_free_when_its_vif_is_gone(void **state)
 
 static const char *workers;
 
+/* Each counter as a vif has it is the sum of its queues'; and each worker knows what it did with its time. */
+static void counters_add_up(void **state)
+{
+	struct json_object *o, *queues, *cpu, *v;
+	int64_t packets = 0;
+
+	(void)state;
+	exchange(&peers.a, &peers.b, 100, 1);
+	assert_int_equal(guest_call(&peers.a, "stats"), 0);
+	o = rig_last.result;
+	assert_true(json_object_object_get_ex(o, "queues", &queues));
+	for (size_t i = 0; i < json_object_array_length(queues); i++)
+		packets += json_object_get_int64(json_object_object_get(json_object_array_get_idx(queues, i), "tx_packets"));
+	assert_true(packets > 0);
+	assert_int_equal(json_object_get_int64(json_object_object_get(o, "tx_packets")), packets);
+	cpu = json_object_object_get(json_object_object_get(o, "backend"), "cpu");
+	assert_int_equal(json_object_array_length(cpu), atoi(workers));
+	v = json_object_array_get_idx(cpu, 0);
+	assert_true(json_object_get_int64(json_object_object_get(v, "busy")) > 0);
+	assert_true(json_object_get_int64(json_object_object_get(v, "asleep")) > 0);
+}
+
+
 static int up(void **state)
 {
 	(void)state;
@@ -386,6 +409,7 @@ int main(void)
 		cmocka_unit_test(to_oneself_is_dropped),
 		cmocka_unit_test(several_queues),
 		cmocka_unit_test(connect_again_is_the_same),
+		cmocka_unit_test(counters_add_up),
 		cmocka_unit_test(mac_of_another_is_refused),
 		cmocka_unit_test(address_is_free_when_its_vif_is_gone),
 	};
