@@ -136,6 +136,13 @@ static int parse_rx_extras(const union pv_net_rx_slot *slots, unsigned n, struct
 		if (e->type == XEN_NETIF_EXTRA_TYPE_GSO) {
 			out->gso_type = e->u.gso.type;
 			out->gso_size = e->u.gso.size;
+		} else {
+			const uint8_t *v = e->u.hash.value; /* least significant first */
+
+			out->hash = true;
+			out->hash_type = e->u.hash.type;
+			out->hash_algorithm = e->u.hash.algorithm;
+			out->hash_value = v[0] | (uint32_t)v[1] << 8 | (uint32_t)v[2] << 16 | (uint32_t)v[3] << 24;
 		}
 		out->extras++;
 	} while (slots[i++].extra.flags & XEN_NETIF_EXTRA_FLAG_MORE);

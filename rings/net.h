@@ -119,7 +119,10 @@ struct pv_net_rx_packet {
 	uint16_t flags; /* of the first: NETRXF_csum_blank, NETRXF_data_validated, no other bit */
 	uint8_t gso_type;
 	bool error; /* a fragment's status < 0 or out of its page, or no Ethernet header: drop it, all slots are used up */
+	bool hash; /* the backend tells the hash that it was asked for: the rest says which */
 	uint16_t gso_size;
+	uint8_t hash_type, hash_algorithm; /* _XEN_NETIF_CTRL_HASH_TYPE_*, XEN_NETIF_CTRL_HASH_ALGORITHM_* */
+	uint32_t hash_value;
 	uint8_t extras, nr;
 	struct {
 		uint16_t id, offset, len;

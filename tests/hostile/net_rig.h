@@ -32,6 +32,8 @@ struct net_guest {
 	uint32_t devid, features;
 	uint8_t mac[6];
 	unsigned nq;
+	uint32_t headroom;
+	uint32_t ctrl_gref, ctrl_port; /* of a control ring; 0: none */
 	bool one_port;
 	struct net_queue q[4];
 };
@@ -133,7 +135,8 @@ static inline int guest_prepare(struct net_guest *g, const char *config)
 static inline struct pv_noxs_choice guest_choice(const struct net_guest *g)
 {
 	struct pv_noxs_choice c = { .magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .state = XenbusStateInitialised, .alive = 1,
-				    .queues = (uint16_t)g->nq, .features = g->features };
+				    .queues = (uint16_t)g->nq, .features = g->features, .headroom = g->headroom,
+				    .ctrl_gref = g->ctrl_gref, .ctrl_port = g->ctrl_port };
 
 	for (unsigned i = 0; i < g->nq; i++)
 		c.vif[i] = (struct pv_noxs_vif_queue){ g->q[i].tx_gref, g->q[i].rx_gref, g->q[i].tx_port, g->q[i].rx_port };
