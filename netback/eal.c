@@ -2,9 +2,11 @@
  *
  * EAL makes a runtime directory before it looks at --no-shconf and, with that option, goes on when it cannot: below /dev/null
  * nothing can be made. Without hugepages memory is one anonymous memory file (--no-huge); with free hugepages, anonymous too
- * (--in-memory; EAL refuses the two together). What EAL prints is kept for our own messages, and shown only with --log debug. */
+ * (--in-memory; EAL refuses the two together). What EAL prints is kept for our own messages, and shown only with --log debug.
+ * Only telemetry, if it is asked for, has a socket, in a directory below ours. */
 #include "netback.h"
 #include <ctype.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <rte_eal.h>
@@ -63,13 +65,32 @@ static int first_cpu(const cpu_set_t *set)
 	return 0;
 }
 
+static const char *telemetry; /* its name; NULL: none */
+
+/* After DPDK removed its socket. */
+static void remove_directories(void)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/dpdk/%s", pv_rundir(), telemetry);
+	rmdir(path);
+	snprintf(path, sizeof(path), "%s/dpdk", pv_rundir());
+	rmdir(path); /* another's may be there */
+}
+
+void eal_telemetry(const char *name)
+{
+	telemetry = name;
+	atexit(remove_directories); /* runs behind what DPDK has run at exit, for that is registered later */
+}
+
 int eal_start(unsigned memory, char *why, size_t len)
 {
 	static const cookie_io_functions_t io = { .write = log_write };
 	bool huge = free_mib("2048") >= memory || free_mib("1048576") >= memory;
 	FILE *stream = fopencookie(NULL, "w", io);
 	const char *old = getenv("RUNTIME_DIRECTORY");
-	char cores[32], mib[16], *saved = old ? strdup(old) : NULL;
+	char cores[32], mib[16], prefix[128], *saved = old ? strdup(old) : NULL;
 	cpu_set_t cpus;
 	int ret;
 
@@ -81,14 +102,15 @@ int eal_start(unsigned memory, char *why, size_t len)
 	sched_getaffinity(0, sizeof(cpus), &cpus);
 	snprintf(cores, sizeof(cores), "--lcores=0@%d", first_cpu(&cpus));
 	snprintf(mib, sizeof(mib), "%u", memory);
+	snprintf(prefix, sizeof(prefix), "--file-prefix=%s", telemetry ? telemetry : "pvio");
 
-	char *argv[] = { (char *)"pvio-netback", cores, (char *)"-m", mib, (char *)"--no-pci", (char *)"--no-telemetry",
-			 (char *)"--iova-mode=va",
+	char *argv[] = { (char *)"pvio-netback", cores, (char *)"-m", mib, (char *)"--no-pci", prefix,
+			 (char *)(telemetry ? "--telemetry" : "--no-telemetry"), (char *)"--iova-mode=va",
 			 (char *)(pv_log_shown() >= PV_LOG_DEBUG ? "--log-level=lib.eal:debug" : "--log-level=lib.eal:notice"),
 			 (char *)(huge ? "--in-memory" : "--no-huge"), huge ? NULL : (char *)"--no-shconf", NULL };
 	int argc = (int)RTE_DIM(argv) - 1 - huge;
 
-	setenv("RUNTIME_DIRECTORY", "/dev/null", 1);
+	setenv("RUNTIME_DIRECTORY", telemetry ? pv_rundir() : "/dev/null", 1);
 	ret = rte_eal_init(argc, argv);
 	if (saved)
 		setenv("RUNTIME_DIRECTORY", saved, 1);

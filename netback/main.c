@@ -32,6 +32,8 @@ static const struct pv_option options[] = {
 	  .parse = pv_option_number, .field = FIELD(poll_us), .max = 1000000 },
 	{ "name", "NAME", "this backend's name at pviod; default netback",
 	  .parse = pv_option_text, .field = FIELD(name) },
+	{ "telemetry", NULL, "answer DPDK's telemetry at $PVIO_RUNDIR/dpdk/NAME/dpdk_telemetry.v2: /pvio/vifs, /pvio/vif,GUEST,DEVID",
+	  .field = FIELD(telemetry) },
 	{ "log", "LEVEL", "err, warn, info or debug (with DPDK's own words); default info",
 	  .parse = pv_option_name, .field = FIELD(log), .names = pv_log_names },
 	{ 0 },
@@ -141,6 +143,8 @@ int main(int argc, char **argv)
 	/* What opening an uplink may take; netback_open gives up these too. No thread runs yet. */
 	pv_privileges_keep(opt.uplink ? (const int[]){ CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_IPC_LOCK, -1 } : (const int[]){ -1 });
 	sigfd = signals_open();
+	if (opt.telemetry)
+		eal_telemetry(opt.name);
 	if (sigfd < 0 || eal_start(opt.memory, why, sizeof(why)) < 0) {
 		pv_log(PV_LOG_ERR, "%s", sigfd < 0 ? "out of descriptors: raise ulimit -n" : why);
 		return 1;

@@ -105,11 +105,15 @@ int netback_open(struct netback *nb, const struct nb_options *opt, char *why, si
 	if (ret < 0)
 		return ret;
 	pv_privileges_keep((const int[]){ -1 }); /* from here on guests' packets are looked at */
-	return workers_start(nb, why, len);
+	ret = workers_start(nb, why, len);
+	if (ret == 0 && opt->telemetry)
+		telemetry_open(nb);
+	return ret;
 }
 
 void netback_close(struct netback *nb)
 {
+	telemetry_close();
 	vif_free_all(nb);
 	capture_end_all(nb);
 	for (unsigned i = 0; i < nb->nr_workers; i++)
@@ -147,4 +151,5 @@ void netback_woken(struct netback *nb)
 	while (read(nb->wake_fd, &count, sizeof(count)) < 0 && errno == EINTR)
 		;
 	vif_reap_broken(nb);
+	telemetry_work(nb);
 }

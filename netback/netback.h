@@ -66,9 +66,12 @@ struct nb_options {
 	struct pv_cpus cpus;
 	unsigned workers, memory /* MiB */, poll_us, log, pviod /* enum pv_backend_way */;
 	int domid; /* -1: as the host is */
+	bool telemetry;
 };
 
 /* ---- eal.c: DPDK's environment, without a trace on the file system ---- */
+/* Before eal_start: with DPDK's telemetry, whose socket is $PVIO_RUNDIR/dpdk/NAME/dpdk_telemetry.v2. name is borrowed. */
+void eal_telemetry(const char *name);
 int eal_start(unsigned memory, char *why, size_t len);
 void eal_stop(void);
 const char *eal_error(void); /* what DPDK complained of first since the last call; control thread */
@@ -557,6 +560,11 @@ void netback_woken(struct netback *nb); /* wake_fd was readable */
 void netback_barrier(struct netback *nb); /* returns when every worker has passed between two turns */
 void netback_wake(struct netback *nb); /* any thread */
 uint64_t netback_seconds(void);
+
+/* ---- telemetry.c ---- */
+void telemetry_open(struct netback *nb); /* control thread, all of them */
+void telemetry_work(struct netback *nb); /* wake_fd was readable */
+void telemetry_close(void);
 
 /* ---- ask.c ---- */
 struct json_object *ask_vif(void *ctx, const struct pv_device_id *id, const char *what, struct json_object *params, int *error, char *why,
