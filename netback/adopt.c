@@ -19,8 +19,11 @@ int adopt_log_open(const struct pv_connect *c, struct vif *vif, char *why, size_
 {
 	const struct pv_inflight_shape shape = { .rings = vif->nr_queues * RINGS, .slots = RING_SLOTS, .record = sizeof(uint16_t) };
 	char fault[200];
-	int ret = pv_inflight_open(c, &shape, &vif->inflight, fault, sizeof(fault));
+	int ret;
 
+	if (c->adopt && c->choice.ctrl_port) /* what it was told by its control ring died with the process */
+		return pv_why(why, len, -EOPNOTSUPP, "%s: has a control ring, and cannot be taken over", vif->name);
+	ret = pv_inflight_open(c, &shape, &vif->inflight, fault, sizeof(fault));
 	if (ret < 0)
 		return pv_why(why, len, ret, "%s: cannot be taken over: %s", vif->name, fault);
 	for (unsigned i = 0; i < vif->nr_queues; i++) {
@@ -74,6 +77,7 @@ int adopt_rings(struct vif_queue *q, void *tx, void *rx)
 	pv_ring_init_adopted(&q->rx, rx, PV_PAGE_SIZE, PV_NET_RX_SLOT, r->answered, r->taken);
 	answer_tx(q);
 	answer_rx(q);
+	q->rx_log->waiting = 0;
 	adopt_log_turn(q);
 	pv_ring_publish(&q->tx);
 	pv_ring_publish(&q->rx);

@@ -32,6 +32,8 @@ static const struct pv_option options[] = {
 	  .parse = pv_option_number, .field = FIELD(poll_us), .max = 1000000 },
 	{ "name", "NAME", "this backend's name at pviod; default netback",
 	  .parse = pv_option_text, .field = FIELD(name) },
+	{ "takeover", NULL, "when ready, have pviod end the pvio-netback of the same name, and go on where it was: no guest notices",
+	  .field = FIELD(takeover) },
 	{ "telemetry", NULL, "answer DPDK's telemetry at $PVIO_RUNDIR/dpdk/NAME/dpdk_telemetry.v2: /pvio/vifs, /pvio/vif,GUEST,DEVID",
 	  .field = FIELD(telemetry) },
 	{ "log", "LEVEL", "err, warn, info or debug (with DPDK's own words); default info",
@@ -88,6 +90,8 @@ static int serve(struct netback *nb, int sigfd)
 		if (fds[1].revents)
 			netback_woken(nb);
 		pv_backend_work(nb->backend);
+		if (pv_backend_retired(nb->backend))
+			return 0;
 		ctrl_work(nb);
 		capture_work(nb);
 		if (netback_seconds() != ticked) {
@@ -99,11 +103,18 @@ static int serve(struct netback *nb, int sigfd)
 
 static int run(struct nb_options *opt, int sigfd)
 {
-	struct netback nb;
+	struct netback nb = { 0 };
 	char path[108], why[300] = "";
-	int ret = netback_open(&nb, opt, why, sizeof(why));
+	int ret = 0;
 
 	snprintf(path, sizeof(path), "%s/pviod.sock", pv_rundir());
+	if (opt->takeover) /* now: the uplink is free only when its owner is gone */
+		ret = pv_backend_take_over(path, vif_ops.kind, opt->name, why, sizeof(why));
+	if (ret < 0) {
+		pv_log(PV_LOG_ERR, "cannot take over: %s", why);
+		return 1;
+	}
+	ret = netback_open(&nb, opt, why, sizeof(why));
 	if (ret < 0) {
 		pv_log(PV_LOG_ERR, "%s", why);
 	} else {
@@ -117,9 +128,8 @@ static int run(struct nb_options *opt, int sigfd)
 		fprintf(stderr, "pvio-netback: ready\n");
 		ret = serve(&nb, sigfd);
 	}
-	pv_backend_free(nb.backend);
-	nb.backend = NULL;
 	netback_close(&nb);
+	pv_backend_free(nb.backend); /* last: pviod takes the end of the connection for the end of us */
 	return ret < 0;
 }
 

@@ -66,6 +66,7 @@ struct nb_options {
 	struct pv_cpus cpus;
 	unsigned workers, memory /* MiB */, poll_us, log, pviod /* enum pv_backend_way */;
 	int domid; /* -1: as the host is */
+	bool takeover;
 	bool telemetry;
 };
 
@@ -417,7 +418,6 @@ static inline void adopt_log_turn(struct vif_queue *q)
 {
 	pv_inflight_answer(q->tx_log, q->tx.prod);
 	pv_inflight_answer(q->rx_log, q->rx.prod);
-	q->rx_log->waiting = q->tail - q->head;
 }
 
 /* ---- tx.c, rx.c, forward.c: a turn ---- */

@@ -139,8 +139,10 @@ static void turn(struct nb_worker *w)
 	tx_finish(w);
 	for (unsigned i = 0; i < w->nr_up; i++)
 		uplink_flush(w, &w->up[i]);
-	TAILQ_FOREACH(q, &w->active, link)
+	TAILQ_FOREACH(q, &w->active, link) {
 		rx_plan(q);
+		q->rx_log->waiting = q->tail - q->head; /* before finish() answers for what is in there */
+	}
 	rx_finish(w);
 	for (q = TAILQ_FIRST(&w->active); q; q = next) {
 		next = TAILQ_NEXT(q, link);

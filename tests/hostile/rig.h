@@ -239,7 +239,7 @@ static inline unsigned rig_maps(unsigned long pages)
 static inline pid_t rig_spawn(const char *name, const char *const *args, int log)
 {
 	char exe[512], *slash;
-	const char *argv[20] = { name };
+	const char *argv[24] = { name };
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 40);
 	pid_t pid, parent = getpid();
 
@@ -279,13 +279,37 @@ static inline unsigned rig_log_count(const char *text)
 	return n;
 }
 
+/* Start the backend, in place of one that ended or was killed, and wait until it has registered with us. Returns 0, or -1 if it ended. */
+static inline int rig_start_backend(const char *backend, const char *const *args)
+{
+	int64_t end = rig_ms() + PATIENCE;
+	int fd;
+
+	pv_rpc_free(rig.rpc);
+	rig.rpc = NULL;
+	rig.registered = rig.closed = false;
+	rig.backend = rig_spawn(backend, args, rig.log);
+	while ((fd = accept4(rig.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) < 0) {
+		if (waitpid(rig.backend, NULL, WNOHANG) == rig.backend) {
+			rig.backend = 0;
+			return -1;
+		}
+		assert_true(rig_ms() < end);
+		usleep(1000);
+	}
+	assert_int_equal(pv_rpc_new(fd, &rig_rpc_ops, NULL, &rig.rpc), 0);
+	while (!rig.registered && rig_ms() < end)
+		rig_pump(10);
+	assert_true(rig.registered);
+	return 0;
+}
+
 /* A hub, and the backend registered with us. Returns 0, or -1 if the backend ended. */
 static inline int rig_start(const char *backend, const char *const *args)
 {
 	const char *hypervisor = getenv("PVIO_HYPERVISOR");
 	char path[64], why[160] = "";
 	int64_t end = rig_ms() + PATIENCE;
-	int fd;
 
 	rig = (struct rig){ .dir = "/tmp/pvio-rig.XXXXXX", .xen = hypervisor && !strcmp(hypervisor, "xen") };
 	assert_non_null(mkdtemp(rig.dir));
@@ -304,20 +328,7 @@ static inline int rig_start(const char *backend, const char *const *args)
 	snprintf(path, sizeof(path), "%s/pviod.sock", rig.dir);
 	rig.listener = pv_rpc_listen(path);
 	assert_true(rig.listener >= 0);
-	rig.backend = rig_spawn(backend, args, rig.log);
-	while ((fd = accept4(rig.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) < 0) {
-		if (waitpid(rig.backend, NULL, WNOHANG) == rig.backend) {
-			rig.backend = 0;
-			return -1;
-		}
-		assert_true(rig_ms() < end);
-		usleep(1000);
-	}
-	assert_int_equal(pv_rpc_new(fd, &rig_rpc_ops, NULL, &rig.rpc), 0);
-	while (!rig.registered && rig_ms() < end)
-		rig_pump(10);
-	assert_true(rig.registered);
-	return 0;
+	return rig_start_backend(backend, args);
 }
 
 /* The hub and the run directory go; so must the backend have, by now. Its log stays and is named if something `failed`. */
