@@ -81,6 +81,7 @@ void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, stru
 		rte_pktmbuf_free(m);
 		return;
 	}
+	m->port = (uint16_t)in; /* who sent it, for fair_push */
 	if (from && unlikely(__atomic_load_n(&from->vif->steps, __ATOMIC_ACQUIRE)) && !step_from(w, from, m))
 		return;
 	if (!(from && src == __atomic_load_n(&from->vif->mac, __ATOMIC_RELAXED)) &&

@@ -50,6 +50,9 @@ enum {
 	NB_BACKLOG_BYTES = 2 << 20, /* a receive queue pins no more of the packet memory than this (XSA-392) ... */
 	NB_BACKLOG_SHARE = 8, /* ... nor more than this part of what is free */
 	NB_BACKLOG_PACKETS = 1024, /* a power of two, more than fit in the bytes */
+	NB_UNCONTENDED = 4, /* this part of them is for whoever comes, the rest is shared fairly */
+	NB_QUEUE_SLOTS_MIN = 8, /* a vif of many queues has no more of a turn than others, but each of its queues has this */
+	FAIR_ACCOUNTS = 64,
 	NB_POST_RING = 4096, /* packets on their way from worker to worker */
 };
 
@@ -334,6 +337,7 @@ struct vif_queue {
 	uint64_t last; /* TSC of the last work, or of activation */
 	uint64_t moved; /* TSC since when the head of the backlog waits */
 	uint16_t index;
+	uint16_t share; /* slots that it may take in a turn beside others */
 	uint8_t state;
 	bool broken, worked, woken; /* woken by an event, and nothing found to do since */
 	bool tx_notify, rx_notify; /* at the end of this turn */
@@ -347,6 +351,11 @@ struct vif_queue {
 	uint32_t backlog_bytes;
 	uint32_t tx_port, rx_port; /* ours */
 	void *pages; /* tx ring page, rx ring page: one mapping */
+	struct {
+		uint8_t senders; /* that hold something */
+		uint8_t account[NB_BACKLOG_PACKETS]; /* of the packets in the backlog; 0: not counted */
+		uint32_t held[FAIR_ACCOUNTS]; /* bytes */
+	} fair; /* fair.c's */
 	struct vif_counts n;
 	struct rte_mbuf *backlog[NB_BACKLOG_PACKETS];
 };
@@ -450,6 +459,9 @@ void rx_push(struct vif_queue *q, struct rte_mbuf *m); /* takes m; the queue's w
 void rx_plan(struct vif_queue *q);
 /* Drop what has waited for longer than a second for guests that post no pages: packet memory is scarce. */
 void rx_reclaim(struct nb_worker *w);
+/* ---- fair.c: the backlog beyond w->uncontended ---- */
+bool fair_push(struct vif_queue *q, const struct rte_mbuf *m, uint32_t cost); /* may m wait there? Counts it, before it is put at the tail */
+void fair_pop(struct vif_queue *q, uint32_t slot, uint32_t cost); /* one that was counted leaves */
 void rx_drop_all(struct vif_queue *q); /* what waits for the guest */
 
 /* The largest packet that a guest takes in one piece: more pages than Linux takes are never filled. */
@@ -495,7 +507,7 @@ struct nb_worker {
 	unsigned index;
 	int error; /* of the start, with `why` */
 	char why[200];
-	TAILQ_HEAD(, vif_queue) active, later;
+	TAILQ_HEAD(queues, vif_queue) active, later;
 	struct vif_queue **by_port; /* local port -> queue */
 	uint32_t nr_ports;
 	unsigned nr_queues;
@@ -505,6 +517,8 @@ struct nb_worker {
 	uint64_t tsc, events_at, share_at, reclaim_at;
 	uint32_t now; /* seconds */
 	uint32_t share; /* bytes that a backlog may hold now */
+	uint32_t uncontended; /* ... of which so many without counting */
+	bool contended; /* queues of several vifs are active */
 	unsigned nr_unmask;
 	uint32_t unmask[128];
 	uint64_t turns, sleeps, post_full, no_memory;

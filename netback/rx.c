@@ -1,6 +1,7 @@
 /* rx.c - to a guest: a backlog a queue, filled by the switch; copied into the pages that the guest posted, in one batch a turn.
  *
- * A guest may post none: the backlog is bounded by the memory that it pins, and what does not fit is dropped and counted. */
+ * A guest may post none: the backlog is bounded by the memory that it pins, shared by its senders (fair.c), and what does not fit is dropped and
+ * counted. */
 #include "netback.h"
 #include <netinet/in.h>
 
@@ -45,7 +46,7 @@ void rx_push(struct vif_queue *q, struct rte_mbuf *m)
 	struct nb_worker *w = q->worker;
 	uint32_t cost = cost_of(w, m);
 
-	if (unlikely(q->broken || q->backlog_bytes + cost > w->share || q->tail - q->head == NB_BACKLOG_PACKETS)) {
+	if (unlikely(q->broken || q->backlog_bytes + cost > w->uncontended) && !fair_push(q, m, cost)) {
 		q->n.rx_full++;
 		rte_pktmbuf_free(m);
 		return;
@@ -210,9 +211,13 @@ static bool turn_has_room(const struct nb_worker *w)
 /* The head of the backlog leaves it. */
 static struct rte_mbuf *pop(struct vif_queue *q)
 {
-	struct rte_mbuf *m = q->backlog[q->head++ % NB_BACKLOG_PACKETS];
+	uint32_t slot = q->head++ % NB_BACKLOG_PACKETS;
+	struct rte_mbuf *m = q->backlog[slot];
+	uint32_t cost = cost_of(q->worker, m);
 
-	q->backlog_bytes -= cost_of(q->worker, m);
+	if (unlikely(q->fair.account[slot]))
+		fair_pop(q, slot, cost);
+	q->backlog_bytes -= cost;
 	q->moved = q->worker->tsc;
 	q->need = 0;
 	return m;
@@ -253,7 +258,7 @@ void rx_plan(struct vif_queue *q)
 {
 	struct nb_worker *w = q->worker;
 	struct limit *limit = __atomic_load_n(&q->vif->limit, __ATOMIC_ACQUIRE); /* pairs with limit_change */
-	unsigned most = NB_QUEUE_SLOTS, first = w->nr_rx;
+	unsigned most = w->contended ? q->share : NB_QUEUE_SLOTS, first = w->nr_rx;
 	bool waited = q->rx_until;
 	uint64_t bytes = 0;
 	int ready;

@@ -116,6 +116,7 @@ static void look_around(struct nb_worker *w)
 		uint64_t share = (uint64_t)rte_mempool_avail_count(w->nb->pool) * w->nb->seg_cost / NB_BACKLOG_SHARE;
 
 		w->share = (uint32_t)RTE_MIN(share, (uint64_t)NB_BACKLOG_BYTES);
+		w->uncontended = w->share / NB_UNCONTENDED;
 		w->share_at = w->tsc;
 		if (unlikely(share < NB_BACKLOG_BYTES) && w->tsc - w->reclaim_at >= w->nb->tsc_second / 10) {
 			w->reclaim_at = w->tsc;
@@ -131,6 +132,7 @@ static void turn(struct nb_worker *w)
 	struct vif_queue *q, *next;
 
 	look_around(w);
+	w->contended = !TAILQ_EMPTY(&w->active) && TAILQ_FIRST(&w->active)->vif != TAILQ_LAST(&w->active, queues)->vif;
 	for (unsigned i = 0; i < w->nr_up; i++)
 		uplink_poll(w, &w->up[i]);
 	post_take(w);

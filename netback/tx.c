@@ -137,9 +137,9 @@ static int take_more(struct vif_queue *q, unsigned taken, int *ready)
 }
 
 /* How many slots to take at first: the budget, and what surely fits in this turn's arrays with the end of a chain. */
-static unsigned may_take(const struct nb_worker *w, unsigned ready)
+static unsigned may_take(const struct nb_worker *w, const struct vif_queue *q, unsigned ready)
 {
-	unsigned tail = PV_NET_CHAIN_MAX, n = RTE_MIN(ready, (unsigned)NB_QUEUE_SLOTS);
+	unsigned tail = PV_NET_CHAIN_MAX, n = RTE_MIN(ready, w->contended ? q->share : (unsigned)NB_QUEUE_SLOTS);
 	unsigned ops = (NB_TURN_OPS - w->nr_ops) / NB_SLOT_OPS, slots = NB_TURN_PACKETS - w->nr_slots;
 
 	n = RTE_MIN(n, ops > tail ? ops - tail : 0);
@@ -172,7 +172,7 @@ void tx_collect(struct vif_queue *q)
 			queue_broken(q, "its tx ring's producer index is impossible");
 		return;
 	}
-	taken = may_take(w, (unsigned)ready);
+	taken = may_take(w, q, (unsigned)ready);
 	if (unlikely(limit && taken)) {
 		taken = limit_slots(&limit->tx, w->tsc, taken, &q->tx_until);
 		q->n.tx_limited += !taken && !waited;

@@ -370,6 +370,14 @@ static int attach_queue(void *arg)
 	return queue_attach(a->queue, a->choice, a->adopt, a->why, a->len);
 }
 
+/* A vif whose queues are more than the workers has no more of a turn than one with a queue a worker. */
+static uint16_t queue_share(unsigned queues, unsigned workers)
+{
+	unsigned share = queues > workers ? NB_QUEUE_SLOTS * workers / queues : NB_QUEUE_SLOTS;
+
+	return (uint16_t)RTE_MAX(share, (unsigned)NB_QUEUE_SLOTS_MIN);
+}
+
 static int attach_queues(struct vif *vif, bool adopt, char *why, size_t len)
 {
 	struct netback *nb = vif->nb;
@@ -380,6 +388,7 @@ static int attach_queues(struct vif *vif, bool adopt, char *why, size_t len)
 
 		q->vif = vif;
 		q->index = (uint16_t)i;
+		q->share = queue_share(vif->nr_queues, nb->nr_workers);
 		q->worker = nb->workers[nb->next_worker++ % nb->nr_workers];
 		ret = pv_worker_call(q->worker->pw, attach_queue, &(struct attach){ q, &vif->choice.vif[i], adopt, why, len });
 		if (ret < 0) {
