@@ -78,7 +78,7 @@ $(B)/pvio: X_LIBS = $(JSON_L)
 $(B)/pvio-blkback: $(call obj,$(wildcard blkback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pvio-blkback: X_LIBS = $(JSON_L) -luring
 $(B)/pvio-netback: $(call obj,$(wildcard netback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
-$(B)/pvio-netback: X_LIBS = $(JSON_L) $(DPDK_L)
+$(B)/pvio-netback: X_LIBS = $(JSON_L) $(DPDK_L) -lmnl
 $(B)/pvio-dd: $(call obj,$(DD_SRC))
 $(FRONT_PROGS): $(B)/pvio-%: $(B)/obj/frontends/pvio-%.o $(B)/libpvfront.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/perf/%: $(B)/obj/perf/%.o $(LIBS) ; $(link)
@@ -92,7 +92,7 @@ $(B)/man/%: %.scd ; @mkdir -p $(@D) && scdoc < $< > $@
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/hostile/test_*.c))
 TSAN_TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_ring*.c tests/unit/test_noxs*.c tests/unit/test_handshake*.c tests/unit/test_pipe*.c))
 $(B)/tests/%: $(B)/obj/tests/%.o $(B)/libpviod.a $(B)/libblkback.a $(B)/libnetback.a $(LIBS) ; $(link)
-$(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -luv $(XENCTRL_L) $(if $(findstring netback,$@),$(DPDK_L))
+$(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -luv $(XENCTRL_L) $(if $(findstring netback,$@),$(DPDK_L) -lmnl)
 .PHONY: tests tsan-tests perf
 tests: $(TESTS) $(B)/perf/xenstored_shim.so
 tsan-tests: $(TSAN_TESTS)

@@ -30,7 +30,7 @@ static void send_to(struct nb_worker *w, struct bridge *b, int port, struct rte_
 
 static bool is_open(const struct bridge *b, int port)
 {
-	return port == SWITCH_UPLINK ? b->uplink.queues != 0 : switch_dest(b->sw, port) != NULL;
+	return port == SWITCH_UPLINK ? __atomic_load_n(&b->out, __ATOMIC_ACQUIRE) : switch_dest(b->sw, port) != NULL;
 }
 
 /* One more reference to m, or a copy where its flags would have to be worked off by one receiver and not another. */
@@ -50,12 +50,13 @@ static struct rte_mbuf *share(struct nb_worker *w, struct rte_mbuf *m)
 
 static void flood(struct nb_worker *w, struct bridge *b, int in, struct rte_mbuf *m)
 {
+	unsigned vlan = m->vlan_tci & VLAN_ID;
 	int ports = switch_ports(b->sw), last = -1;
 
 	for (int i = 0; i < ports; i++) {
 		struct rte_mbuf *copy;
 
-		if (i == in || !is_open(b, i))
+		if (i == in || !is_open(b, i) || !switch_member(b->sw, i, vlan))
 			continue;
 		copy = last >= 0 ? share(w, m) : NULL;
 		if (copy)
@@ -73,6 +74,7 @@ void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, stru
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	int in = from ? from->vif->port : SWITCH_UPLINK, port = SWITCH_UNKNOWN;
 	uint64_t src = switch_mac_in_frame(&eth->src_addr);
+	unsigned vlan;
 
 	if (unlikely(!src || rte_is_multicast_ether_addr(&eth->src_addr) || (from && !__atomic_load_n(&from->vif->carrier, __ATOMIC_RELAXED)) ||
 		     ((m->ol_flags & (NB_BLANK | NB_GSO)) && check_flags(m) < 0))) {
@@ -83,16 +85,30 @@ void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, stru
 	}
 	m->port = (uint16_t)in; /* who sent it, for fair_push */
 	if (from && unlikely(__atomic_load_n(&from->vif->steps, __ATOMIC_ACQUIRE)) && !step_from(w, from, m))
+	eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *); /* a tag may be gone */
+	vlan = m->vlan_tci & VLAN_ID;
 		return;
 	if (!(from && src == __atomic_load_n(&from->vif->mac, __ATOMIC_RELAXED)) &&
-	    !switch_learn(b->sw, &w->up[b->index].cache, in, src, w->now) && from)
+	    !switch_learn(b->sw, &w->up[b->index].cache, in, switch_key(vlan, src), w->now) && from)
 		from->n.tx_not_learned++;
 	if (likely(!rte_is_multicast_ether_addr(&eth->dst_addr)))
-		port = switch_lookup(b->sw, &w->up[b->index].cache, switch_mac_in_frame(&eth->dst_addr));
+		port = switch_lookup(b->sw, &w->up[b->index].cache, switch_key(vlan, switch_mac_in_frame(&eth->dst_addr)));
 	if (likely(port != SWITCH_UNKNOWN && port != in))
 		send_to(w, b, port, m);
 	else if (port == in)
 		rte_pktmbuf_free(m); /* no hairpin */
 	else
 		flood(w, b, in, m);
+
+void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
+{
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	uint64_t to = switch_key(m->vlan_tci & VLAN_ID, switch_mac_in_frame(&eth->dst_addr));
+	int port = switch_lookup(b->sw, &w->up[b->index].cache, to);
+
+	if (port == SWITCH_UNKNOWN)
+		rte_pktmbuf_free(m);
+	else
+		send_to(w, b, port, m);
+}
 }

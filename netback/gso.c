@@ -83,6 +83,7 @@ int gso_cut(struct rte_mempool *pool, struct rte_mbuf *m, struct rte_mbuf *out[G
 		memcpy(rte_pktmbuf_mtod(piece, void *), rte_pktmbuf_mtod(m, void *), hdr);
 		piece->tx_offload = m->tx_offload;
 		piece->port = m->port;
+		piece->vlan_tci = m->vlan_tci;
 		piece->ol_flags |= m->ol_flags & NB_VALID;
 		copy_payload(m, hdr + done, len, piece, hdr);
 		done += len;

@@ -11,6 +11,26 @@
 
 #define FIELD(member) offsetof(struct nb_options, member)
 
+/* A DEVICE has no '=' before a ',' or ':'. */
+static int parse_uplink(const struct pv_option *o, const char *text, void *field)
+{
+	struct nb_uplinks *u = field;
+	size_t n = strcspn(text, "=,:");
+	bool named = text[n] == '=';
+
+	(void)o;
+	if (u->nr == NB_BRIDGES_MAX || !*text || (named && (!n || n >= NB_BRIDGE_NAME || !text[n + 1])))
+		return -EINVAL;
+	snprintf(u->at[u->nr].bridge, NB_BRIDGE_NAME, "%.*s", named ? (int)n : 0, text);
+	u->at[u->nr++].device = named ? text + n + 1 : text;
+	return 0;
+}
+
+static int parse_bridge(const struct pv_option *o, const char *text, void *field)
+{
+	return strlen(text) < NB_BRIDGE_NAME ? pv_option_text(o, text, field) : -EINVAL;
+}
+
 static const struct pv_option options[] = {
 	{ "hypervisor", "SPEC", "xen, loopback, loopback:PATH; default $PVIO_HYPERVISOR, else the host's",
 	  .parse = pv_option_text, .field = FIELD(hypervisor) },
@@ -22,10 +42,11 @@ static const struct pv_option options[] = {
 	  .parse = pv_option_number, .field = FIELD(workers), .min = 1, .max = NB_WORKERS_MAX },
 	{ "cpus", "LIST", "pin the workers to these CPUs in turn, such as 2-3,6",
 	  .parse = pv_option_cpus, .field = FIELD(cpus) },
-	{ "uplink", "DEVICE", "the way out: tap:NAME, or a DPDK device such as net_af_packet0,iface=NAME",
-	  .parse = pv_option_text, .field = FIELD(uplink) },
-	{ "bridge", "NAME", "what vifs call this switch in bridge=; default xenbr0",
-	  .parse = pv_option_text, .field = FIELD(bridge) },
+	{ "uplink", "[BRIDGE=]DEVICE", "the way out of a bridge, by default --bridge: linux:NAME, a Linux bridge; tap:NAME; none; or a DPDK device "
+	  "such as net_af_packet0,iface=NAME; all with ,mtu=N. May be repeated. Without it, vifs' bridge=NAME is the Linux bridge of that name",
+	  .parse = parse_uplink, .field = FIELD(uplinks) },
+	{ "bridge", "NAME", "the bridge of vifs that name none; default xenbr0, if there is one",
+	  .parse = parse_bridge, .field = FIELD(bridge) },
 	{ "memory", "MIB", "packet memory, of hugepages if so much is free; default 128",
 	  .parse = pv_option_number, .field = FIELD(memory), .min = 32, .max = 65536 },
 	{ "poll-us", "N", "keep looking for this long after the last packet before sleeping; default 20",
@@ -101,7 +122,7 @@ static int serve(struct netback *nb, int sigfd)
 	}
 }
 
-static int run(struct nb_options *opt, int sigfd)
+static int run(struct nb_options *opt, int sigfd, int plug_fd)
 {
 	struct netback nb = { 0 };
 	char path[108], why[300] = "";
@@ -114,7 +135,7 @@ static int run(struct nb_options *opt, int sigfd)
 		pv_log(PV_LOG_ERR, "cannot take over: %s", why);
 		return 1;
 	}
-	ret = netback_open(&nb, opt, why, sizeof(why));
+	ret = netback_open(&nb, opt, plug_fd, why, sizeof(why));
 	if (ret < 0) {
 		pv_log(PV_LOG_ERR, "%s", why);
 	} else {
@@ -135,10 +156,10 @@ static int run(struct nb_options *opt, int sigfd)
 
 int main(int argc, char **argv)
 {
-	struct nb_options opt = { .domid = -1, .workers = 1, .memory = 128, .poll_us = 20, .name = "netback", .bridge = "xenbr0",
+	struct nb_options opt = { .domid = -1, .workers = 1, .memory = 128, .poll_us = 20, .name = "netback",
 				  .log = PV_LOG_INFO };
 	struct rlimit files;
-	int ret = pv_options_parse(&program, argc, argv, &opt), sigfd;
+	int ret = pv_options_parse(&program, argc, argv, &opt), sigfd, plug_fd;
 	char why[300];
 
 	if (ret >= 0)
@@ -150,17 +171,19 @@ int main(int argc, char **argv)
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
+	plug_fd = plug_start();
 	/* What opening an uplink may take; netback_open gives up these too. No thread runs yet. */
-	pv_privileges_keep(opt.uplink ? (const int[]){ CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_IPC_LOCK, -1 } : (const int[]){ -1 });
+	pv_privileges_keep(opt.uplinks.nr ? (const int[]){ CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_IPC_LOCK, -1 } : (const int[]){ -1 });
 	sigfd = signals_open();
 	if (opt.telemetry)
 		eal_telemetry(opt.name);
-	if (sigfd < 0 || eal_start(opt.memory, why, sizeof(why)) < 0) {
-		pv_log(PV_LOG_ERR, "%s", sigfd < 0 ? "out of descriptors: raise ulimit -n" : why);
+	if (plug_fd < 0 || sigfd < 0 || eal_start(opt.memory, why, sizeof(why)) < 0) {
+		pv_log(PV_LOG_ERR, "%s", plug_fd < 0 || sigfd < 0 ? "out of descriptors: raise ulimit -n" : why);
 		return 1;
 	}
-	ret = run(&opt, sigfd);
+	ret = run(&opt, sigfd, plug_fd);
 	eal_stop();
 	close(sigfd);
+	close(plug_fd);
 	return ret;
 }

@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { AGE_EVERY = 10 /* seconds */, NO_MEMORY_EVERY = 60 };
+enum { NO_MEMORY_EVERY = 60 /* seconds */ };
 
 uint64_t netback_seconds(void)
 {
@@ -81,11 +81,11 @@ static int workers_start(struct netback *nb, char *why, size_t len)
 	return 0;
 }
 
-int netback_open(struct netback *nb, const struct nb_options *opt, char *why, size_t len)
+int netback_open(struct netback *nb, const struct nb_options *opt, int plug_fd, char *why, size_t len)
 {
 	int ret;
 
-	*nb = (struct netback){ .opt = *opt, .wake_fd = -1 };
+	*nb = (struct netback){ .opt = *opt, .wake_fd = -1, .plug_fd = plug_fd };
 	TAILQ_INIT(&nb->vifs);
 	TAILQ_INIT(&nb->ctrls);
 	TAILQ_INIT(&nb->captures);
@@ -101,9 +101,11 @@ int netback_open(struct netback *nb, const struct nb_options *opt, char *why, si
 	if (!nb->pool)
 		return -ENOMEM;
 	nb->seg_cost = pool_seg_cost();
-	ret = bridge_open(nb, opt->bridge, opt->uplink, why, len);
-	if (ret < 0)
-		return ret;
+	for (unsigned i = 0; i < opt->uplinks.nr; i++) {
+		ret = bridge_open_fixed(nb, opt->uplinks.at[i].bridge, opt->uplinks.at[i].device, why, len);
+		if (ret < 0)
+			return ret;
+	}
 	pv_privileges_keep((const int[]){ -1 }); /* from here on guests' packets are looked at */
 	ret = workers_start(nb, why, len);
 	if (ret == 0 && opt->telemetry)
@@ -135,8 +137,7 @@ void netback_tick(struct netback *nb)
 {
 	uint64_t now = netback_seconds();
 
-	if (now % AGE_EVERY == 0)
-		bridge_age(nb, (uint32_t)now);
+	bridge_tick(nb, (uint32_t)now);
 	if (__atomic_load_n(&nb->no_memory, __ATOMIC_RELAXED) && (!nb->no_memory_at || now - nb->no_memory_at >= NO_MEMORY_EVERY)) {
 		pv_log(PV_LOG_WARN, "packet memory ran out and packets were dropped: give more than --memory %u", nb->opt.memory);
 		nb->no_memory_at = now;

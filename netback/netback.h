@@ -61,11 +61,21 @@ enum {
 #define NB_BLANK RTE_MBUF_F_TX_TCP_CKSUM /* the L4 checksum is blank (TCP or UDP) */
 #define NB_VALID RTE_MBUF_F_RX_L4_CKSUM_GOOD /* the data is known to be good */
 #define NB_GSO RTE_MBUF_F_TX_TCP_SEG
+/* What --uplink says, each time. */
+struct nb_uplinks {
+	unsigned nr;
+	struct {
+		char bridge[NB_BRIDGE_NAME]; /* "": that of --bridge */
+		const char *device;
+	} at[NB_BRIDGES_MAX];
+};
+
 #define NB_GSO_V6 RTE_MBUF_F_TX_IPV6
 #define NB_FLAGS (NB_BLANK | NB_VALID | NB_GSO | NB_GSO_V6)
 
 struct nb_options {
-	const char *hypervisor, *uplink, *name, *bridge;
+	const char *hypervisor, *name, *bridge /* NULL: not given */;
+	struct nb_uplinks uplinks;
 	struct pv_cpus cpus;
 	unsigned workers, memory /* MiB */, poll_us, log, pviod /* enum pv_backend_way */;
 	int domid; /* -1: as the host is */
@@ -123,6 +133,29 @@ enum { GSO_PIECES_MAX = 256, GSO_SIZE_MIN = 48 /* Linux' smallest MSS: less only
 /* Is m what its NB_GSO claims: TCP of that family, and not in more than GSO_PIECES_MAX pieces? Returns 0 or -EINVAL. */
 int gso_check(struct rte_mbuf *m);
 /* Cut m, which gso_check accepted, into packets of at most tso_segsz bytes of payload, checksums complete. m stays the caller's.
+/* ---- vlan.c ---- */
+enum { VLAN_MAX = 4094, VLAN_ANY = 4095 /* no VLAN's: in the switch, an address in all VLANs of its port */, VLAN_ID = 0xfff, VLAN_TAG = 4 };
+
+/* The VLANs of a vif. Zeroed: untagged only, in none. */
+struct vlans {
+	bool given; /* vlan= or trunk= */
+	bool native; /* vlan=: untagged packets are in VLAN `access` */
+	bool trunks; /* trunk=: those tagged with one of these pass as well, and without vlan= they alone */
+	uint16_t access;
+	uint64_t trunk[64];
+};
+
+int vlan_parse_access(const char *s, void *field); /* of vlan=, into struct vlans */
+int vlan_parse_trunk(const char *s, void *field); /* of trunk= */
+bool vlan_clash(const struct vlans *v); /* the same VLAN tagged and untagged */
+bool vlan_member(const struct vlans *v, unsigned id); /* does it get packets in that VLAN? */
+/* A packet that a guest sent: into its VLAN, without a tag. False: it may not, the packet was freed and counted. */
+bool vlan_from(struct vif_queue *q, struct rte_mbuf *m);
+void vlan_from_uplink(struct rte_mbuf *m); /* the same, and all may come in */
+bool vlan_wants_tag(const struct vif *vif, const struct rte_mbuf *m);
+/* m's VLAN as a tag in the frame. Takes m, which may be shared; NULL: no memory, and that was told. */
+struct rte_mbuf *vlan_insert(struct nb_worker *w, struct rte_mbuf *m);
+
  * Returns their number or -ENOMEM. */
 int gso_cut(struct rte_mempool *pool, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
 
@@ -132,6 +165,7 @@ enum {
 	SWITCH_UPLINK = 0, /* the port that is the uplink */
 	SWITCH_UNKNOWN = -1, /* no such address: flood */
 	SWITCH_LEARN_VIF = 32, /* addresses that a vif may teach, beside its own: 1023 greedy guests cannot fill the table */
+	SWITCH_AGE_EVERY = 10,
 	SWITCH_LEARN_UPLINK = 16384,
 	SWITCH_ENTRIES = 65536,
 	SWITCH_AGE = 300, /* seconds */
@@ -150,8 +184,10 @@ struct switch_cache {
 
 int switch_new(const char *name, struct l2switch **out); /* name: no other switch's */
 void switch_free(struct l2switch *sw);
-/* Control thread. A port exists from add to del; packets go to it from open (dest is not NULL) to close. */
+/* Addresses are in VLANs: `mac` is switch_key()'s everywhere; in VLAN_ANY: in all those of its port, and only to be pinned.
+ * Control thread. A port exists from add to del; packets go to it from open (dest is not NULL) to close. */
 int switch_port_add(struct l2switch *sw); /* its number, or -ENOSPC */
+void switch_port_vlans(struct l2switch *sw, int port, const struct vlans *vlans); /* borrowed; before it is opened. NULL: none */
 void switch_port_del(struct l2switch *sw, int port);
 void switch_port_open(struct l2switch *sw, int port, void *dest);
 void switch_port_close(struct l2switch *sw, int port);
@@ -164,10 +200,16 @@ unsigned switch_age(struct l2switch *sw, uint32_t now);
 void switch_reclaim(struct l2switch *sw);
 unsigned switch_count(struct l2switch *sw, int port); /* addresses that the port taught */
 unsigned switch_list(struct l2switch *sw, int port, uint64_t *macs, unsigned max);
+bool switch_member(const struct l2switch *sw, int port, unsigned vlan); /* of an open port */
 /* Any worker. now: seconds. */
 void *switch_dest(struct l2switch *sw, int port); /* as opened, NULL: closed */
 int switch_ports(struct l2switch *sw); /* all ports are below this */
 /* Learn where mac is. Returns true if it was not: the port taught its share, or the address is pinned elsewhere. */
+static inline uint64_t switch_key(unsigned vlan, uint64_t mac)
+{
+	return (uint64_t)vlan << 48 | mac;
+}
+
 bool switch_learn(struct l2switch *sw, struct switch_cache *c, int port, uint64_t mac, uint32_t now);
 int switch_lookup(struct l2switch *sw, struct switch_cache *c, uint64_t mac); /* a port or SWITCH_UNKNOWN */
 
@@ -207,30 +249,41 @@ struct uplink_queue {
 struct uplink;
 /* What a kind of port provides. Those that name a worker run on it, for its queue. */
 struct uplink_ops {
-	int (*open)(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len); /* sets queues, mtu, offloads */
+	uint32_t (*mtu)(const struct uplink *up); /* as it is now */
+	bool (*carrier)(const struct uplink *up);
+	/* Sets queues, offloads, and what its own functions use; mtu: what is asked for, 0: nothing. */
+	int (*open)(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len);
 	void (*close)(struct uplink *up);
 	int (*intr_fd)(const struct uplink *up, unsigned queue);
 	unsigned (*receive)(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **in, unsigned max); /* with NB_ flags, if it offloads */
 	unsigned (*send)(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **out, unsigned n); /* takes so many; the rest is behind them */
 	void (*end)(struct uplink_queue *q); /* may be NULL */
 };
-extern const struct uplink_ops uplink_dpdk, uplink_tap;
+extern const struct uplink_ops uplink_dpdk, uplink_tap, uplink_linux;
 
 /* Owner: control thread; the workers only read. Lifetime: its bridge's. */
 struct uplink {
 	const struct uplink_ops *ops;
 	unsigned queues; /* 0: no uplink */
-	uint32_t mtu, frame_max;
+	char interface[NB_BRIDGE_NAME]; /* of a TAP */
+	uint32_t mtu, frame_max /* atomic: may change while packets move */;
 	bool offloads; /* it takes blank checksums and large TCP packets, and may give such */
 	uint16_t port_id; /* of DPDK */
 	int tap_fd[NB_WORKERS_MAX];
 };
+void uplink_tick(struct uplink *up); /* control thread: its MTU may have changed */
 
 int uplink_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len);
 void uplink_close(struct uplink *up);
 void uplink_poll(struct nb_worker *w, struct uplink_queue *q);
 void uplink_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m);
 void uplink_put(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf *m); /* a finished packet; q is the worker's own */
+/* ---- plug.c: TAPs in Linux bridges ---- */
+int plug_start(void); /* before any thread, with all privileges. A descriptor for plug_tap, to be closed at the end, or -errno */
+/* A TAP in that Linux bridge: its name, and a descriptor a queue. Returns 0, -ENODEV: no such bridge, or -errno. */
+int plug_tap(int sock, const char *bridge, unsigned queues, char tap[NB_BRIDGE_NAME], int *fds, char *why, size_t len);
+int tap_queues_open(char name[NB_BRIDGE_NAME], unsigned queues, int *fds); /* of uplink_tap.c; with %d in the name, the kernel numbers it */
+
 void uplink_flush(struct nb_worker *w, struct uplink_queue *q);
 bool uplink_idle(const struct nb_worker *w, const struct uplink_queue *q);
 
@@ -240,15 +293,24 @@ struct bridge {
 	char name[NB_BRIDGE_NAME]; /* what vifs call it in bridge= */
 	unsigned index; /* in nb->bridge */
 	uint32_t generation; /* atomic: of this bridge among all that had its index; 0: there is none */
-	const char *device; /* its uplink, as the command line says it; NULL: none */
+	bool fixed; /* by the command line: there from the start to the end, with the uplink that it has */
+	bool out; /* atomic: its uplink takes packets */
+	unsigned vifs; /* on it */
+	unsigned vlans; /* atomic: how many of these were given VLANs; 0: it knows none, tags are payload */
+	char *device; /* its uplink, as the command line would say it; NULL: none */
 	struct l2switch *sw;
 	struct uplink uplink;
 };
 
-int bridge_open(struct netback *nb, const char *name, const char *device, char *why, size_t len);
+/* From the command line; device "none": a switch among guests alone. */
+int bridge_open_fixed(struct netback *nb, const char *name, const char *device, char *why, size_t len);
+/* The bridge for a vif that asks for it by name, or for none (""): made, and plugged into the Linux bridge of that name, when it is the
+ * first. Returns 0 or -errno. Each take has its put; without vifs a bridge that is not fixed is gone. */
+int bridge_take(struct netback *nb, const char *name, struct bridge **out, char *why, size_t len);
+void bridge_put(struct netback *nb, struct bridge *b);
+const char *bridge_name(const struct netback *nb, const char *name); /* with "" resolved */
 void bridge_close_all(struct netback *nb);
-void bridge_age(struct netback *nb, uint32_t now); /* of addresses; seconds */
-struct bridge *bridge_find(struct netback *nb, const char *name); /* NULL: there is none */
+void bridge_tick(struct netback *nb, uint32_t now); /* once a second (now): ageing, MTUs */
 /* A worker's part of it, on that worker. */
 int bridge_worker_begin(struct nb_worker *w, struct bridge *b);
 void bridge_worker_end(struct nb_worker *w, struct bridge *b);
@@ -311,13 +373,15 @@ void limit_charge(struct limit_side *s, uint64_t bytes, uint64_t packets); /* th
 
 /* ---- vif.c ---- */
 struct vif_config {
+	char bridge[NB_BRIDGE_NAME]; /* "": that of --bridge */
+	struct vlans vlans;
 	uint8_t mac[6];
-	uint32_t mtu, queues, carrier;
+	uint32_t mtu /* 0: the uplink's */, queues, carrier;
 	struct limit_config limit;
 };
 
 struct vif_counts {
-	uint64_t tx_packets, tx_bytes, tx_bad, tx_copy_failed, tx_no_memory, tx_not_learned;
+	uint64_t tx_packets, tx_bytes, tx_bad, tx_vlan, tx_copy_failed, tx_no_memory, tx_not_learned;
 	uint64_t rx_packets, rx_bytes, rx_full, rx_copy_failed, rx_stalls;
 	uint64_t notifies, events, spurious;
 	uint64_t tx_limited, rx_limited; /* times that it had to wait */
@@ -359,6 +423,7 @@ struct vif_queue {
 	struct vif_counts n;
 	struct rte_mbuf *backlog[NB_BACKLOG_PACKETS];
 };
+	struct vlans vlans; /* of this connection */
 
 /* A device. Owner: control thread. Workers read it while its switch port is open or they own a queue of it. */
 struct vif {
@@ -388,13 +453,14 @@ struct vif {
 	struct pv_inflight *inflight; /* of this connection */
 	const char *broken; /* atomic, set once by a worker: why, a static string */
 	struct ctrl *ctrl; /* control thread; NULL: no control ring */
+uint32_t vif_mtu(const struct vif *vif, const struct vif_config *c); /* what is given, or the uplink's */
 	struct mcast mcast;
 	uint64_t rx_too_big, rx_no_memory, rx_filtered; /* atomic: dropped by whichever worker had it */
 	struct pv_log_peer log;
 };
 
 extern const struct pv_backend_ops vif_ops; /* ctx: struct netback */
-int vif_config_parse(const struct pv_device_id *id, struct json_object *config, unsigned queues_default, const char *bridge,
+int vif_config_parse(const struct pv_device_id *id, struct json_object *config, unsigned queues_default,
 		     struct vif_config *out, char *why, size_t len);
 void vif_config_help(void);
 struct vif *vif_find(struct netback *nb, const struct pv_device_id *id);
@@ -459,6 +525,7 @@ void rx_push(struct vif_queue *q, struct rte_mbuf *m); /* takes m; the queue's w
 void rx_plan(struct vif_queue *q);
 /* Drop what has waited for longer than a second for guests that post no pages: packet memory is scarce. */
 void rx_reclaim(struct nb_worker *w);
+void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m); /* takes m, of our own making, for an address seen just now */
 /* ---- fair.c: the backlog beyond w->uncontended ---- */
 bool fair_push(struct vif_queue *q, const struct rte_mbuf *m, uint32_t cost); /* may m wait there? Counts it, before it is put at the tail */
 void fair_pop(struct vif_queue *q, uint32_t slot, uint32_t cost); /* one that was counted leaves */
@@ -549,7 +616,8 @@ struct netback {
 	struct rte_mempool *pool;
 	void *pages; /* of its segments */
 	uint32_t seg_cost;
-	struct bridge bridge[NB_BRIDGES_MAX]; /* [0] is that of vifs which name none */
+	struct bridge bridge[NB_BRIDGES_MAX];
+	int plug_fd; /* of plug_start */
 	unsigned nr_workers;
 	struct nb_worker *workers[NB_WORKERS_MAX];
 	uint64_t poll_tsc, tsc_second;
@@ -567,7 +635,7 @@ struct netback {
 	uint64_t no_memory_at; /* seconds, of the last line about it */
 };
 
-int netback_open(struct netback *nb, const struct nb_options *opt, char *why, size_t len); /* EAL runs already */
+int netback_open(struct netback *nb, const struct nb_options *opt, int plug_fd, char *why, size_t len); /* EAL runs already */
 void netback_close(struct netback *nb); /* half-built is fine */
 void netback_tick(struct netback *nb); /* once a second: ageing */
 void netback_woken(struct netback *nb); /* wake_fd was readable */

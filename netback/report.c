@@ -75,7 +75,7 @@ static const struct {
 	size_t offset;
 } counters[] = {
 #define COUNTER(name) { #name, offsetof(struct vif_counts, name) }
-	COUNTER(tx_packets), COUNTER(tx_bytes), COUNTER(tx_bad), COUNTER(tx_copy_failed), COUNTER(tx_no_memory),
+	COUNTER(tx_packets), COUNTER(tx_bytes), COUNTER(tx_bad), COUNTER(tx_vlan), COUNTER(tx_copy_failed), COUNTER(tx_no_memory),
 	COUNTER(tx_not_learned),
 	COUNTER(rx_packets), COUNTER(rx_bytes), COUNTER(rx_full), COUNTER(rx_copy_failed), COUNTER(rx_stalls),
 	COUNTER(notifies), COUNTER(events), COUNTER(spurious), COUNTER(tx_limited), COUNTER(rx_limited), COUNTER(tx_lost), COUNTER(rx_lost),
@@ -122,6 +122,10 @@ static struct json_object *uplink_object(const struct netback *nb, const struct 
 		s.tx_too_big += v->w[i].up.tx_too_big;
 	}
 	json_object_object_add(o, "device", b->device ? json_object_new_string(b->device) : NULL);
+	if (b->uplink.interface[0])
+		json_object_object_add(o, "interface", json_object_new_string(b->uplink.interface));
+	put(o, "carrier", b->uplink.queues && b->uplink.ops->carrier(&b->uplink));
+	put(o, "mtu", b->uplink.mtu);
 	put(o, "queues", b->uplink.queues);
 	put(o, "rx_packets", s.rx_packets);
 	put(o, "rx_bytes", s.rx_bytes);
@@ -193,7 +197,7 @@ static struct json_object *vif_object(const struct vif *vif)
 	json_object_object_add(o, "state", json_object_new_string(vif->connected ? "connected" : broken ? "broken" : "prepared"));
 	json_object_object_add(o, "broken", broken ? json_object_new_string(broken) : NULL);
 	json_object_object_add(o, "mac", json_object_new_string(mac));
-	put(o, "mtu", vif->config.mtu);
+	put(o, "mtu", vif_mtu(vif, &vif->config));
 	put(o, "carrier", vif->config.carrier);
 	json_object_object_add(o, "bridge", json_object_new_string(vif->bridge->name));
 	return o;

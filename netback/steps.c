@@ -12,6 +12,8 @@ bool step_from(struct nb_worker *w, struct vif_queue *q, struct rte_mbuf *m)
 
 	if (steps & STEP_CAPTURE)
 		capture_packet(w, q->vif, m, PCAPNG_OUTBOUND);
+	if (steps & STEP_VLAN && !vlan_from(q, m))
+		return false;
 	return true;
 }
 

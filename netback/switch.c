@@ -1,6 +1,6 @@
 /* switch.c - a learning layer-2 switch.
  *
- * Theory of operation. One hash table, address -> position; entry[position] is one atomic word {port, pinned, last seen}.
+ * Theory of operation. One hash table, VLAN and address -> position; entry[position] is one atomic word {port, pinned, last seen}.
  * All workers look up without a lock (rte_hash's lock-free mode). Whoever wants to change the table takes `lock`; a worker only
  * tries, and when another is at it, it does not learn from this packet: the next will do. Only the control thread deletes, and the
  * positions are used again after every worker has passed between two turns (switch_reclaim), so a reader never sees a
@@ -8,7 +8,8 @@
  *
  * Bounds: each port may teach a fixed number of addresses, and the table is larger than their sum, so that a guest that invents
  * addresses fills its own share and nobody else's. The hash is seeded: a guest cannot choose addresses that collide.
- * An address that dom0 gave a vif is pinned to it: no other port can take it by sending from it. */
+ * An address that dom0 gave a vif is pinned to it: no other port can take it by sending from it. An address is in a VLAN; that of a trunk
+ * is pinned once, in VLAN_ANY, and is looked for there when its VLAN does not know it. */
 #include "netback.h"
 #include <rte_hash.h>
 #include <rte_jhash.h>
@@ -18,15 +19,19 @@
 _Static_assert((SWITCH_PORTS - 1) * (SWITCH_LEARN_VIF + 1) + SWITCH_LEARN_UPLINK < SWITCH_ENTRIES * 9 / 10,
 	       "room for everyone's share");
 
+static const uint64_t MAC_BITS = 0xffffffffffffull; /* of a key; above is its VLAN */
+
 /* Owner: control thread made it and frees it. Fields: who writes them is said above. */
 struct l2switch {
 	struct rte_hash *table;
 	uint32_t version; /* atomic */
 	int ports; /* atomic: all that were added are below */
 	rte_spinlock_t lock; /* guards changes of the table, count and dead */
+	unsigned trunks; /* atomic: addresses pinned in VLAN_ANY */
 	unsigned nr_dead;
 	struct {
 		void *dest; /* atomic */
+		const struct vlans *vlans; /* NULL: none */
 		bool used;
 		uint64_t pinned; /* 0: none */
 		unsigned count; /* learned */
@@ -111,6 +116,18 @@ void switch_port_open(struct l2switch *sw, int port, void *dest)
 	__atomic_store_n(&sw->port[port].dest, dest, __ATOMIC_RELEASE); /* pairs with switch_dest: what dest points to is ready */
 }
 
+void switch_port_vlans(struct l2switch *sw, int port, const struct vlans *vlans)
+{
+	sw->port[port].vlans = vlans;
+}
+
+bool switch_member(const struct l2switch *sw, int port, unsigned vlan)
+{
+	if (port == SWITCH_UPLINK)
+		return true;
+	return sw->port[port].vlans ? vlan_member(sw->port[port].vlans, vlan) : !vlan;
+}
+
 void switch_port_close(struct l2switch *sw, int port)
 {
 	switch_port_open(sw, port, NULL);
@@ -166,11 +183,81 @@ static void entry_del(struct l2switch *sw, uint64_t mac)
 	changed(sw);
 }
 
+/* Which entries to delete; each function looks at what it needs. */
+struct which {
+	bool (*match)(struct l2switch *sw, const struct which *w, uint64_t key, uint64_t e);
+	int port;
+	uint32_t now;
+	uint64_t mac;
+};
+
+/* With the lock: delete the entries that match. Iterating skips deleted keys and bears deletion of the one just given. */
+static unsigned delete_if(struct l2switch *sw, const struct which *w)
+{
+	const void *p;
+	void *data;
+	uint32_t next = 0;
+	unsigned n = 0;
+	int32_t pos;
+
+	while ((pos = rte_hash_iterate(sw->table, &p, &data, &next)) >= 0) {
+		uint64_t e = entry_get(sw, pos), key;
+
+		memcpy(&key, p, sizeof(key));
+		if (!w->match(sw, w, key, e))
+			continue;
+		if (!entry_pinned(e))
+			sw->port[entry_port(e)].count--;
+		entry_del(sw, key);
+		n++;
+	}
+	return n;
+}
+
+static bool of_port(struct l2switch *sw, const struct which *w, uint64_t key, uint64_t e)
+{
+	(void)sw, (void)key;
+	return entry_port(e) == w->port;
+}
+
+static bool too_old(struct l2switch *sw, const struct which *w, uint64_t key, uint64_t e)
+{
+	(void)sw, (void)key;
+	return !entry_pinned(e) && (int32_t)(w->now - (uint32_t)e) > SWITCH_AGE;
+}
+
+/* Learned, in a VLAN of the port that the address is to belong to. */
+static bool taken(struct l2switch *sw, const struct which *w, uint64_t key, uint64_t e)
+{
+	return !entry_pinned(e) && !((key ^ w->mac) & MAC_BITS) && switch_member(sw, w->port, (unsigned)(key >> 48));
+}
+
+static bool in_any_vlan(uint64_t mac)
+{
+	return mac >> 48 == VLAN_ANY;
+}
+
+/* The port to which an address belongs in this VLAN because it does in all of that port's. */
+static int trunk_port(struct l2switch *sw, uint64_t mac)
+{
+	uint64_t any = switch_key(VLAN_ANY, mac & MAC_BITS);
+	int32_t pos;
+	int port;
+
+	if (likely(!__atomic_load_n(&sw->trunks, __ATOMIC_RELAXED)))
+		return SWITCH_UNKNOWN;
+	pos = rte_hash_lookup(sw->table, &any);
+	port = pos >= 0 ? entry_port(entry_get(sw, pos)) : SWITCH_UNKNOWN;
+	return port != SWITCH_UNKNOWN && switch_member(sw, port, (unsigned)(mac >> 48)) ? port : SWITCH_UNKNOWN;
+}
+
 int switch_pin(struct l2switch *sw, int port, uint64_t mac)
 {
 	int ret = 0, pos;
 
 	rte_spinlock_lock(&sw->lock);
+	if (in_any_vlan(mac))
+		delete_if(sw, &(struct which){ .match = taken, .port = port, .mac = mac });
 	pos = rte_hash_lookup(sw->table, &mac);
 	if (pos >= 0) {
 		uint64_t e = entry_get(sw, pos);
@@ -186,54 +273,22 @@ int switch_pin(struct l2switch *sw, int port, uint64_t mac)
 	} else {
 		ret = entry_add(sw, mac, entry_make(port, true, 0));
 	}
-	if (!ret)
+	if (!ret) {
 		sw->port[port].pinned = mac;
+		__atomic_store_n(&sw->trunks, sw->trunks + in_any_vlan(mac), __ATOMIC_RELAXED); /* the entry's version orders it */
+	}
 	rte_spinlock_unlock(&sw->lock);
 	return ret;
-}
-
-/* With the lock: delete the entries that match. Iterating skips deleted keys and bears deletion of the one just given. */
-static unsigned delete_if(struct l2switch *sw, bool (*match)(uint64_t e, int port, uint32_t now), int port, uint32_t now)
-{
-	const void *key;
-	void *data;
-	uint32_t next = 0;
-	unsigned n = 0;
-	int32_t pos;
-
-	while ((pos = rte_hash_iterate(sw->table, &key, &data, &next)) >= 0) {
-		uint64_t e = entry_get(sw, pos), mac;
-
-		if (!match(e, port, now))
-			continue;
-		memcpy(&mac, key, sizeof(mac));
-		if (!entry_pinned(e))
-			sw->port[entry_port(e)].count--;
-		entry_del(sw, mac);
-		n++;
-	}
-	return n;
-}
-
-static bool of_port(uint64_t e, int port, uint32_t now)
-{
-	(void)now;
-	return entry_port(e) == port;
-}
-
-static bool too_old(uint64_t e, int port, uint32_t now)
-{
-	(void)port;
-	return !entry_pinned(e) && (int32_t)(now - (uint32_t)e) > SWITCH_AGE;
 }
 
 void switch_flush(struct l2switch *sw, int port)
 {
 	rte_spinlock_lock(&sw->lock);
 	if (sw->port[port].count)
-		delete_if(sw, of_port, port, 0);
+		delete_if(sw, &(struct which){ .match = of_port, .port = port });
 	else if (sw->port[port].pinned) /* the common case, without a walk through the table */
 		entry_del(sw, sw->port[port].pinned);
+	__atomic_store_n(&sw->trunks, sw->trunks - in_any_vlan(sw->port[port].pinned), __ATOMIC_RELAXED);
 	sw->port[port].pinned = 0;
 	rte_spinlock_unlock(&sw->lock);
 }
@@ -246,7 +301,7 @@ unsigned switch_age(struct l2switch *sw, uint32_t now)
 	for (int i = 0; i < sw->ports; i++)
 		learned += sw->port[i].count;
 	if (learned)
-		n = delete_if(sw, too_old, 0, now);
+		n = delete_if(sw, &(struct which){ .match = too_old, .now = now });
 	rte_spinlock_unlock(&sw->lock);
 	return n;
 }
@@ -315,6 +370,8 @@ static bool learn_locked(struct l2switch *sw, int port, uint64_t mac, uint32_t n
 
 	if (pos >= 0 && (entry_pinned(e) || entry_port(e) == port))
 		return entry_port(e) == port;
+	if (trunk_port(sw, mac) != SWITCH_UNKNOWN)
+		return trunk_port(sw, mac) == port;
 	if (sw->port[port].count >= bound)
 		return false;
 	if (pos >= 0) {
@@ -366,7 +423,7 @@ int switch_lookup(struct l2switch *sw, struct switch_cache *c, uint64_t mac)
 	if (likely(c->slot[i].mac == mac && c->slot[i].version == version))
 		return c->slot[i].port;
 	pos = rte_hash_lookup(sw->table, &mac);
-	port = pos >= 0 ? entry_port(entry_get(sw, pos)) : SWITCH_UNKNOWN; /* until the table changes, that is an answer too */
-	cache_put(c, version, mac, port, 0);
+	port = pos >= 0 ? entry_port(entry_get(sw, pos)) : trunk_port(sw, mac);
+	cache_put(c, version, mac, port, 0); /* that it is unknown is an answer too, until the table changes */
 	return port;
 }

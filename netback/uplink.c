@@ -4,17 +4,51 @@
  * hand it their packets. What leaves is complete, checksums filled in, large TCP packets cut, unless the port does that. */
 #include "netback.h"
 
+enum { UPLINK_MTU_MAX = 65535 - 14 };
 enum { LOOK_US = 20 }; /* at an uplink that says when packets come: no more often than that while none do */
+
+/* An MTU that is asked for, at the end of any device: ",mtu=N". Cuts it off. */
+static int take_mtu(char *device, uint32_t *mtu)
+{
+	char *at = strrchr(device, ','), *end;
+	unsigned long n;
+
+	if (!at || strncmp(at, ",mtu=", 5))
+		return 0;
+	n = strtoul(at + 5, &end, 10);
+	if (!n || *end || n > UPLINK_MTU_MAX)
+		return -EINVAL;
+	*mtu = (uint32_t)n;
+	*at = 0;
+	return 0;
+}
+
+static void set_mtu(struct uplink *up, uint32_t mtu)
+{
+	up->mtu = mtu;
+	__atomic_store_n(&up->frame_max, mtu + NB_L2_ROOM, __ATOMIC_RELAXED); /* a word by itself */
+}
 
 int uplink_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len)
 {
+	char name[300];
 	int ret;
 
-	up->ops = strncmp(device, "tap:", 4) ? &uplink_dpdk : &uplink_tap;
-	ret = up->ops->open(nb, up, device, why, len);
+	*up = (struct uplink){ .ops = !strncmp(device, "tap:", 4) ? &uplink_tap : !strncmp(device, "linux:", 6) ? &uplink_linux : &uplink_dpdk };
+	if ((size_t)snprintf(name, sizeof(name), "%s", device) >= sizeof(name) || take_mtu(name, &up->mtu) < 0)
+		return pv_why(why, len, -EINVAL, "uplink '%s': give mtu=N, at most %d, or a shorter name", device, UPLINK_MTU_MAX);
+	ret = up->ops->open(nb, up, name, why, len);
 	if (ret == 0)
-		up->frame_max = up->mtu + NB_L2_ROOM;
+		set_mtu(up, up->ops->mtu(up));
 	return ret;
+}
+
+void uplink_tick(struct uplink *up)
+{
+	uint32_t mtu = up->queues ? up->ops->mtu(up) : 0;
+
+	if (mtu != up->mtu)
+		set_mtu(up, mtu);
 }
 
 void uplink_close(struct uplink *up)
@@ -49,6 +83,8 @@ void uplink_poll(struct nb_worker *w, struct uplink_queue *q)
 			rte_pktmbuf_free(m);
 			continue;
 		}
+		if (unlikely(__atomic_load_n(&q->bridge->vlans, __ATOMIC_RELAXED)))
+			vlan_from_uplink(m);
 		forward(w, q->bridge, NULL, m);
 	}
 }
@@ -90,6 +126,11 @@ static void hand_over(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 {
 	struct uplink_queue *q = &w->up[b->index];
 
+	if (unlikely(m->vlan_tci)) {
+		m = vlan_insert(w, m);
+		if (!m)
+			return;
+	}
 	if (likely(q->ours))
 		uplink_put(w, q, m);
 	else
@@ -114,8 +155,8 @@ void uplink_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 	uint64_t flags = m->ol_flags;
 	uint32_t len = flags & NB_GSO ? m->l2_len + m->l3_len + m->l4_len + (uint32_t)m->tso_segsz : m->pkt_len;
 
-	if (unlikely(!up->queues || len > up->frame_max)) {
-		w->up[b->index].tx_too_big += up->queues != 0;
+	if (unlikely(!__atomic_load_n(&b->out, __ATOMIC_ACQUIRE) || len > __atomic_load_n(&up->frame_max, __ATOMIC_RELAXED))) {
+		w->up[b->index].tx_too_big += b->out;
 		rte_pktmbuf_free(m);
 		return;
 	}

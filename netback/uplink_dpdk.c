@@ -38,7 +38,7 @@ static int setup_queues(struct netback *nb, uint16_t port, unsigned queues)
 
 static int start(struct netback *nb, struct uplink *up, uint16_t port)
 {
-	struct rte_eth_conf conf = { .intr_conf.rxq = 1 };
+	struct rte_eth_conf conf = { .intr_conf.rxq = 1, .rxmode.mtu = up->mtu };
 	struct rte_eth_dev_info info;
 	unsigned queues = nb->opt.workers; /* they start once the port is there */
 	int ret = rte_eth_dev_info_get(port, &info);
@@ -70,12 +70,11 @@ static int start(struct netback *nb, struct uplink *up, uint16_t port)
 static int dpdk_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len)
 {
 	char name[64], args[256];
-	uint16_t mtu = 1500;
 	int ret;
 
 	if (split(device, name, sizeof(name), args, sizeof(args)) < 0)
 		return pv_why(why, len, -EINVAL,
-			      "uplink '%s': give tap:NAME, or a DPDK device such as net_af_packet0,iface=NAME", device);
+			      "uplink '%s': give linux:BRIDGE, tap:NAME, none, or a DPDK device such as net_af_packet0,iface=NAME", device);
 	ret = rte_eal_hotplug_add("vdev", name, args);
 	if (!ret)
 		ret = rte_eth_dev_get_port_by_name(name, &up->port_id);
@@ -85,9 +84,22 @@ static int dpdk_open(struct netback *nb, struct uplink *up, const char *device, 
 		return pv_why(why, len, ret, "uplink '%s': %s; see its arguments in DPDK's guide, or --log debug", device,
 			      eal_error());
 	rte_eth_promiscuous_enable(up->port_id); /* a switch takes what is not its own; drivers that cannot need not */
-	rte_eth_dev_get_mtu(up->port_id, &mtu);
-	up->mtu = mtu;
 	return 0;
+}
+
+static uint32_t dpdk_mtu(const struct uplink *up)
+{
+	uint16_t mtu = 1500;
+
+	rte_eth_dev_get_mtu(up->port_id, &mtu);
+	return mtu;
+}
+
+static bool dpdk_carrier(const struct uplink *up)
+{
+	struct rte_eth_link link;
+
+	return !rte_eth_link_get_nowait(up->port_id, &link) && link.link_status;
 }
 
 static void dpdk_close(struct uplink *up)
@@ -112,9 +124,21 @@ static unsigned dpdk_receive(struct nb_worker *w, struct uplink_queue *q, struct
 {
 	unsigned n = rte_eth_rx_burst(q->bridge->uplink.port_id, (uint16_t)w->index, in, (uint16_t)max);
 
-	for (unsigned i = 0; i < n; i++)
-		in[i]->ol_flags &= RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL; /* nothing that the driver says has been asked for */
-	return n;
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct rte_mbuf *m = in[i];
+		bool stripped = m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED; /* by the kernel, below af_packet */
+
+		m->ol_flags &= RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL; /* nothing that the driver says has been asked for */
+		if (unlikely(stripped))
+			m = vlan_insert(w, m);
+		if (unlikely(!m))
+			continue;
+		m->vlan_tci = 0;
+		in[kept++] = m;
+	}
+	return kept;
 }
 
 static unsigned dpdk_send(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **out, unsigned n)
@@ -123,5 +147,6 @@ static unsigned dpdk_send(struct nb_worker *w, struct uplink_queue *q, struct rt
 }
 
 const struct uplink_ops uplink_dpdk = {
-	.open = dpdk_open, .close = dpdk_close, .intr_fd = dpdk_intr_fd, .receive = dpdk_receive, .send = dpdk_send,
+	.open = dpdk_open, .close = dpdk_close, .mtu = dpdk_mtu, .carrier = dpdk_carrier,
+	.intr_fd = dpdk_intr_fd, .receive = dpdk_receive, .send = dpdk_send,
 };

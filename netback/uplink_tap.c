@@ -17,7 +17,8 @@
 
 /* ---- open ---- */
 
-static int queue_open(const char *name, unsigned flags)
+/* *name may have a %d, for the kernel to number. */
+static int queue_open(char name[IFNAMSIZ], unsigned flags)
 {
 	struct ifreq ifr = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags) };
 	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC), ret;
@@ -25,32 +26,62 @@ static int queue_open(const char *name, unsigned flags)
 	if (fd < 0)
 		return -errno;
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
-	if (ioctl(fd, TUNSETIFF, &ifr) == 0 && ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6) == 0)
+	if (ioctl(fd, TUNSETIFF, &ifr) == 0 && ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6) == 0) {
+		memcpy(name, ifr.ifr_name, IFNAMSIZ);
 		return fd;
+	}
 	ret = -errno;
 	close(fd);
 	return ret;
 }
 
-/* Up it, if we may, and read its MTU. */
-static int bring_up(const char *name, uint32_t *mtu)
+int tap_queues_open(char name[NB_BRIDGE_NAME], unsigned queues, int *fds)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < queues && ret >= 0; i++)
+		ret = fds[i] = queue_open(name, queues > 1 ? IFF_MULTI_QUEUE : 0);
+	return ret < 0 ? ret : 0;
+}
+
+static int interface_call(const char *name, unsigned long call, struct ifreq *ifr)
 {
 	int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), ret;
-	struct ifreq ifr = { 0 };
 
-	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
-	ret = s < 0 || ioctl(s, SIOCGIFFLAGS, &ifr) < 0 ? -errno : 0;
-	if (!ret && !(ifr.ifr_flags & IFF_UP)) {
-		ifr.ifr_flags |= IFF_UP;
-		ret = ioctl(s, SIOCSIFFLAGS, &ifr) < 0 ? -errno : 0;
-	}
-	if (!ret)
-		ret = ioctl(s, SIOCGIFMTU, &ifr) < 0 ? -errno : 0;
-	if (!ret)
-		*mtu = (uint32_t)ifr.ifr_mtu;
+	snprintf(ifr->ifr_name, sizeof(ifr->ifr_name), "%s", name);
+	ret = s < 0 || ioctl(s, call, ifr) < 0 ? -errno : 0;
 	if (s >= 0)
 		close(s);
 	return ret;
+}
+
+/* Up it, if we may, with that MTU, if one is asked for. */
+static int bring_up(const char *name, uint32_t mtu)
+{
+	struct ifreq ifr = { .ifr_mtu = (int)mtu };
+	int ret = mtu ? interface_call(name, SIOCSIFMTU, &ifr) : 0;
+
+	if (!ret)
+		ret = interface_call(name, SIOCGIFFLAGS, &ifr);
+	if (!ret && !(ifr.ifr_flags & IFF_UP)) {
+		ifr.ifr_flags |= IFF_UP;
+		ret = interface_call(name, SIOCSIFFLAGS, &ifr);
+	}
+	return ret;
+}
+
+static uint32_t tap_mtu(const struct uplink *up)
+{
+	struct ifreq ifr;
+
+	return interface_call(up->interface, SIOCGIFMTU, &ifr) ? up->mtu : (uint32_t)ifr.ifr_mtu;
+}
+
+static bool tap_carrier(const struct uplink *up)
+{
+	struct ifreq ifr;
+
+	return !interface_call(up->interface, SIOCGIFFLAGS, &ifr) && (ifr.ifr_flags & IFF_RUNNING);
 }
 
 static void tap_close(struct uplink *up)
@@ -60,19 +91,24 @@ static void tap_close(struct uplink *up)
 			close(up->tap_fd[i]);
 }
 
+static void opened(struct netback *nb, struct uplink *up)
+{
+	up->queues = nb->opt.workers;
+	up->offloads = true;
+}
+
 static int tap_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len)
 {
 	const char *name = strchr(device, ':') + 1;
-	int ret = 0;
+	int ret;
 
 	if (!*name || strlen(name) >= IFNAMSIZ || strchr(name, '/'))
 		return pv_why(why, len, -EINVAL, "uplink '%s': give tap:NAME, a name of 1 to %d characters", device, IFNAMSIZ - 1);
-	for (unsigned i = 0; i < NB_WORKERS_MAX; i++)
-		up->tap_fd[i] = -1;
-	for (unsigned i = 0; i < nb->opt.workers && ret >= 0; i++)
-		ret = up->tap_fd[i] = queue_open(name, nb->opt.workers > 1 ? IFF_MULTI_QUEUE : 0);
+	snprintf(up->interface, sizeof(up->interface), "%s", name);
+	memset(up->tap_fd, 0xff, sizeof(up->tap_fd));
+	ret = tap_queues_open(up->interface, nb->opt.workers, up->tap_fd);
 	if (ret >= 0)
-		ret = bring_up(name, &up->mtu);
+		ret = bring_up(up->interface, up->mtu);
 	if (ret < 0) {
 		tap_close(up);
 		return pv_why(why, len, ret, "uplink '%s': %s%s", device, strerror(-ret),
@@ -81,9 +117,20 @@ static int tap_open(struct netback *nb, struct uplink *up, const char *device, c
 			      ret == -EBUSY ? ": another program has it" :
 			      ret == -EINVAL ? ": it is no TAP, or was made with another number of queues than --workers" : "");
 	}
-	up->queues = nb->opt.workers;
-	up->offloads = true;
+	opened(nb, up);
 	return 0;
+}
+
+/* linux:NAME, a TAP in that Linux bridge: another process makes it (plug.c). */
+static int linux_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len)
+{
+	int ret;
+
+	memset(up->tap_fd, 0xff, sizeof(up->tap_fd));
+	ret = plug_tap(nb->plug_fd, strchr(device, ':') + 1, nb->opt.workers, up->interface, up->tap_fd, why, len);
+	if (ret == 0)
+		opened(nb, up);
+	return ret;
 }
 
 static int tap_intr_fd(const struct uplink *up, unsigned queue)
@@ -243,5 +290,11 @@ static unsigned tap_send(struct nb_worker *w, struct uplink_queue *q, struct rte
 }
 
 const struct uplink_ops uplink_tap = {
-	.open = tap_open, .close = tap_close, .intr_fd = tap_intr_fd, .receive = tap_receive, .send = tap_send, .end = tap_end,
+	.open = tap_open, .close = tap_close, .mtu = tap_mtu, .carrier = tap_carrier,
+	.intr_fd = tap_intr_fd, .receive = tap_receive, .send = tap_send, .end = tap_end,
+};
+
+const struct uplink_ops uplink_linux = {
+	.open = linux_open, .close = tap_close, .mtu = tap_mtu, .carrier = tap_carrier,
+	.intr_fd = tap_intr_fd, .receive = tap_receive, .send = tap_send, .end = tap_end,
 };

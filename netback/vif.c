@@ -54,6 +54,14 @@ static int parse_carrier(const char *s, void *field)
 	return parse_range(s, 0, 1, field);
 }
 
+static int parse_bridge(const char *s, void *field)
+{
+	if (!*s || strlen(s) >= NB_BRIDGE_NAME)
+		return -EINVAL;
+	strcpy(field, s);
+	return 0;
+}
+
 static const struct {
 	const char *key;
 	int (*parse)(const char *s, void *field);
@@ -63,7 +71,7 @@ static const struct {
 	{ "mac", parse_mac, offsetof(struct vif_config, mac),
 	  "a unicast address such as 02:00:00:00:00:01; else one made of guest and number. Changed while connected: the switch has it at once, "
 	  "Linux' own driver when it connects anew" },
-	{ "mtu", parse_mtu, offsetof(struct vif_config, mtu), "68..65521, 1500 if not given" },
+	{ "mtu", parse_mtu, offsetof(struct vif_config, mtu), "68..65521; if not given that of the bridge's uplink, or 1500" },
 	{ "queues", parse_queues, offsetof(struct vif_config, queues), "1..16, the most that the guest may use; not changed while connected" },
 	{ "carrier", parse_carrier, offsetof(struct vif_config, carrier), "0: the link is down, nothing passes" },
 	{ "rate-tx", limit_parse_bits, offsetof(struct vif_config, limit.tx_bits),
@@ -74,7 +82,11 @@ static const struct {
 	{ "burst", limit_parse_burst, offsetof(struct vif_config, limit.burst),
 	  "bytes that may pass at once after a pause, where rate-tx= or rate-rx= is given; else what passes in 10 ms" },
 	{ "rate", limit_parse_window, offsetof(struct vif_config, limit), "rate-tx= and burst= in one, as xl writes it: BYTES,MICROSECONDS" },
-	{ "bridge", NULL, 0, "the switch: must be the one that pvio-netback was started with (--bridge)" },
+	{ "bridge", parse_bridge, offsetof(struct vif_config, bridge),
+	  "a Linux bridge such as xenbr0, or what --uplink NAME=DEVICE calls so; not changed while connected, nor are these:" },
+	{ "vlan", vlan_parse_access, offsetof(struct vif_config, vlans), "1..4094: its untagged packets are in that VLAN; 0: in none" },
+	{ "trunk", vlan_parse_trunk, offsetof(struct vif_config, vlans),
+	  "such as 10,20-30: packets tagged with one of these pass; untagged ones only with vlan= as well" },
 };
 
 void vif_config_help(void)
@@ -94,38 +106,47 @@ static int no_such_key(const struct pv_device_id *id, const char *key, char *why
 	return pv_why(why, len, -EINVAL, "vif %u of guest %u: no such key: %s; there are %s", id->devid, id->guest, key, names);
 }
 
-static int parse_key(const struct pv_device_id *id, const char *key, const char *value, const char *bridge, struct vif_config *out,
+static int parse_key(const struct pv_device_id *id, const char *key, const char *value, struct vif_config *out,
 		     char *why, size_t len)
 {
 	for (size_t i = 0; i < RTE_DIM(keys); i++) {
 		if (strcmp(keys[i].key, key))
 			continue;
-		if (keys[i].parse ? keys[i].parse(value, (char *)out + keys[i].field) : strcmp(value, bridge) ? -EINVAL : 0)
-			return pv_why(why, len, -EINVAL, "vif %u of guest %u: %s=%s: give %s%s%s", id->devid, id->guest, key, value,
-				      keys[i].help, keys[i].parse ? "" : ", which is ", keys[i].parse ? "" : bridge);
+		if (keys[i].parse(value, (char *)out + keys[i].field))
+			return pv_why(why, len, -EINVAL, "vif %u of guest %u: %s=%s: give %s", id->devid, id->guest, key, value,
+				      keys[i].help);
 		return 0;
 	}
 	return no_such_key(id, key, why, len);
 }
 
-int vif_config_parse(const struct pv_device_id *id, struct json_object *config, unsigned queues_default, const char *bridge,
+int vif_config_parse(const struct pv_device_id *id, struct json_object *config, unsigned queues_default,
 		     struct vif_config *out, char *why, size_t len)
 {
 	*out = (struct vif_config){
 		.mac = { 0x02, 0x70, (uint8_t)(id->guest >> 8), (uint8_t)id->guest, (uint8_t)(id->devid >> 8), (uint8_t)id->devid },
-		.mtu = 1500,
 		.queues = queues_default,
 		.carrier = 1,
 	};
 	if (!config)
 		return 0;
 	json_object_object_foreach(config, key, value) {
-		int ret = parse_key(id, key, json_object_get_string(value), bridge, out, why, len);
+		int ret = parse_key(id, key, json_object_get_string(value), out, why, len);
 
 		if (ret < 0)
 			return ret;
 	}
+	if (vlan_clash(&out->vlans))
+		return pv_why(why, len, -EINVAL, "vif %u of guest %u: vlan=%u is in trunk= as well: its packets have a tag, or have none",
+			      id->devid, id->guest, out->vlans.access);
 	return 0;
+}
+
+uint32_t vif_mtu(const struct vif *vif, const struct vif_config *c)
+{
+	uint32_t mtu = vif->bridge->uplink.queues ? vif->bridge->uplink.mtu : 1500;
+
+	return c->mtu ? c->mtu : RTE_MIN(mtu, (uint32_t)MTU_MAX);
 }
 
 /* ---- the calls ---- */
@@ -140,33 +161,93 @@ struct vif *vif_find(struct netback *nb, const struct pv_device_id *id)
 	return NULL;
 }
 
-static struct vif *mac_owner(struct netback *nb, const uint8_t mac[6], const struct vif *but)
+static struct vif *mac_owner(struct netback *nb, const struct vif_config *c, const struct vif *but)
 {
 	struct vif *vif;
 
 	TAILQ_FOREACH(vif, &nb->vifs, link)
-		if (vif != but && !memcmp(vif->config.mac, mac, 6))
+		if (vif != but && !memcmp(vif->config.mac, c->mac, 6) && !strcmp(vif->bridge->name, bridge_name(nb, c->bridge)))
 			return vif;
 	return NULL;
 }
 
-static int vif_new(struct netback *nb, const struct pv_device_id *id, struct vif **out, char *why, size_t len)
+/* Where tags are known, every vif of the bridge must have its packets looked at. */
+static void look_at_tags(struct netback *nb, const struct bridge *b)
+{
+	struct vif *vif;
+
+	TAILQ_FOREACH(vif, &nb->vifs, link) {
+		if (vif->bridge != b)
+			continue;
+		if (b->vlans)
+			__atomic_fetch_or(&vif->steps, STEP_VLAN, __ATOMIC_RELEASE); /* pairs with forward and rx_send */
+		else
+			__atomic_fetch_and(&vif->steps, ~(uint32_t)STEP_VLAN, __ATOMIC_RELEASE);
+	}
+}
+
+static void set_vlans(struct vif *vif, const struct vlans *v)
+{
+	int more = v->given - vif->vlans.given;
+
+	vif->vlans = *v;
+	__atomic_store_n(&vif->bridge->vlans, vif->bridge->vlans + (unsigned)more, __ATOMIC_RELAXED);
+	look_at_tags(vif->nb, vif->bridge);
+}
+
+static void leave_bridge(struct vif *vif)
+{
+	if (!vif->bridge)
+		return;
+	set_vlans(vif, &(struct vlans){ 0 });
+	switch_port_del(vif->bridge->sw, vif->port);
+	bridge_put(vif->nb, vif->bridge);
+	vif->bridge = NULL;
+}
+
+/* A vif that is not connected goes to its bridge, and into its VLANs. */
+static int settle(struct vif *vif, const struct vif_config *c, char *why, size_t len)
+{
+	struct bridge *b = vif->bridge;
+	char detail[500];
+	int ret, port;
+
+	if (!b || strcmp(b->name, bridge_name(vif->nb, c->bridge)) || !(b->fixed || b->device)) {
+		ret = bridge_take(vif->nb, c->bridge, &b, detail, sizeof(detail));
+		if (ret < 0)
+			return pv_why(why, len, ret, "%s: %s", vif->name, detail);
+		port = switch_port_add(b->sw);
+		if (port < 0) {
+			bridge_put(vif->nb, b);
+			return pv_why(why, len, -ENOSPC, "%s: bridge %s has no port left of %d: start another pvio-netback", vif->name,
+				      b->name, SWITCH_PORTS - 1);
+		}
+		leave_bridge(vif);
+		vif->bridge = b;
+		vif->port = port;
+	}
+	set_vlans(vif, &c->vlans);
+	vif->config = *c;
+	return 0;
+}
+
+static int vif_new(struct netback *nb, const struct pv_device_id *id, const struct vif_config *c, struct vif **out, char *why, size_t len)
 {
 	struct vif *vif = calloc(1, sizeof(*vif));
+	int ret;
 
 	if (!vif)
 		return pv_why(why, len, -ENOMEM, "vif %u of guest %u: out of memory", id->devid, id->guest);
 	vif->nb = nb;
-	vif->bridge = &nb->bridge[0];
 	vif->id = *id;
 	snprintf(vif->name, sizeof(vif->name), "vif %u of guest %u", id->devid, id->guest);
-	vif->port = switch_port_add(vif->bridge->sw);
-	if (vif->port < 0) {
+	ret = settle(vif, c, why, len);
+	if (ret < 0) {
 		free(vif);
-		return pv_why(why, len, -ENOSPC, "vif %u of guest %u: the switch has no port left of %d: start another pvio-netback",
-			      id->devid, id->guest, SWITCH_PORTS - 1);
+		return ret;
 	}
 	TAILQ_INSERT_TAIL(&nb->vifs, vif, link);
+	look_at_tags(nb, vif->bridge);
 	*out = vif;
 	return 0;
 }
@@ -216,7 +297,7 @@ static void vif_free(struct vif *vif)
 {
 	vif_disconnect(vif);
 	capture_leave(vif);
-	switch_port_del(vif->bridge->sw, vif->port);
+	leave_bridge(vif);
 	TAILQ_REMOVE(&vif->nb->vifs, vif, link);
 	free(vif);
 }
@@ -226,11 +307,11 @@ static int configuration(struct netback *nb, const struct pv_device_id *id, stru
 			 struct vif_config *c, char *why, size_t len)
 {
 	struct vif *other;
-	int ret = vif_config_parse(id, config, RTE_MAX(4u, nb->nr_workers), nb->opt.bridge, c, why, len);
+	int ret = vif_config_parse(id, config, RTE_MAX(4u, nb->nr_workers), c, why, len);
 
 	if (ret < 0)
 		return ret;
-	other = mac_owner(nb, c->mac, vif);
+	other = mac_owner(nb, c, vif);
 	if (other)
 		return pv_why(why, len, -EEXIST, "vif %u of guest %u: its mac is that of %s already: give another mac=", id->devid,
 			      id->guest, other->name);
@@ -248,21 +329,19 @@ static int prepare(struct netback *nb, const struct pv_device_id *id, struct jso
 		return ret;
 	if (vif && vif->connected && memcmp(&vif->config, &c, sizeof(c)))
 		return pv_why(why, len, -EBUSY, "%s: is connected with another configuration: detach it first", vif->name);
-	if (!vif) {
-		ret = vif_new(nb, id, &vif, why, len);
-		if (ret < 0)
-			return ret;
-	}
-	vif->config = c;
+	if (!vif)
+		ret = vif_new(nb, id, &c, &vif, why, len);
+	else if (!vif->connected)
+		ret = settle(vif, &c, why, len);
 	*out = vif;
-	return 0;
+	return ret;
 }
 
 static void offer_of(const struct vif *vif, struct pv_noxs_vif_offer *offer)
 {
 	*offer = (struct pv_noxs_vif_offer){
 		.queues_max = (uint16_t)vif->config.queues,
-		.mtu = vif->config.mtu,
+		.mtu = vif_mtu(vif, &vif->config),
 		.features = features_offered,
 		.carrier = vif->config.carrier,
 	};
@@ -294,6 +373,12 @@ static void set_carrier(struct vif *vif, bool on)
 		switch_port_close(vif->bridge->sw, vif->port);
 }
 
+/* As the switch knows an address that belongs to it. */
+static uint64_t own_key(const struct vif *vif, uint64_t mac)
+{
+	return switch_key(vif->vlans.trunks ? VLAN_ANY : vif->vlans.access, mac);
+}
+
 /* Another address while it is connected. What the guest still sends from the old one is learned as any other. */
 static int move_mac(struct vif *vif, const uint8_t mac[6], char *why, size_t len)
 {
@@ -306,9 +391,9 @@ static int move_mac(struct vif *vif, const uint8_t mac[6], char *why, size_t len
 	switch_flush(vif->bridge->sw, vif->port);
 	netback_barrier(nb);
 	switch_reclaim(vif->bridge->sw);
-	ret = switch_pin(vif->bridge->sw, vif->port, new);
+	ret = switch_pin(vif->bridge->sw, vif->port, own_key(vif, new));
 	if (ret < 0) {
-		switch_pin(vif->bridge->sw, vif->port, old); /* its place in the table was free a moment ago */
+		switch_pin(vif->bridge->sw, vif->port, own_key(vif, old)); /* its place in the table was free a moment ago */
 		return pv_why(why, len, ret, "%s: the switch's address table is full: start another pvio-netback", vif->name);
 	}
 	__atomic_store_n(&vif->mac, new, __ATOMIC_RELAXED); /* a word by itself: who reads the old one only learns the new as well */
@@ -323,6 +408,8 @@ static int change(struct vif *vif, const struct vif_config *c, char *why, size_t
 
 	if (c->queues != vif->config.queues)
 		return pv_why(why, len, -EBUSY, "%s: queues cannot change while it is connected: detach it first", vif->name);
+	if (strcmp(c->bridge, vif->config.bridge) || memcmp(&c->vlans, &vif->config.vlans, sizeof(c->vlans)))
+		return pv_why(why, len, -EBUSY, "%s: bridge, vlan and trunk cannot change while it is connected: detach it first", vif->name);
 	if (limit_new(&c->limit, vif->nb->tsc_second, rte_rdtsc(), &limit) < 0)
 		return pv_why(why, len, -ENOMEM, "%s: out of memory", vif->name);
 	ret = move_mac(vif, c->mac, why, len);
@@ -331,7 +418,7 @@ static int change(struct vif *vif, const struct vif_config *c, char *why, size_t
 		return ret;
 	}
 	limit_change(vif, limit);
-	__atomic_store_n(&vif->frame_max, frame_max(vif, c->mtu), __ATOMIC_RELAXED);
+	__atomic_store_n(&vif->frame_max, frame_max(vif, vif_mtu(vif, c)), __ATOMIC_RELAXED);
 	set_carrier(vif, c->carrier);
 	return 0;
 }
@@ -346,8 +433,8 @@ static int vif_set(void *ctx, const struct pv_device_id *id, struct json_object 
 	if (!vif)
 		return pv_why(why, len, -ENOENT, "vif %u of guest %u: is not attached", id->devid, id->guest);
 	ret = configuration(nb, id, config, vif, &c, why, len);
-	if (ret == 0 && vif->connected)
-		ret = change(vif, &c, why, len);
+	if (ret == 0)
+		ret = vif->connected ? change(vif, &c, why, len) : settle(vif, &c, why, len);
 	if (ret < 0)
 		return ret;
 	vif->config = c;
@@ -403,7 +490,7 @@ static int attach_queues(struct vif *vif, bool adopt, char *why, size_t len)
 static void follow(struct vif *vif)
 {
 	__atomic_store_n(&vif->headroom, vif->choice.features & PV_VIF_HEADROOM ? vif->choice.headroom : 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&vif->frame_max, frame_max(vif, vif->config.mtu), __ATOMIC_RELAXED);
+	__atomic_store_n(&vif->frame_max, frame_max(vif, vif_mtu(vif, &vif->config)), __ATOMIC_RELAXED);
 	if (vif->choice.features & PV_VIF_MCAST_CONTROL)
 		__atomic_fetch_or(&vif->steps, STEP_MCAST, __ATOMIC_RELEASE);
 	else
@@ -447,7 +534,8 @@ static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t 
 	vif->broken = NULL;
 	agree(vif);
 	vif->mac = switch_mac(vif->config.mac);
-	ret = switch_pin(vif->bridge->sw, vif->port, vif->mac); /* before its first packet */
+	switch_port_vlans(vif->bridge->sw, vif->port, &vif->vlans);
+	ret = switch_pin(vif->bridge->sw, vif->port, own_key(vif, vif->mac)); /* before its first packet */
 	if (ret < 0)
 		return pv_why(why, len, ret, "%s: the switch's address table is full: start another pvio-netback", vif->name);
 	if (limit_new(&vif->config.limit, nb->tsc_second, rte_rdtsc(), &vif->limit) < 0)

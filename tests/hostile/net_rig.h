@@ -378,10 +378,18 @@ static inline void wait_broken(const struct net_guest *g)
 /* args: of pvio-netback; ends with NULL. */
 static inline void rig_open(const char *const *args)
 {
-	const char *all[16] = { "--memory", "64", "--log", "warn" };
+	const char *all[20] = { "--memory", "64", "--log", "warn" };
+	bool uplink = false;
+	int n = 4;
 
-	for (int n = 4; args && *args; n++)
+	for (; args && *args; n++) {
+		uplink |= !strcmp(*args, "--uplink");
 		all[n] = *args++;
+	}
+	if (!uplink) { /* whatever bridges this machine has */
+		all[n++] = "--uplink";
+		all[n++] = "none";
+	}
 	memset(&peers, 0, sizeof(peers));
 	assert_int_equal(rig_start("pvio-netback", all), 0);
 	guest_up(&peers.a, 1, ALL_FEATURES, LARGE_MTU);
