@@ -2,7 +2,7 @@
  * whatever a test wants with their rings.
  *
  * Two well-behaved guests are on the same backend all the time: rig_check has them exchange packets both ways, and compares what
- * the backend holds (descriptors, mappings, mbufs) with what it held before.
+ * the backend holds (descriptors, mappings, mbufs, and by the hub's count ports, grants and handles) with what it held before.
  */
 #ifndef NET_RIG_H
 #define NET_RIG_H
@@ -42,6 +42,7 @@ struct net_guest {
 static struct {
 	struct net_guest a, b;
 	int64_t mbufs;
+	struct pv_hub_domain dom0; /* of which the backend is: ports and handles of it and of this test */
 } peers;
 
 static inline struct pv_device_id guest_device(const struct net_guest *g)
@@ -337,11 +338,16 @@ static inline void exchange(struct net_guest *from, struct net_guest *to, unsign
 static inline void rig_no_leaks(void)
 {
 	int64_t end = rig_ms() + PATIENCE;
+	struct pv_hub_domain dom0 = { 0 };
+
+	if (!rig.xen)
+		assert_true(pv_hub_domain_list(rig.dom0, &dom0, 1) > 0 && dom0.domid == 0);
 
 	if (!rig.fds) {
 		rig.fds = rig_fds();
 		rig.maps = rig_maps(1);
 		peers.mbufs = guest_stat(&peers.a, "backend", "mbufs_in_use"); /* an uplink's ring of receive buffers */
+		peers.dom0 = dom0;
 	}
 	while (guest_stat(&peers.a, "backend", "mbufs_in_use") > peers.mbufs) {
 		if (rig_ms() > end)
@@ -350,6 +356,9 @@ static inline void rig_no_leaks(void)
 	}
 	assert_int_equal(rig_fds(), rig.fds);
 	assert_int_equal(rig_maps(1), rig.maps);
+	assert_int_equal(dom0.ports, peers.dom0.ports);
+	assert_int_equal(dom0.grants, peers.dom0.grants);
+	assert_int_equal(dom0.handles, peers.dom0.handles);
 }
 
 /* The two still exchange packets both ways ... */

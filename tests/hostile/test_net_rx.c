@@ -65,7 +65,6 @@ static void xsa392_guest_posts_nothing(void **state)
 	}
 }
 
-/* XSA-392: a stall is told by the slots that the next packet needs, not by one. */
 /* Many vifs that post nothing hold all packet memory that their bounds allow; what they hold is dropped once it is scarce and old. */
 static void xsa392_hoarders_give_way(void **state)
 {
@@ -98,6 +97,7 @@ static void xsa392_hoarders_give_way(void **state)
 		guest_down(&hoarder[i]);
 }
 
+/* XSA-392: a stall is told by the slots that the next packet needs, not by one. */
 static void xsa392_stall_counts_slots(void **state)
 {
 	(void)state;
@@ -324,6 +324,29 @@ static void connect_with_bad_references(void **state)
 	guest_down(&d);
 }
 
+/* XSA-300: what a guest can have mapped is bounded by its configuration, whatever it chooses. */
+static void xsa300_choice_beyond_the_offer_is_refused(void **state)
+{
+	struct net_guest g = { 0 };
+	struct pv_noxs_choice choice;
+
+	(void)state;
+	guest_open(&g, 3, ALL_FEATURES);
+	assert_int_equal(guest_prepare(&g, "{\"queues\":\"2\"}"), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		choice = guest_choice(&g);
+		choice.queues = (uint16_t[]){ 0, 3, 16, 65535 }[i];
+		assert_true(rig_connect(guest_device(&g), json_tokener_parse("{\"queues\":\"2\"}"), &choice) < 0);
+	}
+	choice = guest_choice(&g);
+	choice.queues = 2;
+	choice.features = 1u << 31;
+	assert_true(rig_connect(guest_device(&g), json_tokener_parse("{\"queues\":\"2\"}"), &choice) < 0);
+	choice.features = ALL_FEATURES;
+	assert_int_equal(rig_connect(guest_device(&g), json_tokener_parse("{\"queues\":\"2\"}"), &choice), 0);
+	guest_down(&g);
+}
+
 static void connect_when_resources_run_out(void **state)
 {
 	struct net_guest d = { 0 };
@@ -428,6 +451,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(disconnect_under_traffic, up, down),
 		cmocka_unit_test_setup_teardown(domain_gone_under_traffic, up, down),
 		cmocka_unit_test_setup_teardown(connect_with_bad_references, up, down),
+		cmocka_unit_test_setup_teardown(xsa300_choice_beyond_the_offer_is_refused, up, down),
 		cmocka_unit_test_setup_teardown(connect_when_resources_run_out, up, down),
 		cmocka_unit_test_setup_teardown(xsa331_event_storm, up, down),
 	};

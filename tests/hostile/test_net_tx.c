@@ -165,6 +165,55 @@ static void xsa448_zero_size_fragments(void **state)
 	assert_int_equal(status[0], NETIF_RSP_ERROR);
 }
 
+/* XSA-423: headers in slots of a byte or two are in one piece when they leave; who gets the packet gets its checksum complete. */
+static void xsa423_headers_in_many_slots(void **state)
+{
+	static const unsigned size[19] = { 1, 2, 3, 1, 5, 2, 1, 7, 2, 1, 3, 4, 2, 6, 1, 9, 2, 1, 1000 };
+	struct net_guest plain = { 0 }; /* can complete no checksum itself */
+	unsigned len = 0, off = 0, sum = 0;
+	struct pv_net_rx_packet p;
+
+	(void)state;
+	guest_up(&plain, 1, PV_VIF_SG, NULL);
+	for (unsigned i = 0; i < 19; i++)
+		len += size[i];
+	assert_int_equal(tcp4_frame(c.q[0].tx_data, plain.mac, c.mac, len - 54, 80), len);
+	rx_post(&plain, 0, 1);
+	for (unsigned i = 0; i < 19; off += size[i++])
+		tx_slot(&c, 0, 0, off, i ? size[i] : len, (i < 18 ? NETTXF_more_data : 0) | (i ? 0 : NETTXF_csum_blank));
+	kick(&c);
+	assert_int_equal(rx_packet(&plain, 0, got, &p, PATIENCE), len);
+	assert_false(p.flags & NETRXF_csum_blank);
+	for (unsigned i = 26; i + 1 < len; i += 2) /* addresses, and all of TCP */
+		sum += (unsigned)got[i] << 8 | got[i + 1];
+	sum += len & 1 ? (unsigned)got[len - 1] << 8 : 0;
+	sum += 6 + len - 34;
+	sum = (sum & 0xffff) + (sum >> 16);
+	assert_int_equal((sum & 0xffff) + (sum >> 16), 0xffff);
+	assert_true(tx_answers(&c, 0, 19, NULL, PATIENCE));
+	guest_down(&plain);
+}
+
+/* XSA-216: behind an answer its slot holds what the guest itself wrote there, and nothing of ours. */
+static void xsa216_answers_have_no_other_bytes(void **state)
+{
+	struct pv_ring *r = &c.q[0].tx;
+	uint8_t mine[PV_NET_TX_SLOT];
+
+	(void)state;
+	for (unsigned size = 0; size <= 100; size += 50) { /* refused, sent, sent */
+		const uint8_t *slot = pv_ring_slot(r, r->prod);
+
+		frame(c.q[0].tx_data, c.mac, c.mac, 100, 1);
+		tx_slot(&c, 0, 0, 0, size, 0);
+		memcpy(mine, slot, sizeof(mine));
+		kick(&c);
+		assert_true(tx_answers(&c, 0, 1, NULL, PATIENCE));
+		for (unsigned i = sizeof(struct netif_tx_response); i < sizeof(mine); i++)
+			assert_true(slot[i] == mine[i] || slot[i] == 0);
+	}
+}
+
 static void size_below_a_header_is_dropped(void **state)
 {
 	(void)state;
@@ -454,6 +503,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(slots_22_disable_the_vif, up, down),
 		cmocka_unit_test_setup_teardown(xsa432_tiny_slots, up, down),
 		cmocka_unit_test_setup_teardown(xsa448_zero_size_fragments, up, down),
+		cmocka_unit_test_setup_teardown(xsa423_headers_in_many_slots, up, down),
+		cmocka_unit_test_setup_teardown(xsa216_answers_have_no_other_bytes, up, down),
 		cmocka_unit_test_setup_teardown(size_below_a_header_is_dropped, up, down),
 		cmocka_unit_test_setup_teardown(page_overrun_disables_the_vif, up, down),
 		cmocka_unit_test_setup_teardown(length_wrapped_is_dropped, up, down),
