@@ -361,13 +361,13 @@ static int claim(struct pvio *p)
 
 static int start_all(struct pvio *p, const cpu_set_t *cpus)
 {
-	const char *uplink = opt_value(p, "--uplink");
+	const char *uplink = opt_value(p, "--uplink") ? opt_value(p, "--uplink") : "none"; /* whatever bridges this machine has */
 
 	for (int i = 0; i < NR_DAEMONS; i++) {
 		bool backend = i > PVIOD;
 		char *argv[4] = { NULL };
 
-		if (uplink && strcmp(daemons[i], "pvio-netback") == 0) {
+		if (strcmp(daemons[i], "pvio-netback") == 0) {
 			argv[1] = "--uplink";
 			argv[2] = (char *)uplink;
 		}

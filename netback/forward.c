@@ -85,9 +85,9 @@ void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, stru
 	}
 	m->port = (uint16_t)in; /* who sent it, for fair_push */
 	if (from && unlikely(__atomic_load_n(&from->vif->steps, __ATOMIC_ACQUIRE)) && !step_from(w, from, m))
+		return;
 	eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *); /* a tag may be gone */
 	vlan = m->vlan_tci & VLAN_ID;
-		return;
 	if (!(from && src == __atomic_load_n(&from->vif->mac, __ATOMIC_RELAXED)) &&
 	    !switch_learn(b->sw, &w->up[b->index].cache, in, switch_key(vlan, src), w->now) && from)
 		from->n.tx_not_learned++;
@@ -99,6 +99,7 @@ void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, stru
 		rte_pktmbuf_free(m); /* no hairpin */
 	else
 		flood(w, b, in, m);
+}
 
 void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 {
@@ -110,5 +111,4 @@ void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 		rte_pktmbuf_free(m);
 	else
 		send_to(w, b, port, m);
-}
 }

@@ -61,6 +61,9 @@ enum {
 #define NB_BLANK RTE_MBUF_F_TX_TCP_CKSUM /* the L4 checksum is blank (TCP or UDP) */
 #define NB_VALID RTE_MBUF_F_RX_L4_CKSUM_GOOD /* the data is known to be good */
 #define NB_GSO RTE_MBUF_F_TX_TCP_SEG
+#define NB_GSO_V6 RTE_MBUF_F_TX_IPV6
+#define NB_FLAGS (NB_BLANK | NB_VALID | NB_GSO | NB_GSO_V6)
+
 /* What --uplink says, each time. */
 struct nb_uplinks {
 	unsigned nr;
@@ -69,9 +72,6 @@ struct nb_uplinks {
 		const char *device;
 	} at[NB_BRIDGES_MAX];
 };
-
-#define NB_GSO_V6 RTE_MBUF_F_TX_IPV6
-#define NB_FLAGS (NB_BLANK | NB_VALID | NB_GSO | NB_GSO_V6)
 
 struct nb_options {
 	const char *hypervisor, *name, *bridge /* NULL: not given */;
@@ -133,6 +133,9 @@ enum { GSO_PIECES_MAX = 256, GSO_SIZE_MIN = 48 /* Linux' smallest MSS: less only
 /* Is m what its NB_GSO claims: TCP of that family, and not in more than GSO_PIECES_MAX pieces? Returns 0 or -EINVAL. */
 int gso_check(struct rte_mbuf *m);
 /* Cut m, which gso_check accepted, into packets of at most tso_segsz bytes of payload, checksums complete. m stays the caller's.
+ * Returns their number or -ENOMEM. */
+int gso_cut(struct rte_mempool *pool, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
+
 /* ---- vlan.c ---- */
 enum { VLAN_MAX = 4094, VLAN_ANY = 4095 /* no VLAN's: in the switch, an address in all VLANs of its port */, VLAN_ID = 0xfff, VLAN_TAG = 4 };
 
@@ -156,19 +159,16 @@ bool vlan_wants_tag(const struct vif *vif, const struct rte_mbuf *m);
 /* m's VLAN as a tag in the frame. Takes m, which may be shared; NULL: no memory, and that was told. */
 struct rte_mbuf *vlan_insert(struct nb_worker *w, struct rte_mbuf *m);
 
- * Returns their number or -ENOMEM. */
-int gso_cut(struct rte_mempool *pool, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
-
 /* ---- switch.c ---- */
 enum {
 	SWITCH_PORTS = 1024,
 	SWITCH_UPLINK = 0, /* the port that is the uplink */
 	SWITCH_UNKNOWN = -1, /* no such address: flood */
 	SWITCH_LEARN_VIF = 32, /* addresses that a vif may teach, beside its own: 1023 greedy guests cannot fill the table */
-	SWITCH_AGE_EVERY = 10,
 	SWITCH_LEARN_UPLINK = 16384,
 	SWITCH_ENTRIES = 65536,
 	SWITCH_AGE = 300, /* seconds */
+	SWITCH_AGE_EVERY = 10,
 	SWITCH_CACHE = 256,
 };
 
@@ -187,10 +187,10 @@ void switch_free(struct l2switch *sw);
 /* Addresses are in VLANs: `mac` is switch_key()'s everywhere; in VLAN_ANY: in all those of its port, and only to be pinned.
  * Control thread. A port exists from add to del; packets go to it from open (dest is not NULL) to close. */
 int switch_port_add(struct l2switch *sw); /* its number, or -ENOSPC */
-void switch_port_vlans(struct l2switch *sw, int port, const struct vlans *vlans); /* borrowed; before it is opened. NULL: none */
 void switch_port_del(struct l2switch *sw, int port);
 void switch_port_open(struct l2switch *sw, int port, void *dest);
 void switch_port_close(struct l2switch *sw, int port);
+void switch_port_vlans(struct l2switch *sw, int port, const struct vlans *vlans); /* borrowed; before it is opened. NULL: none */
 /* An address that belongs to a port and is never learned elsewhere. 0, -EEXIST: another port's; -ENOSPC. */
 int switch_pin(struct l2switch *sw, int port, uint64_t mac);
 /* Forget what a port pinned and taught. Call switch_reclaim once every worker has passed between two turns since. */
@@ -200,18 +200,18 @@ unsigned switch_age(struct l2switch *sw, uint32_t now);
 void switch_reclaim(struct l2switch *sw);
 unsigned switch_count(struct l2switch *sw, int port); /* addresses that the port taught */
 unsigned switch_list(struct l2switch *sw, int port, uint64_t *macs, unsigned max);
-bool switch_member(const struct l2switch *sw, int port, unsigned vlan); /* of an open port */
 /* Any worker. now: seconds. */
 void *switch_dest(struct l2switch *sw, int port); /* as opened, NULL: closed */
 int switch_ports(struct l2switch *sw); /* all ports are below this */
+bool switch_member(const struct l2switch *sw, int port, unsigned vlan); /* of an open port */
 /* Learn where mac is. Returns true if it was not: the port taught its share, or the address is pinned elsewhere. */
+bool switch_learn(struct l2switch *sw, struct switch_cache *c, int port, uint64_t mac, uint32_t now);
+int switch_lookup(struct l2switch *sw, struct switch_cache *c, uint64_t mac); /* a port or SWITCH_UNKNOWN */
+
 static inline uint64_t switch_key(unsigned vlan, uint64_t mac)
 {
 	return (uint64_t)vlan << 48 | mac;
 }
-
-bool switch_learn(struct l2switch *sw, struct switch_cache *c, int port, uint64_t mac, uint32_t now);
-int switch_lookup(struct l2switch *sw, struct switch_cache *c, uint64_t mac); /* a port or SWITCH_UNKNOWN */
 
 static inline uint64_t switch_mac(const uint8_t *p)
 {
@@ -249,11 +249,11 @@ struct uplink_queue {
 struct uplink;
 /* What a kind of port provides. Those that name a worker run on it, for its queue. */
 struct uplink_ops {
-	uint32_t (*mtu)(const struct uplink *up); /* as it is now */
-	bool (*carrier)(const struct uplink *up);
 	/* Sets queues, offloads, and what its own functions use; mtu: what is asked for, 0: nothing. */
 	int (*open)(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len);
 	void (*close)(struct uplink *up);
+	uint32_t (*mtu)(const struct uplink *up); /* as it is now */
+	bool (*carrier)(const struct uplink *up);
 	int (*intr_fd)(const struct uplink *up, unsigned queue);
 	unsigned (*receive)(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **in, unsigned max); /* with NB_ flags, if it offloads */
 	unsigned (*send)(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **out, unsigned n); /* takes so many; the rest is behind them */
@@ -265,27 +265,27 @@ extern const struct uplink_ops uplink_dpdk, uplink_tap, uplink_linux;
 struct uplink {
 	const struct uplink_ops *ops;
 	unsigned queues; /* 0: no uplink */
-	char interface[NB_BRIDGE_NAME]; /* of a TAP */
 	uint32_t mtu, frame_max /* atomic: may change while packets move */;
 	bool offloads; /* it takes blank checksums and large TCP packets, and may give such */
 	uint16_t port_id; /* of DPDK */
+	char interface[NB_BRIDGE_NAME]; /* of a TAP */
 	int tap_fd[NB_WORKERS_MAX];
 };
-void uplink_tick(struct uplink *up); /* control thread: its MTU may have changed */
 
 int uplink_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len);
 void uplink_close(struct uplink *up);
+void uplink_tick(struct uplink *up); /* control thread: its MTU may have changed */
 void uplink_poll(struct nb_worker *w, struct uplink_queue *q);
 void uplink_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m);
 void uplink_put(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf *m); /* a finished packet; q is the worker's own */
+void uplink_flush(struct nb_worker *w, struct uplink_queue *q);
+bool uplink_idle(const struct nb_worker *w, const struct uplink_queue *q);
+
 /* ---- plug.c: TAPs in Linux bridges ---- */
 int plug_start(void); /* before any thread, with all privileges. A descriptor for plug_tap, to be closed at the end, or -errno */
 /* A TAP in that Linux bridge: its name, and a descriptor a queue. Returns 0, -ENODEV: no such bridge, or -errno. */
 int plug_tap(int sock, const char *bridge, unsigned queues, char tap[NB_BRIDGE_NAME], int *fds, char *why, size_t len);
 int tap_queues_open(char name[NB_BRIDGE_NAME], unsigned queues, int *fds); /* of uplink_tap.c; with %d in the name, the kernel numbers it */
-
-void uplink_flush(struct nb_worker *w, struct uplink_queue *q);
-bool uplink_idle(const struct nb_worker *w, const struct uplink_queue *q);
 
 /* ---- bridge.c: a switch and its uplink; several stand side by side ---- */
 /* Owner: control thread. Workers reach it by the vifs on it and by their part of it, w->up[index]. */
@@ -373,11 +373,11 @@ void limit_charge(struct limit_side *s, uint64_t bytes, uint64_t packets); /* th
 
 /* ---- vif.c ---- */
 struct vif_config {
-	char bridge[NB_BRIDGE_NAME]; /* "": that of --bridge */
-	struct vlans vlans;
 	uint8_t mac[6];
 	uint32_t mtu /* 0: the uplink's */, queues, carrier;
 	struct limit_config limit;
+	char bridge[NB_BRIDGE_NAME]; /* "": that of --bridge */
+	struct vlans vlans;
 };
 
 struct vif_counts {
@@ -423,7 +423,6 @@ struct vif_queue {
 	struct vif_counts n;
 	struct rte_mbuf *backlog[NB_BACKLOG_PACKETS];
 };
-	struct vlans vlans; /* of this connection */
 
 /* A device. Owner: control thread. Workers read it while its switch port is open or they own a queue of it. */
 struct vif {
@@ -433,6 +432,7 @@ struct vif {
 	char name[32]; /* "vif 0 of guest 3" */
 	struct bridge *bridge;
 	struct vif_config config;
+	struct vlans vlans; /* of this connection */
 	int port; /* of the bridge's switch */
 	uint32_t generation; /* of this connection */
 	bool connected;
@@ -445,15 +445,14 @@ struct vif {
 	struct hash *hash; /* NULL: the guest has set up no hashing */
 	bool carrier; /* the link is up: it may send, and its switch port is open */
 	uint32_t steps; /* STEP_*: atomic, workers read it once a packet */
-	struct capture *capture; /* atomic; NULL: it is not captured */
 	struct limit *limit; /* atomic; NULL: it has none */
 	uint64_t mac; /* atomic: its own, pinned in the switch while it is connected */
+	struct capture *capture; /* atomic; NULL: it is not captured */
 	unsigned nr_queues;
 	struct vif_queue *queues;
 	struct pv_inflight *inflight; /* of this connection */
 	const char *broken; /* atomic, set once by a worker: why, a static string */
 	struct ctrl *ctrl; /* control thread; NULL: no control ring */
-uint32_t vif_mtu(const struct vif *vif, const struct vif_config *c); /* what is given, or the uplink's */
 	struct mcast mcast;
 	uint64_t rx_too_big, rx_no_memory, rx_filtered; /* atomic: dropped by whichever worker had it */
 	struct pv_log_peer log;
@@ -463,6 +462,7 @@ extern const struct pv_backend_ops vif_ops; /* ctx: struct netback */
 int vif_config_parse(const struct pv_device_id *id, struct json_object *config, unsigned queues_default,
 		     struct vif_config *out, char *why, size_t len);
 void vif_config_help(void);
+uint32_t vif_mtu(const struct vif *vif, const struct vif_config *c); /* what is given, or the uplink's */
 struct vif *vif_find(struct netback *nb, const struct pv_device_id *id);
 void vif_reap_broken(struct netback *nb); /* control thread: tell pviod, tear down */
 void vif_free_all(struct netback *nb);
@@ -525,7 +525,6 @@ void rx_push(struct vif_queue *q, struct rte_mbuf *m); /* takes m; the queue's w
 void rx_plan(struct vif_queue *q);
 /* Drop what has waited for longer than a second for guests that post no pages: packet memory is scarce. */
 void rx_reclaim(struct nb_worker *w);
-void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m); /* takes m, of our own making, for an address seen just now */
 /* ---- fair.c: the backlog beyond w->uncontended ---- */
 bool fair_push(struct vif_queue *q, const struct rte_mbuf *m, uint32_t cost); /* may m wait there? Counts it, before it is put at the tail */
 void fair_pop(struct vif_queue *q, uint32_t slot, uint32_t cost); /* one that was counted leaves */
@@ -538,6 +537,7 @@ static inline uint32_t rx_most(uint32_t headroom)
 }
 void rx_finish(struct nb_worker *w);
 void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m); /* takes m; from NULL: the uplink */
+void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m); /* takes m, of our own making, for an address seen just now */
 
 /* ---- steps.c: what is done to a packet besides switching it, for vifs that ask for it ---- */
 /* Of vif.steps. A vif without any pays one test a packet. */

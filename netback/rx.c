@@ -100,6 +100,7 @@ static void cut_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *
 	for (int i = 0; i < n; i++)
 		give(w, vif, piece[i]);
 }
+
 /* To a trunk: complete, for Linux' own driver believes no tagged packet of which anything is left to do. */
 static void tag_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
@@ -128,7 +129,6 @@ static void tag_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *
 	}
 }
 
-
 void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
 	uint64_t flags = m->ol_flags & (NB_GSO | NB_BLANK | NB_GSO_V6);
@@ -136,11 +136,11 @@ void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 	uint32_t len = gso ? m->l2_len + m->l3_len + m->l4_len + (uint32_t)m->tso_segsz : m->pkt_len;
 
 	if (unlikely(__atomic_load_n(&vif->steps, __ATOMIC_ACQUIRE)) && !step_to(w, vif, m))
+		return;
 	if (unlikely(m->vlan_tci) && vlan_wants_tag(vif, m)) {
 		tag_and_give(w, vif, m);
 		return;
 	}
-		return;
 	if (unlikely(len > __atomic_load_n(&vif->frame_max, __ATOMIC_RELAXED))) {
 		count_drop(&vif->rx_too_big);
 		rte_pktmbuf_free(m);

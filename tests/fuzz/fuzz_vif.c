@@ -383,7 +383,7 @@ static void remove_dir(void)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	struct nb_options opt = { .hypervisor = NULL, .workers = 2, .memory = 64, .name = "netback", .bridge = "xenbr0" };
+	struct nb_options opt = { .hypervisor = NULL, .workers = 2, .memory = 64, .name = "netback", .uplinks = { .nr = 1, .at[0].device = "none" } };
 	char path[64], why[300];
 
 	(void)argc, (void)argv;
@@ -395,7 +395,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	MUST(!pv_hub_open(path, &(struct pv_hub_limits){ .domains = 16, .grants = 1024, .ports = 64 }, &hub) && !pthread_create(&hub_thread, NULL, hub_main, NULL));
 	MUST(!pv_hyper_open(NULL, 0, &dom0, why, sizeof(why)));
 	pv_log_open("fuzz_vif", PV_LOG_ERR);
-	MUST(!eal_start(opt.memory, why, sizeof(why)) && !netback_open(&nb, &opt, why, sizeof(why)));
+	MUST(!eal_start(opt.memory, why, sizeof(why)) && !netback_open(&nb, &opt, -1, why, sizeof(why)));
 	nb.backend = (struct pv_backend *)&nb; /* anything: pv_backend_broken above is all that it is for */
 	honest_up(&a);
 	honest_up(&b);
