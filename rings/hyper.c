@@ -31,7 +31,19 @@ static void say(char *why, size_t len, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* ---- what the ports say of limits ---- */
+/* ---- what the kernel tells ---- */
+
+size_t hyper_text(const char *path, char *buf, size_t len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, buf, len - 1);
+
+	if (fd >= 0)
+		close(fd);
+	n = n > 0 ? n : 0;
+	buf[n] = 0;
+	return (size_t)n;
+}
 
 long hyper_number(const char *path)
 {
@@ -71,14 +83,9 @@ int hyper_no_memory(struct pv_hyper *h, const char *what)
 
 static bool host_is_xen(void)
 {
-	char type[16] = "";
-	int fd = open("/sys/hypervisor/type", O_RDONLY | O_CLOEXEC);
+	char type[16];
 
-	if (fd >= 0) {
-		if (read(fd, type, sizeof(type) - 1) < 0)
-			type[0] = 0;
-		close(fd);
-	}
+	hyper_text("/sys/hypervisor/type", type, sizeof(type));
 	return !strncmp(type, "xen", 3);
 }
 

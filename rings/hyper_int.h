@@ -12,7 +12,10 @@ int hyper_fail(struct pv_hyper *h, int err, const char *fmt, ...) __attribute__(
 /* mmap said ENOMEM: of its two meanings, which? Returns -ENOSPC (out of mappings) or -ENOMEM, with words. */
 int hyper_no_memory(struct pv_hyper *h, const char *what);
 
-/* The number in a file of /proc or /sys, -1: none there. */
+/* The beginning of a file of /proc or /sys, as text. Returns its length, 0 if there is none. */
+size_t hyper_text(const char *path, char *buf, size_t len);
+
+/* The number in such a file, -1: none there. */
 long hyper_number(const char *path);
 
 int loopback_open(const char *path, int domid, struct pv_hyper **out, char *why, size_t len);

@@ -58,13 +58,9 @@ static const struct pv_hyper_ops xen_ops = {
 
 static bool is_pv(void)
 {
-	FILE *f = fopen("/sys/hypervisor/guest_type", "re");
-	char type[8] = "";
+	char type[8];
 
-	if (f && !fgets(type, sizeof(type), f))
-		type[0] = 0;
-	if (f)
-		fclose(f);
+	hyper_text("/sys/hypervisor/guest_type", type, sizeof(type));
 	return !strcmp(type, "PV\n");
 }
 

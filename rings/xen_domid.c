@@ -1,10 +1,8 @@
 /* xen_domid.c - which domain is this? No hypercall tells a process; several things around it do. */
 #include "hyper_xen.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <xen/xen.h>
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
@@ -16,14 +14,9 @@ enum { STORE_MS = 1000 }; /* a store that has not answered by then is not served
 /* Domain 0's kernel says that it is in control: in xenfs, or, where that is not mounted, in newer kernels' sysfs. */
 static bool in_control(void)
 {
-	char text[64] = "";
-	int fd = open("/proc/xen/capabilities", O_RDONLY | O_CLOEXEC);
+	char text[64];
 
-	if (fd >= 0) {
-		if (read(fd, text, sizeof(text) - 1) < 0)
-			text[0] = 0;
-		close(fd);
-	}
+	hyper_text("/proc/xen/capabilities", text, sizeof(text));
 	return strstr(text, "control_d") || hyper_number("/sys/hypervisor/start_flags/initdomain") == 1;
 }
 

@@ -5,9 +5,7 @@
  */
 #include "hyper_xen.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
 	FIRST_MS = 2000, /* the first look waits so long for a store */
@@ -16,13 +14,9 @@ enum {
 
 static int read_hint(struct pv_noxs_pointer *out)
 {
-	char line[4096] = "";
-	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, line, sizeof(line) - 1);
+	char line[4096];
 
-	if (fd >= 0)
-		close(fd);
-	line[n > 0 ? n : 0] = 0;
+	hyper_text("/proc/cmdline", line, sizeof(line));
 	return pv_noxs_hint_parse(line, out);
 }
 
