@@ -92,6 +92,7 @@ void xen_bus_close(struct xen_bus *b); /* legal for one that was never opened, w
 int xen_bus_send(struct xen_bus *b, uint32_t type, const char *path, const char *token); /* token: may be NULL */
 int xen_bus_next(struct xen_bus *b, int ms); /* 1: a whole message is in msg and body; 0: none came within ms; or the connection failed */
 int xen_bus_errno(const struct xen_bus *b); /* of an XS_ERROR */
+int64_t xen_now_ms(void); /* monotonic, as of the kernel's last tick */
 int xen_bus_read(struct xen_bus *b, const char *path, int ms); /* ask, and wait for the answer: its length, in body; -ETIMEDOUT */
 
 /* xen_pointer.c */

@@ -70,18 +70,18 @@ static int take(struct xen_bus *b)
 	}
 }
 
-static int64_t now_ms(void)
+int64_t xen_now_ms(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000ll + t.tv_nsec / 1000000;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
 }
 
 int xen_bus_next(struct xen_bus *b, int ms)
 {
 	struct pollfd p = { .fd = b->fd, .events = POLLIN };
-	int64_t until = ms ? now_ms() + ms : 0;
+	int64_t until = ms ? xen_now_ms() + ms : 0;
 	int rc;
 
 	if (b->have >= sizeof(b->msg) && b->have == sizeof(b->msg) + b->msg.len)
@@ -89,7 +89,7 @@ int xen_bus_next(struct xen_bus *b, int ms)
 	while (!(rc = take(b)) && ms > 0) {
 		if (poll(&p, 1, ms) < 0 && errno != EINTR)
 			return -errno;
-		ms = until - now_ms();
+		ms = until - xen_now_ms();
 	}
 	return rc;
 }

@@ -150,25 +150,17 @@ int xen_evt_fd(struct pv_hyper *h)
 }
 
 /* To the kernel's tick, and without a system call whatever the clock is. */
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
-
 static void read_again_in(struct xen *x, int ms)
 {
 	struct itimerspec t = { .it_value = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 } };
 
 	x->again = timerfd_settime(x->again_fd, 0, &t, NULL) ? 0 : ms;
-	x->again_at = now_ms() + ms / 2; /* before that it has not run out, and there is no need to start it anew */
+	x->again_at = xen_now_ms() + ms / 2; /* before that it has not run out, and there is no need to start it anew */
 }
 
 static void read_again_later(struct xen *x)
 {
-	if (x->again != AGAIN_MS || now_ms() >= x->again_at)
+	if (x->again != AGAIN_MS || xen_now_ms() >= x->again_at)
 		read_again_in(x, AGAIN_MS);
 }
 
@@ -177,7 +169,7 @@ static void read_again_done(struct xen *x)
 {
 	uint64_t count;
 
-	if (!x->again || now_ms() < x->again_at || read(x->again_fd, &count, sizeof(count)) < 0)
+	if (!x->again || xen_now_ms() < x->again_at || read(x->again_fd, &count, sizeof(count)) < 0)
 		return;
 	if (x->again < AGAIN_MS_MAX)
 		read_again_in(x, x->again * 10);
