@@ -2,6 +2,7 @@
  * it has put or taken something. */
 #include "console.h"
 #include <errno.h>
+#include <pvio/ring.h>
 #include <string.h>
 
 void console_ring_init(struct console_ring *r, struct xencons_interface *page)
@@ -13,7 +14,7 @@ int console_ring_take(struct console_ring *r, char buf[sizeof(r->page->out)])
 {
 	const size_t size = sizeof(r->page->out);
 	/* pairs with the barrier between bytes and out_prod in the guest's driver */
-	XENCONS_RING_IDX n = __atomic_load_n(&r->page->out_prod, __ATOMIC_ACQUIRE) - r->out_cons;
+	XENCONS_RING_IDX n = pv_index_load(&r->page->out_prod) - r->out_cons;
 	size_t at = MASK_XENCONS_IDX(r->out_cons, r->page->out), first = n < size - at ? n : size - at;
 
 	if (n > size)
@@ -22,14 +23,14 @@ int console_ring_take(struct console_ring *r, char buf[sizeof(r->page->out)])
 	memcpy(buf + first, r->page->out, n - first);
 	r->out_cons += n;
 	/* the guest may overwrite them from here on: pairs with its load of out_cons */
-	__atomic_store_n(&r->page->out_cons, r->out_cons, __ATOMIC_RELEASE);
+	pv_index_store(&r->page->out_cons, r->out_cons);
 	return n;
 }
 
 int console_ring_room(const struct console_ring *r)
 {
 	/* pairs with the guest's store of in_cons: it has read the bytes before it */
-	XENCONS_RING_IDX used = r->in_prod - __atomic_load_n(&r->page->in_cons, __ATOMIC_ACQUIRE);
+	XENCONS_RING_IDX used = r->in_prod - pv_index_load(&r->page->in_cons);
 
 	return used > sizeof(r->page->in) ? -EPROTO : (int)(sizeof(r->page->in) - used);
 }
@@ -42,5 +43,5 @@ void console_ring_put(struct console_ring *r, const char *buf, unsigned n)
 	memcpy(r->page->in, buf + first, n - first);
 	r->in_prod += n;
 	/* pairs with the guest's load of in_prod: the bytes are there before it */
-	__atomic_store_n(&r->page->in_prod, r->in_prod, __ATOMIC_RELEASE);
+	pv_index_store(&r->page->in_prod, r->in_prod);
 }

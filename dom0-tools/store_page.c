@@ -55,7 +55,7 @@ static uint32_t smallest(uint32_t a, uint32_t b, uint32_t c)
 /* Our index of one of the two rings has moved, after the bytes; pairs with the guest's barrier between index and bytes. */
 static void move(struct store_page *sp, uint32_t *index, uint32_t now)
 {
-	__atomic_store_n(index, now, __ATOMIC_RELEASE);
+	pv_index_store(index, now);
 	sp->moved = true;
 }
 

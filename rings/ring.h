@@ -36,6 +36,13 @@ static inline uint32_t pv_index_load(const uint32_t *index)
 	return __atomic_load_n(index, __ATOMIC_ACQUIRE);
 }
 
+/* Move our index, where the peer is notified of every move or looks by itself: what lies before the index is visible before it, to the
+ * peer's pv_index_load or the like. */
+static inline void pv_index_store(uint32_t *index, uint32_t now)
+{
+	__atomic_store_n(index, now, __ATOMIC_RELEASE);
+}
+
 /* Move our index from old to now. Returns true if the peer must be notified: its event lies in (old, now]. */
 static inline bool pv_index_publish(uint32_t *index, const uint32_t *event, uint32_t old, uint32_t now)
 {
