@@ -36,7 +36,7 @@ LIBPVIO_SRC := $(filter-out $(INTERNAL_SRC) rings/pvio-hub.c,$(wildcard rings/*.
 DD_SRC := $(wildcard frontends/dd_*.c)
 LIBFRONT_SRC := $(filter-out frontends/pvio-%.c $(DD_SRC),$(wildcard frontends/*.c))
 FRONT_PROGS := $(patsubst frontends/%.c,$(B)/%,$(wildcard frontends/pvio-*.c))
-PVIO_SRC := $(wildcard dom0-tools/pvio.c dom0-tools/cmd_*.c)
+PVIO_SRC := $(wildcard dom0-tools/pvio.c dom0-tools/cmd_*.c) netback/rules_parse.c # pvio rules check
 LIBTOOL_SRC := $(wildcard dom0-tools/libpvtool.c)
 PVIOD_SRC := $(filter-out $(PVIO_SRC) $(LIBTOOL_SRC),$(wildcard dom0-tools/*.c))
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -45,7 +45,7 @@ lib_of = $(call obj,$(filter-out %/main.c,$(1))) # a program less its main(): fo
 LIBS := $(B)/libpvfront.a $(B)/libpvtool.a $(B)/libpvinternal.a $(B)/libpvio.a # users before used
 PROGS := $(B)/pvio-hub $(B)/pviod $(B)/pvio $(B)/pvio-blkback $(B)/pvio-netback $(FRONT_PROGS)
 PERF := $(patsubst perf/%.c,$(B)/perf/%,$(filter-out perf/xenstored_shim.c,$(wildcard perf/*.c))) $(B)/perf/xenstored_shim.so
-MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard */*.1.scd */*.8.scd)))
+MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard */*.1.scd */*.5.scd */*.8.scd)))
 vpath %.scd rings blkback netback frontends sriov dom0-tools perf
 
 .PHONY: all
@@ -127,7 +127,7 @@ $(B)/install/libpvtool.a: KEEP := pv_tool_*
 $(B)/install/%.a: ; @mkdir -p $(@D) && ld -r $^ -o $(@:.a=.o) && objcopy -w $(foreach k,$(KEEP),-G '$k') $(@:.a=.o) && rm -f $@ && ar rcs $@ $(@:.a=.o)
 
 install: all perf $(B)/install/libpvfront.a $(B)/install/libpvtool.a
-	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,lib/pvio/perf,lib/systemd/system,include/pvio,share/man/man1,share/man/man8}
+	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,lib/pvio/perf,lib/systemd/system,include/pvio,share/man/man1,share/man/man5,share/man/man8}
 	install -m755 $(PROGS) $(DESTDIR)$(PREFIX)/bin/
 	install -m755 perf/bench $(DESTDIR)$(PREFIX)/bin/pvio-bench
 	install -m755 $(PERF) $(DESTDIR)$(PREFIX)/lib/pvio/perf/

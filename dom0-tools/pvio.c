@@ -63,6 +63,9 @@ static const struct command commands[] = {
 		{ "--queues", NULL, "of each queue as well, not only their sums (--json always has both)", false },
 	  } },
 	{ "inspect", "[GUEST [DEVICE]]", 0, 2, true, "the inside of devices: indices, in-flight, caches, handshake", cmd_inspect, { { 0 } } },
+	{ "rules check", "FILE", 1, 1, false, "is this a rules file? see pvio-rules(5)", cmd_rules_check, { { 0 } } },
+	{ "rules load", "GUEST VIF FILE", 3, 3, false, "let these rules decide what passes a vif, from now on; an empty file: no rules", cmd_rules_load, { { 0 } } },
+	{ "rules show", "GUEST VIF", 2, 2, true, "the rules of a vif, and how many packets each decided about", cmd_rules_show, { { 0 } } },
 	{ "capture", "GUEST VIF", 2, 2, false, "write what passes a vif to a file, for tshark or Wireshark; Ctrl-C ends it", cmd_capture, {
 		{ "-w", "FILE", "where to: a pcapng file, or - for a pipe (no default)", false },
 		{ "--snaplen", "BYTES", "of each packet at most, 1..262144 (all)", false },

@@ -7,6 +7,7 @@ static const struct {
 	struct json_object *(*answer)(struct vif *vif, struct json_object *params, int *error, char *why, size_t len);
 } questions[] = {
 	{ "capture", capture_ask },
+	{ "rules.show", rules_show },
 };
 
 struct json_object *ask_vif(void *ctx, const struct pv_device_id *id, const char *what, struct json_object *params, int *error, char *why,

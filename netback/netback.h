@@ -9,6 +9,7 @@
 #ifndef NETBACK_H
 #define NETBACK_H
 
+#include "antispoof.h"
 #include <pvio/backend.h>
 #include <pvio/hyper.h>
 #include <pvio/inflight.h>
@@ -378,6 +379,9 @@ struct vif_config {
 	struct limit_config limit;
 	char bridge[NB_BRIDGE_NAME]; /* "": that of --bridge */
 	struct vlans vlans;
+	uint32_t antispoof;
+	struct antispoof own; /* ip= */
+	const char *rules; /* a file's text, borrowed until rules_make; else NULL */
 };
 
 struct vif_counts {
@@ -451,6 +455,7 @@ struct vif {
 	unsigned nr_queues;
 	struct vif_queue *queues;
 	struct pv_inflight *inflight; /* of this connection */
+	struct rules *rules; /* atomic; the control thread's, see rules_replace */
 	const char *broken; /* atomic, set once by a worker: why, a static string */
 	struct ctrl *ctrl; /* control thread; NULL: no control ring */
 	struct mcast mcast;
@@ -547,6 +552,20 @@ enum { STEP_VLAN = 1 << 0, STEP_RULES = 1 << 1, STEP_LIMIT = 1 << 2, STEP_CAPTUR
 bool step_from(struct nb_worker *w, struct vif_queue *q, struct rte_mbuf *m);
 bool step_to(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m);
 
+/* ---- rules*.c: a vif's firewall; see rules.h, rules_set.h ---- */
+struct rules; /* a compiled set */
+/* Compile what a vif's configuration asks for; c->rules is used up. *out: NULL for no rules at all, or vif->rules itself if nothing
+ * changes (vif NULL: a new one). Returns 0, or -errno and in `why` what is wrong with which line. Control thread; up to seconds. */
+int rules_make(const struct pv_device_id *id, const struct vif *vif, struct vif_config *c, unsigned workers, struct rules **out, char *why,
+	       size_t len);
+void rules_drop(const struct vif *vif, struct rules *r); /* the same were not to be had after all; NULLs are fine */
+/* From now on these are the vif's rules; takes r, frees those before when no worker has them. Control thread. */
+void rules_replace(struct vif *vif, struct rules *r);
+void rules_retarget(struct netback *nb); /* a vif connected, or is about to go: who is mirrored to. Control thread */
+bool rules_step(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m, bool from); /* false: it was freed and counted */
+struct json_object *rules_show(struct vif *vif, struct json_object *params, int *error, char *why, size_t len); /* for ask.c */
+void rules_stats(struct vif *vif, struct json_object *o); /* what they dropped, in sum */
+
 /* ---- post.c: packets for queues of another worker ---- */
 struct post {
 	struct rte_mbuf *m;
@@ -589,6 +608,7 @@ struct nb_worker {
 	unsigned nr_unmask;
 	uint32_t unmask[128];
 	uint64_t turns, sleeps, post_full, no_memory;
+	const struct vif *rules_off; /* while a packet of our own making is given to it */
 	uint8_t spent; /* on what the time since `tsc` goes ... */
 	uint64_t cycles[NB_SPENT]; /* ... and what went so far, of the TSC */
 

@@ -217,6 +217,7 @@ struct json_object *report_stats(void *ctx, const struct pv_device_id *id)
 	o = vif_object(vif);
 	json_object_object_add(o, "capture", capture_report(vif));
 	put_sum(o, &v);
+	rules_stats(vif, o);
 	for (unsigned i = 0; i < vif->nr_queues; i++) {
 		struct json_object *q = json_object_new_object();
 

@@ -14,6 +14,8 @@ bool step_from(struct nb_worker *w, struct vif_queue *q, struct rte_mbuf *m)
 		capture_packet(w, q->vif, m, PCAPNG_OUTBOUND);
 	if (steps & STEP_VLAN && !vlan_from(q, m))
 		return false;
+	if (steps & STEP_RULES && !rules_step(w, q->vif, m, true))
+		return false;
 	return true;
 }
 
@@ -26,6 +28,8 @@ bool step_to(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 		rte_pktmbuf_free(m);
 		return false;
 	}
+	if (steps & STEP_RULES && !rules_step(w, vif, m, false))
+		return false;
 	if (steps & STEP_CAPTURE)
 		capture_packet(w, vif, m, PCAPNG_INBOUND);
 	return true;

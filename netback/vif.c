@@ -54,6 +54,17 @@ static int parse_carrier(const char *s, void *field)
 	return parse_range(s, 0, 1, field);
 }
 
+static int parse_ip(const char *s, void *field)
+{
+	return antispoof_parse(s, field);
+}
+
+static int parse_rules(const char *s, void *field)
+{
+	*(const char **)field = s;
+	return 0;
+}
+
 static int parse_bridge(const char *s, void *field)
 {
 	if (!*s || strlen(s) >= NB_BRIDGE_NAME)
@@ -74,6 +85,9 @@ static const struct {
 	{ "mtu", parse_mtu, offsetof(struct vif_config, mtu), "68..65521; if not given that of the bridge's uplink, or 1500" },
 	{ "queues", parse_queues, offsetof(struct vif_config, queues), "1..16, the most that the guest may use; not changed while connected" },
 	{ "carrier", parse_carrier, offsetof(struct vif_config, carrier), "0: the link is down, nothing passes" },
+	{ "antispoof", parse_carrier, offsetof(struct vif_config, antispoof), "1: the guest sends as itself alone: by its MAC, and by ip= if given" },
+	{ "ip", parse_ip, offsetof(struct vif_config, own), "addresses that are the guest's, such as 10.0.0.5,2001:db8::/64" },
+	{ "rules", parse_rules, offsetof(struct vif_config, rules), "the text of a rules file: see pvio-rules(5), pvio rules load" },
 	{ "rate-tx", limit_parse_bits, offsetof(struct vif_config, limit.tx_bits),
 	  "bits a second that it may send, over all queues: 8k..1000G, such as 100M" },
 	{ "rate-rx", limit_parse_bits, offsetof(struct vif_config, limit.rx_bits), "bits a second that it may receive" },
@@ -98,7 +112,7 @@ void vif_config_help(void)
 
 static int no_such_key(const struct pv_device_id *id, const char *key, char *why, size_t len)
 {
-	char names[200] = "";
+	char names[240] = "";
 	size_t n = 0;
 
 	for (size_t i = 0; i < RTE_DIM(keys) && n < sizeof(names); i++)
@@ -274,6 +288,8 @@ static void vif_disconnect(struct vif *vif)
 
 	if (!vif->queues)
 		return;
+	vif->connected = false;
+	rules_retarget(nb); /* nobody mirrors to it any more */
 	switch_port_close(vif->bridge->sw, vif->port);
 	/* After this each worker has passed between two turns: none holds a pointer to the vif, none will learn from it. */
 	for (unsigned i = 0; i < nb->nr_workers; i++)
@@ -290,21 +306,21 @@ static void vif_disconnect(struct vif *vif)
 	pv_inflight_close(vif->inflight);
 	vif->inflight = NULL;
 	vif->nr_queues = 0;
-	vif->connected = false;
 }
 
 static void vif_free(struct vif *vif)
 {
 	vif_disconnect(vif);
+	rules_replace(vif, NULL);
 	capture_leave(vif);
-	leave_bridge(vif);
 	TAILQ_REMOVE(&vif->nb->vifs, vif, link);
+	leave_bridge(vif);
 	free(vif);
 }
 
 /* What is asked for of a vif (NULL: a new one), if it can be had beside the others. */
 static int configuration(struct netback *nb, const struct pv_device_id *id, struct json_object *config, const struct vif *vif,
-			 struct vif_config *c, char *why, size_t len)
+			 struct vif_config *c, struct rules **rules, char *why, size_t len)
 {
 	struct vif *other;
 	int ret = vif_config_parse(id, config, RTE_MAX(4u, nb->nr_workers), c, why, len);
@@ -315,7 +331,7 @@ static int configuration(struct netback *nb, const struct pv_device_id *id, stru
 	if (other)
 		return pv_why(why, len, -EEXIST, "vif %u of guest %u: its mac is that of %s already: give another mac=", id->devid,
 			      id->guest, other->name);
-	return 0;
+	return rules_make(id, vif, c, nb->nr_workers, rules, why, len);
 }
 
 static int prepare(struct netback *nb, const struct pv_device_id *id, struct json_object *config, struct vif **out, char *why,
@@ -323,18 +339,22 @@ static int prepare(struct netback *nb, const struct pv_device_id *id, struct jso
 {
 	struct vif_config c;
 	struct vif *vif = vif_find(nb, id);
-	int ret = configuration(nb, id, config, vif, &c, why, len);
+	struct rules *rules = NULL;
+	int ret = configuration(nb, id, config, vif, &c, &rules, why, len);
 
-	if (ret < 0)
-		return ret;
-	if (vif && vif->connected && memcmp(&vif->config, &c, sizeof(c)))
-		return pv_why(why, len, -EBUSY, "%s: is connected with another configuration: detach it first", vif->name);
-	if (!vif)
+	if (ret == 0 && vif && vif->connected && (rules != vif->rules || memcmp(&vif->config, &c, sizeof(c))))
+		ret = pv_why(why, len, -EBUSY, "%s: is connected with another configuration: detach it first", vif->name);
+	else if (ret == 0 && !vif)
 		ret = vif_new(nb, id, &c, &vif, why, len);
-	else if (!vif->connected)
+	else if (ret == 0 && !vif->connected)
 		ret = settle(vif, &c, why, len);
+	if (ret < 0) {
+		rules_drop(vif, rules);
+		return ret;
+	}
+	rules_replace(vif, rules);
 	*out = vif;
-	return ret;
+	return 0;
 }
 
 static void offer_of(const struct vif *vif, struct pv_noxs_vif_offer *offer)
@@ -428,16 +448,20 @@ static int vif_set(void *ctx, const struct pv_device_id *id, struct json_object 
 	struct netback *nb = ctx;
 	struct vif *vif = vif_find(nb, id);
 	struct vif_config c;
+	struct rules *rules = NULL;
 	int ret;
 
 	if (!vif)
 		return pv_why(why, len, -ENOENT, "vif %u of guest %u: is not attached", id->devid, id->guest);
-	ret = configuration(nb, id, config, vif, &c, why, len);
+	ret = configuration(nb, id, config, vif, &c, &rules, why, len);
 	if (ret == 0)
 		ret = vif->connected ? change(vif, &c, why, len) : settle(vif, &c, why, len);
-	if (ret < 0)
+	if (ret < 0) {
+		rules_drop(vif, rules);
 		return ret;
+	}
 	vif->config = c;
+	rules_replace(vif, rules);
 	offer_of(vif, &offer->vif);
 	return 0;
 }
@@ -549,6 +573,7 @@ static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t 
 	if (ret < 0)
 		return ret;
 	vif->connected = true;
+	rules_retarget(nb);
 	set_carrier(vif, vif->config.carrier);
 	return 0;
 }
@@ -608,6 +633,7 @@ const struct pv_backend_ops vif_ops = {
 	.prepare = vif_prepare,
 	.set = vif_set,
 	.connect = vif_connect,
+	.resume = adopt_resume,
 	.disconnect = vif_disconnect_call,
 	.remove = vif_remove,
 	.stats = report_stats,
