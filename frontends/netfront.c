@@ -4,19 +4,17 @@
  * each one call, made when the device is offered and kept as long as it is connected, so that a backend may keep them mapped.
  * A page belongs to one number for good: rx page i to ring slot i (an answer comes in its request's slot, and requests are
  * posted again in the order in which they were taken, so number and slot never part), tx page i to id i. The backend writes
- * to rings and rx pages whenever it likes: answers are copied once and checked (XSA-376), packets are copied out.
+ * to rings and rx pages whenever it likes: answers are copied once and checked (XSA-376), packets are copied out. Nothing but
+ * what was sent is ever in a page that the backend sees: shares begin zeroed, and packets are copied in. So a backend that is not to
+ * be trusted (offer.vif.untrusted) is served as any other.
  */
+#include "netfront_int.h"
 #include <errno.h>
-#include <pvio/front.h>
-#include <pvio/net.h>
-#include <pvio/netfront.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-	SLOTS = 256, /* of a tx or rx ring: pv_ring_slots of one page, asserted in setup */
-	SEEN = 64, /* rx answers copied at once; more than a chain has */
 	PORTS = 32, /* events fetched at once */
 	LEN_MAX = 65535, /* the size field of a first slot */
 	DROPS_MAX = 4 * SLOTS, /* rx answers that one call may use up without giving a packet */
@@ -26,46 +24,9 @@ enum {
 
 _Static_assert(SEEN > PV_NET_FRAGS_MAX + XEN_NETIF_EXTRA_TYPE_MAX, "a whole chain fits");
 
-/* A tx id and its page are the caller's of fill until published, then the backend's until it answers. */
-enum tx_state { TX_FREE, TX_INFLIGHT };
-
-/* Owner: its netfront. Lifetime: from setup to teardown. */
-struct net_queue {
-	struct pv_ring tx, rx;
-	uint32_t port; /* one for both rings; 0: none */
-	bool masked; /* its event was fetched; unmasked when there is nothing more to receive */
-	bool full; /* the last send found no room */
-	uint8_t *tx_page, *rx_page; /* SLOTS pages each */
-	const uint32_t *tx_gref, *rx_gref;
-	unsigned tx_extras; /* extra-info slots in flight: as many NULL answers may come */
-	unsigned ntx_free;
-	uint16_t tx_free[SLOTS]; /* a stack */
-	uint8_t tx_state[SLOTS]; /* enum tx_state */
-	union pv_net_rx_slot seen[SEEN]; /* answers taken and not yet parsed: [seen_from, seen_until) */
-	unsigned seen_from, seen_until;
-};
-
-struct net_share {
-	void *addr;
-	uint32_t *gref;
-	unsigned pages; /* 0: not shared */
-};
-
-/* Owner: the caller of pv_netfront_open; one thread. */
-struct pv_netfront {
-	struct front front;
-	struct pv_netfront_config config;
-	struct pv_netfront_stats stats;
-	struct net_share ring, tx, rx;
-	struct net_queue *queue; /* NULL: not set up */
-	unsigned queues;
-	uint32_t features;
-	bool up; /* the caller was told that it is connected */
-};
-
 /* ---- shares, ports, choice ---- */
 
-static int share(struct pv_netfront *f, struct net_share *s, unsigned pages, bool writable)
+int net_share_make(struct pv_netfront *f, struct net_share *s, unsigned pages, bool writable)
 {
 	int rc;
 
@@ -79,7 +40,7 @@ static int share(struct pv_netfront *f, struct net_share *s, unsigned pages, boo
 }
 
 /* End a share. Whether or not the backend still has it mapped: the pages never come back to us (XSA-396). */
-static void unshare(struct pv_netfront *f, struct net_share *s)
+void net_share_end(struct pv_netfront *f, struct net_share *s)
 {
 	if (s->pages)
 		pv_gnt_unshare(f->front.h, s->addr, s->pages);
@@ -94,9 +55,10 @@ static void teardown(struct pv_netfront *f)
 			pv_evt_unbind(f->front.h, f->queue[i].port);
 	free(f->queue);
 	f->queue = NULL;
-	unshare(f, &f->ring);
-	unshare(f, &f->tx);
-	unshare(f, &f->rx);
+	net_ctrl_teardown(f);
+	net_share_end(f, &f->ring);
+	net_share_end(f, &f->tx);
+	net_share_end(f, &f->rx);
 }
 
 static int setup_queue(struct pv_netfront *f, unsigned i, struct pv_noxs_vif_queue *choice)
@@ -125,12 +87,12 @@ static int setup_queue(struct pv_netfront *f, unsigned i, struct pv_noxs_vif_que
 
 static int setup_shares(struct pv_netfront *f)
 {
-	int rc = share(f, &f->ring, 2 * f->queues, true);
+	int rc = net_share_make(f, &f->ring, 2 * f->queues, true);
 
 	if (rc == 0)
-		rc = share(f, &f->tx, f->queues * SLOTS, false);
+		rc = net_share_make(f, &f->tx, f->queues * SLOTS, false);
 	if (rc == 0)
-		rc = share(f, &f->rx, f->queues * SLOTS, true);
+		rc = net_share_make(f, &f->rx, f->queues * SLOTS, true);
 	f->queue = calloc(f->queues, sizeof(*f->queue));
 	return rc ? rc : f->queue ? 0 : -ENOMEM;
 }
@@ -162,10 +124,12 @@ static int setup(struct pv_netfront *f)
 	rc = setup_shares(f);
 	for (unsigned i = 0; rc == 0 && i < f->queues; i++)
 		rc = setup_queue(f, i, &choice.vif[i]);
-	if (rc < 0)
-		return no_resources(f, rc);
 	choice.queues = (uint16_t)f->queues;
 	choice.features = f->features;
+	if (rc == 0)
+		rc = net_ctrl_setup(f, &choice);
+	if (rc < 0)
+		return no_resources(f, rc);
 	return front_choose(&f->front, &choice);
 }
 
@@ -231,12 +195,12 @@ static int tx_answer(struct pv_netfront *f, struct net_queue *q, const struct ne
 		q->tx_extras--;
 		return 0;
 	}
-	if (rsp->id >= SLOTS || q->tx_state[rsp->id] != TX_INFLIGHT)
+	if (rsp->id >= SLOTS || q->tx_state[rsp->id] == TX_FREE)
 		return front_broken(&f->front, "a tx answer to an id that is not in flight");
+	if (rsp->status != NETIF_RSP_OKAY)
+		++*(q->tx_state[rsp->id] == TX_GROUP ? &f->stats.groups_refused : &f->stats.tx_errors);
 	q->tx_state[rsp->id] = TX_FREE;
 	q->tx_free[q->ntx_free++] = rsp->id;
-	if (rsp->status != NETIF_RSP_OKAY)
-		f->stats.tx_errors++;
 	return 0;
 }
 
@@ -277,14 +241,19 @@ static bool sendable(const struct pv_netfront *f, const struct pv_netfront_packe
 	}
 }
 
-static void tx_fill_gso(struct net_queue *q, const struct pv_netfront_packet *p)
+static void tx_fill_extra(struct net_queue *q, const struct netif_extra_info *e)
 {
-	struct netif_extra_info e = { .type = XEN_NETIF_EXTRA_TYPE_GSO, .u.gso = { .size = p->gso_size, .type = p->gso_type } };
 	uint8_t *slot = pv_ring_fill(&q->tx);
 
-	memcpy(slot, &e, sizeof(e));
-	memset(slot + sizeof(e), 0, PV_NET_TX_SLOT - sizeof(e));
+	memcpy(slot, e, sizeof(*e));
+	memset(slot + sizeof(*e), 0, PV_NET_TX_SLOT - sizeof(*e));
 	q->tx_extras++;
+}
+
+static void tx_fill_gso(struct net_queue *q, const struct pv_netfront_packet *p)
+{
+	tx_fill_extra(q, &(struct netif_extra_info){ .type = XEN_NETIF_EXTRA_TYPE_GSO,
+						     .u.gso = { .size = p->gso_size, .type = p->gso_type } });
 }
 
 /* One packet into its slots and pages. The room was checked. */
@@ -365,6 +334,32 @@ int pv_netfront_send(struct pv_netfront *f, unsigned queue, const struct pv_netf
 	return i && rc != -EPROTO ? (int)i : rc;
 }
 
+/* Through the first queue: the filter is one for all. */
+int pv_netfront_group(struct pv_netfront *f, const uint8_t addr[6], bool join)
+{
+	const struct pv_netfront_packet like = { .len = 1, .gso_type = 1 }; /* one slot and one of extra-info */
+	struct netif_extra_info e = { .type = join ? XEN_NETIF_EXTRA_TYPE_MCAST_ADD : XEN_NETIF_EXTRA_TYPE_MCAST_DEL };
+	struct net_queue *q = f->queue;
+	uint16_t id;
+	int rc;
+
+	if (f->front.state != FRONT_CONNECTED)
+		return front_error(&f->front) ? front_error(&f->front) : -EAGAIN;
+	if (!(f->front.offer.vif.features & PV_VIF_MCAST_CONTROL))
+		return -EOPNOTSUPP;
+	rc = tx_room(q, &like) ? 1 : tx_make_room(f, q, &like);
+	if (rc <= 0)
+		return rc ? rc : -EAGAIN;
+	id = q->tx_free[--q->ntx_free];
+	q->tx_state[id] = TX_GROUP;
+	memcpy(e.u.mcast.addr, addr, 6);
+	pv_net_tx_fill(&q->tx, q->tx_gref[id], 0, NETTXF_extra_info, id, 0);
+	tx_fill_extra(q, &e);
+	publish(f, q, &q->tx);
+	rc = pv_ring_rearm(&q->tx, q->tx.prod - q->tx.cons); /* somebody may wait for its answer alone */
+	return rc > 0 ? tx_reap(f, q) : rc < 0 ? front_broken(&f->front, "more tx answers than requests") : 0;
+}
+
 /* ---- rx ---- */
 
 /* Copy more answers in, behind those that wait for the rest of their chain. Returns how many wait now, or -EPROTO. */
@@ -405,6 +400,10 @@ static void rx_copy(const struct net_queue *q, const struct pv_net_rx_packet *rx
 	p->data_validated = rx->flags & NETRXF_data_validated;
 	p->gso_type = rx->gso_type;
 	p->gso_size = rx->gso_size;
+	p->headroom = rx->frag[0].offset;
+	p->hashed = rx->hash;
+	p->hash = rx->hash_value;
+	p->hash_type = rx->hash_type;
 }
 
 /* Post n slots again, in their order. */
@@ -534,7 +533,14 @@ static int ports_work(struct pv_netfront *f, const uint32_t *ports, int n)
 {
 	int ret = 0;
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
+		if (f->ctrl.port && ports[i] == f->ctrl.port) {
+			int rc = net_ctrl_work(f);
+
+			if (rc < 0)
+				return rc;
+			continue;
+		}
 		for (unsigned k = 0; k < f->queues; k++) {
 			int rc;
 
@@ -547,6 +553,7 @@ static int ports_work(struct pv_netfront *f, const uint32_t *ports, int n)
 				return rc;
 			ret |= rc;
 		}
+	}
 	return ret;
 }
 
@@ -581,6 +588,7 @@ int pv_netfront_work(struct pv_netfront *f)
 	if (rc < 0 || f->up || f->front.state != FRONT_CONNECTED)
 		return rc;
 	f->up = true;
+	net_ctrl_connected(f);
 	return 1; /* connected just now: something may wait already */
 }
 

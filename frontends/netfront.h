@@ -17,7 +17,11 @@ struct pv_netfront_config {
 	uint32_t devid; /* vif number */
 	int wait_ms; /* how long to wait for the device to be announced; 0: it must be there */
 	uint16_t queues; /* wanted, at most; 0: one */
-	uint32_t features; /* PV_VIF_* wanted, at most; 0: all that are offered */
+	uint32_t features; /* PV_VIF_SG, _CSUM_*, _GSO_* wanted, at most; 0: all that are offered */
+	uint16_t headroom; /* see pv_netfront_set_headroom */
+	bool multicast_filter; /* see pv_netfront_set_filter */
+	bool control; /* a control ring, for pv_netfront_set_hash */
+	bool static_grants; /* leave all pages with the backend: it then copies by itself, and the hypervisor is not called */
 };
 
 struct pv_netfront_packet {
@@ -27,10 +31,24 @@ struct pv_netfront_packet {
 	bool data_validated;
 	uint8_t gso_type; /* XEN_NETIF_GSO_TYPE_* */
 	uint16_t gso_size;
+	/* Receive alone: */
+	uint16_t headroom; /* bytes that the backend left before it in its page */
+	bool hashed; /* the backend told its hash; the rest says which */
+	uint8_t hash_type; /* _XEN_NETIF_CTRL_HASH_TYPE_* */
+	uint32_t hash;
 };
 
 struct pv_netfront_stats {
 	uint64_t tx_packets, tx_bytes, tx_errors, rx_packets, rx_bytes, rx_errors, notifies, events;
+	uint64_t groups_refused; /* of pv_netfront_group: the backend's filter is full */
+};
+
+/* Receive hashing, as xen/io/netif.h has it. */
+struct pv_netfront_hash {
+	uint32_t types; /* XEN_NETIF_CTRL_HASH_TYPE_* */
+	const uint8_t *key;
+	const uint32_t *mapping; /* hash modulo mapping_len -> queue */
+	uint16_t key_len, mapping_len; /* bytes, up to 40; entries, up to 128, 0: the queue is the hash modulo queues */
 };
 
 /* Find the vif, share rings and buffers, offer ports, and ask to be connected; does not wait: pv_netfront_state turns
@@ -66,6 +84,25 @@ int pv_netfront_send(struct pv_netfront *f, unsigned queue, const struct pv_netf
  * their buffer are dropped and counted. When 0 is returned the queue is re-armed: fd tells when to come back. -EAGAIN: a call's worth
  * of packets had to be dropped; more may wait: call again. */
 int pv_netfront_recv(struct pv_netfront *f, unsigned queue, struct pv_netfront_packet *p, unsigned n);
+
+/* Join or leave a multicast group in the backend's filter, which has 64 places. Returns 0: sent (stats tell of groups that were refused);
+ * -EAGAIN: no room now, or not connected; -EOPNOTSUPP. A connection begins with an empty filter. */
+int pv_netfront_group(struct pv_netfront *f, const uint8_t addr[6], bool join);
+
+/* Is the filter applied? Without it all multicast is received. Broadcast is in any case. Returns 0, also when it is for the next connection;
+ * -EOPNOTSUPP; -errno. */
+int pv_netfront_set_filter(struct pv_netfront *f, bool on);
+
+/* Have bytes (up to PV_NOXS_HEADROOM_MAX) left free before each received packet in its page; packets under way may have another headroom.
+ * Returns as pv_netfront_set_filter, or -EINVAL. */
+int pv_netfront_set_headroom(struct pv_netfront *f, unsigned bytes);
+
+/* Have received packets hashed and steered; h NULL: as the backend likes. What h points to is copied. Returns 0: asked, the result follows;
+ * -EBUSY: the last one is under way; -EAGAIN: not connected; -EOPNOTSUPP: no control ring; -EINVAL. */
+int pv_netfront_set_hash(struct pv_netfront *f, const struct pv_netfront_hash *h);
+
+/* Of the control ring: 0: all that was asked is done; -EINPROGRESS; or why the first of it was refused: -EINVAL, -EOVERFLOW, -EOPNOTSUPP. */
+int pv_netfront_control_result(const struct pv_netfront *f);
 
 void pv_netfront_stats(const struct pv_netfront *f, struct pv_netfront_stats *out);
 

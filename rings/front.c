@@ -348,8 +348,16 @@ int front_choose(struct front *f, struct pv_noxs_choice *c)
 	c->generation = f->offer.generation;
 	c->state = XenbusStateInitialised;
 	c->alive = 1;
+	f->features = c->features;
 	pv_noxs_choice_write(f->control, c);
 	f->state = FRONT_CONNECTING;
+	return tell(f);
+}
+
+int front_choose_anew(struct front *f, uint32_t features, uint32_t headroom)
+{
+	f->features = (f->features & ~(uint32_t)PV_VIF_CHANGEABLE) | features;
+	pv_noxs_choice_change(f->control, f->features, headroom);
 	return tell(f);
 }
 

@@ -40,6 +40,7 @@ struct front {
 	struct pv_noxs_entry entry; /* private copy; while bound: what we are bound to */
 	struct pv_noxs_offer offer; /* private, checked copy */
 	struct pv_noxs_control_page *control; /* NULL: not mapped */
+	uint32_t features; /* as last chosen */
 	int port; /* ours, bound to entry.port; 0: none */
 	int announce; /* ours, bound to pointer.port while we wait for the device; 0: none */
 	uint64_t looked; /* ms: when front_find last looked */
@@ -59,6 +60,9 @@ int front_find(struct front *f);
 
 /* Write the choice (queues, features and what follows them are the caller's, the rest is filled in) and ask to be connected. */
 int front_choose(struct front *f, struct pv_noxs_choice *choice);
+
+/* Connected, a vif: choose anew what may be; features: of PV_VIF_CHANGEABLE. Returns 0 or -errno. */
+int front_choose_anew(struct front *f, uint32_t features, uint32_t headroom);
 
 /* Fetch pending ports and follow the states: f->state tells. Returns how many ports that are not ours are in ports[], each
  * masked until the caller is done with its work (XSA-391), or -errno; -ESHUTDOWN: f->state is FRONT_ENDED. */

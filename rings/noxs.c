@@ -336,6 +336,12 @@ void pv_noxs_choice_write(struct pv_noxs_control_page *page, const struct pv_nox
 	half_write(&page->choice, choice);
 }
 
+void pv_noxs_choice_change(struct pv_noxs_control_page *page, uint32_t features, uint32_t headroom)
+{
+	store(&page->choice.headroom, headroom); /* each word says something by itself, and the last is followed by an event */
+	store(&page->choice.features, features);
+}
+
 void pv_noxs_frontend_state(struct pv_noxs_control_page *page, enum xenbus_state state)
 {
 	store(&page->choice.state, state); /* pairs with pv_noxs_choice_read */

@@ -245,6 +245,9 @@ enum xenbus_state pv_noxs_backend_state_read(const struct pv_noxs_control_page *
 /* Write a whole choice, its state last; the state is Initialising while it is written. choice->alive should be 1. */
 void pv_noxs_choice_write(struct pv_noxs_control_page *page, const struct pv_noxs_choice *choice);
 
+/* Choose anew what a connected vif may: the bits PV_VIF_CHANGEABLE of features, and headroom. Its event is the caller's. */
+void pv_noxs_choice_change(struct pv_noxs_control_page *page, uint32_t features, uint32_t headroom);
+
 /* Change the frontend's state alone. */
 void pv_noxs_frontend_state(struct pv_noxs_control_page *page, enum xenbus_state state);
 

@@ -4,83 +4,12 @@
  * The whole product runs, as processes: hub, pviod, pvio-blkback, pvio-netback, brought up by `pvio sandbox up`.
  */
 #include "tests/unit/xenbus_port.h"
-#include <fcntl.h>
+#include "tests/unit/sandbox_rig.h"
 #include <pvio/blkfront.h>
-#include <pvio/netfront.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <xen/io/netif.h>
 
-enum { DISK = 64 << 20, XVDA = 51712, G1 = 1, G2 = 2 /* domids: the hub's lowest */, DEPTH = 16 };
-
-static char dir[64], bin[400];
-
-/* ---- up and down ---- */
-
-/* A command of this build, with stdout to a file that is shown only if it fails. Returns its exit code. */
-static __attribute__((format(printf, 1, 2))) int pvio(const char *fmt, ...)
-{
-	char line[1200], args[400];
-	va_list ap;
-	int rc;
-
-	va_start(ap, fmt);
-	vsnprintf(args, sizeof(args), fmt, ap);
-	va_end(ap);
-	snprintf(line, sizeof(line), "%s/pvio %s >%s/out 2>&1 || { cat %s/out >&2; false; }", bin, args, dir, dir);
-	rc = system(line);
-	return WIFEXITED(rc) ? WEXITSTATUS(rc) : -1;
-}
-
-static bool uring_is_off(void)
-{
-	FILE *f = fopen("/proc/sys/kernel/io_uring_disabled", "r");
-	int v = 0;
-
-	if (f && fscanf(f, "%d", &v) != 1)
-		v = 0;
-	if (f)
-		fclose(f);
-	return v != 0;
-}
-
-static int up(void **state)
-{
-	char path[80];
-	ssize_t n = readlink("/proc/self/exe", bin, sizeof(bin) - 1);
-	int fd;
-
-	(void)state;
-	assert_true(n > 0);
-	for (int i = 0; i < 3; i++) /* build/tests/unit/test_x */
-		*strrchr(bin, '/') = '\0';
-	strcpy(dir, "/tmp/pvio-io.XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	setenv("PVIO_RUNDIR", dir, 1);
-	setenv("PVIO_HYPERVISOR", "loopback", 1);
-	snprintf(path, sizeof(path), "%s/disk", dir);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	assert_int_equal(ftruncate(fd, DISK), 0);
-	close(fd);
-	return pvio("sandbox up --guests 2");
-}
-
-static int down(void **state)
-{
-	int rc;
-
-	(void)state;
-	port_down();
-	rc = pvio("sandbox down");
-	if (rc == 0) {
-		char line[100];
-
-		snprintf(line, sizeof(line), "rm -r %s", dir);
-		rc = system(line);
-	}
-	return rc;
-}
+enum { XVDA = 51712, DEPTH = 16 };
 
 /* ---- a disk ---- */
 
@@ -122,13 +51,6 @@ static void reap(struct pv_blkfront *f, unsigned n)
 			poll(&p, 1, 10);
 		assert_true(xs_now() < end);
 	}
-}
-
-static uint8_t byte_at(uint64_t offset, unsigned seed)
-{
-	uint64_t x = (offset / 8 + seed) * 0x9e3779b97f4a7c15ull;
-
-	return (uint8_t)(x >> (8 * (offset % 8)));
 }
 
 /* `bytes` of the disk from 0 on, DEPTH requests at once over all queues: written, or read and compared. */
@@ -232,78 +154,6 @@ static void disk_is_taken_while_in_use(void **state)
 
 /* ---- the network ---- */
 
-enum { LARGE = 40000, SMALL = 700, MSS = 1400, HEADERS = 14 + 20 + 20 };
-
-static struct pv_netfront *open_vif(int domid, unsigned queues)
-{
-	const struct pv_netfront_config c = { .devid = 1, .wait_ms = 10000, .queues = (uint16_t)queues };
-	struct pv_netfront *f;
-	char why[200];
-
-	if (pv_netfront_open(NULL, domid, &c, &f, why, sizeof(why)) < 0)
-		fail_msg("%s", why);
-	return f;
-}
-
-static void connected(struct pv_netfront *f)
-{
-	uint64_t end = xs_now() + XB_WAIT_MS;
-
-	while (pv_netfront_state(f) != XenbusStateConnected) {
-		assert_true(pv_netfront_work(f) >= 0);
-		assert_true(xs_now() < end);
-	}
-}
-
-/* A TCP segment from one to the other, `len` bytes in all; its checksum is blank. */
-static void fill_packet(uint8_t *p, uint32_t len, const struct pv_netfront *from, const struct pv_netfront *to, unsigned seed)
-{
-	memset(p, 0, HEADERS);
-	memcpy(p, pv_netfront_offer(to)->mac, 6);
-	memcpy(p + 6, pv_netfront_offer(from)->mac, 6);
-	p[12] = 0x08;
-	p[14] = 0x45;
-	p[16] = (uint8_t)((len - 14) >> 8);
-	p[17] = (uint8_t)(len - 14);
-	p[22] = 64;
-	p[23] = 6;
-	p[26] = p[30] = 10;
-	p[29] = from == to ? 1 : 2;
-	p[33] = 3;
-	p[14 + 20 + 12] = 0x50;
-	for (uint32_t i = HEADERS; i < len; i++)
-		p[i] = byte_at(i, seed);
-}
-
-/* Send until it arrives (what is sent before the other has posted its pages is lost, as on any wire). Returns how long it was. */
-static uint32_t send_and_receive(struct pv_netfront *from, struct pv_netfront *to, uint32_t len, bool gso, unsigned seed)
-{
-	static uint8_t out[65536], in[65536];
-	struct pv_netfront_packet tx = { .data = out, .len = len, .csum_blank = true, .gso_type = gso ? XEN_NETIF_GSO_TYPE_TCPV4 : 0,
-					 .gso_size = gso ? MSS : 0 };
-	struct pv_netfront_packet rx;
-	uint64_t end = xs_now() + XB_WAIT_MS, again = 0;
-
-	fill_packet(out, len, from, to, seed);
-	for (;;) {
-		assert_true(xs_now() < end);
-		if (xs_now() >= again) {
-			assert_true(pv_netfront_send(from, 0, &tx, 1) >= 0);
-			again = xs_now() + 100;
-		}
-		assert_true(pv_netfront_work(from) >= 0 && pv_netfront_work(to) >= 0);
-		for (unsigned q = 0; q < pv_netfront_queues(to); q++) {
-			rx = (struct pv_netfront_packet){ .data = in, .len = sizeof(in) };
-			if (pv_netfront_recv(to, q, &rx, 1) != 1 || rx.len != len || memcmp(in + HEADERS, out + HEADERS, len - HEADERS))
-				continue;
-			assert_true(rx.csum_blank); /* as it was sent: nobody had to look at it */
-			assert_int_equal(rx.gso_type, tx.gso_type);
-			assert_int_equal(rx.gso_size, tx.gso_size);
-			return rx.len;
-		}
-	}
-}
-
 static void packets_go_both_ways(void **state)
 {
 	struct pv_netfront *a, *b;
@@ -311,10 +161,10 @@ static void packets_go_both_ways(void **state)
 	(void)state;
 	assert_int_equal(pvio("attach g1 vif 1 --dialect xenstore"), 0);
 	assert_int_equal(pvio("attach g2 vif 1 mtu=9000 --dialect xenstore"), 0);
-	a = open_vif(G1, 1);
-	b = open_vif(G2, 4);
-	connected(a);
-	connected(b);
+	a = sandbox_vif(G1, &(struct pv_netfront_config){ .queues = 1 });
+	b = sandbox_vif(G2, &(struct pv_netfront_config){ .queues = 4 });
+	sandbox_connected(a);
+	sandbox_connected(b);
 	assert_int_equal(pv_netfront_offer(b)->mtu, 9000);
 	for (unsigned i = 0; i < 20; i++) {
 		send_and_receive(a, b, SMALL + i, false, i);
@@ -324,10 +174,10 @@ static void packets_go_both_ways(void **state)
 	}
 	pv_netfront_close(a, 5000);
 	pv_netfront_close(b, 5000);
-	a = open_vif(G1, 3); /* again, as after rmmod and modprobe */
-	b = open_vif(G2, 2);
-	connected(a);
-	connected(b);
+	a = sandbox_vif(G1, &(struct pv_netfront_config){ .queues = 3 }); /* again, as after rmmod and modprobe */
+	b = sandbox_vif(G2, &(struct pv_netfront_config){ .queues = 2 });
+	sandbox_connected(a);
+	sandbox_connected(b);
 	send_and_receive(a, b, LARGE, true, 1);
 	send_and_receive(b, a, LARGE, true, 1);
 	pv_netfront_close(a, 5000);
@@ -344,9 +194,9 @@ int main(void)
 		cmocka_unit_test(packets_go_both_ways),
 	};
 
-	if (uring_is_off()) {
+	if (sandbox_has_no_uring()) {
 		printf("SKIP need=uring: io_uring is disabled; set sysctl kernel.io_uring_disabled=0\n");
 		return 77;
 	}
-	return cmocka_run_group_tests(tests, up, down);
+	return cmocka_run_group_tests(tests, sandbox_up, sandbox_down);
 }

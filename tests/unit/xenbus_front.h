@@ -229,6 +229,16 @@ static void xb_write_vif(struct xb_dev *d, uint32_t tx)
 	}
 	for (size_t i = 0; i < sizeof(on) / sizeof(on[0]); i++)
 		xb_put(d, tx, d->node, on[i], 1);
+	if (xb_number(d->xb, d->other, "feature-xdp-headroom", 0))
+		xb_put(d, tx, d->node, "xdp-headroom", d->choice.headroom);
+	if (d->choice.features & PV_VIF_CTRL_RING) { /* here Linux' differs: it has none, and no filter */
+		xb_put(d, tx, d->node, "ctrl-ring-ref", d->choice.ctrl_gref);
+		xb_put(d, tx, d->node, "event-channel-ctrl", d->choice.ctrl_port);
+	} else if (d->xb->passive) {
+		xs_rm(&d->xb->xs, tx, xb_path(d->node, "ctrl-ring-ref"));
+	}
+	if (d->xb->passive)
+		xb_put(d, tx, d->node, "request-multicast-control", !!(d->choice.features & PV_VIF_MCAST_CONTROL));
 }
 
 static void xb_write_vbd(struct xb_dev *d, uint32_t tx)

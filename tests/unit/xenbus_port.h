@@ -94,7 +94,8 @@ static void port_vif_offer(struct xb_dev *d, struct pv_noxs_vif_offer *v)
 		uint32_t bit;
 	} features[] = {
 		{ "feature-sg", PV_VIF_SG }, { "feature-ipv6-csum-offload", PV_VIF_CSUM_IPV6 }, { "feature-gso-tcpv4", PV_VIF_GSO_TCPV4 },
-		{ "feature-gso-tcpv6", PV_VIF_GSO_TCPV6 },
+		{ "feature-gso-tcpv6", PV_VIF_GSO_TCPV6 }, { "feature-dynamic-multicast-control", PV_VIF_MCAST_CONTROL },
+		{ "feature-ctrl-ring", PV_VIF_CTRL_RING }, { "feature-xdp-headroom", PV_VIF_HEADROOM },
 	};
 	unsigned mac[6];
 
@@ -190,6 +191,29 @@ int front_choose(struct front *f, struct pv_noxs_choice *c)
 	d->choice = *c;
 	f->state = FRONT_CONNECTING;
 	xb_tell(d);
+	return 0;
+}
+
+static bool port_other_reconfigured(struct xb_dev *d)
+{
+	return xb_other_state(d) == XenbusStateReconfigured;
+}
+
+/* The headroom as Linux' netfront does it when an XDP program comes or goes, the filter as netif.h says. */
+int front_choose_anew(struct front *f, uint32_t features, uint32_t headroom)
+{
+	struct xb_dev *d = port_dev(f);
+
+	if (headroom != d->choice.headroom) {
+		xb_switch(d, XenbusStateReconfiguring);
+		xb_put(d, 0, d->node, "xdp-headroom", headroom);
+		xb_wait(d, "Reconfigured", port_other_reconfigured);
+		xb_switch(d, XenbusStateConnected);
+	}
+	if ((features ^ d->choice.features) & PV_VIF_MCAST_CONTROL)
+		xb_put(d, 0, d->node, "request-multicast-control", !!(features & PV_VIF_MCAST_CONTROL));
+	d->choice.headroom = headroom;
+	d->choice.features = (d->choice.features & ~(uint32_t)PV_VIF_CHANGEABLE) | features;
 	return 0;
 }
 

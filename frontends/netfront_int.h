@@ -1,0 +1,73 @@
+/* netfront_int.h - what netfront.c and netfront_ctrl.c share. */
+#ifndef PV_NETFRONT_INT_H
+#define PV_NETFRONT_INT_H
+
+#include <pvio/front.h>
+#include <pvio/net.h>
+#include <pvio/netfront.h>
+
+enum {
+	SLOTS = 256, /* of a tx or rx ring: pv_ring_slots of one page, asserted in setup */
+	SEEN = 64, /* rx answers copied at once; more than a chain has */
+	CTRL_SLOTS = 128, /* of a control ring */
+};
+
+/* A tx id and its page are the caller's of fill until published, then the backend's until it answers. */
+enum tx_state { TX_FREE, TX_INFLIGHT, TX_GROUP /* in flight too: no packet, a change of the multicast filter */ };
+
+/* Owner: its netfront. Lifetime: from setup to teardown. */
+struct net_queue {
+	struct pv_ring tx, rx;
+	uint32_t port; /* one for both rings; 0: none */
+	bool masked; /* its event was fetched; unmasked when there is nothing more to receive */
+	bool full; /* the last send found no room */
+	uint8_t *tx_page, *rx_page; /* SLOTS pages each */
+	const uint32_t *tx_gref, *rx_gref;
+	unsigned tx_extras; /* extra-info slots in flight: as many NULL answers may come */
+	unsigned ntx_free;
+	uint16_t tx_free[SLOTS]; /* a stack */
+	uint8_t tx_state[SLOTS]; /* enum tx_state */
+	union pv_net_rx_slot seen[SEEN]; /* answers taken and not yet parsed: [seen_from, seen_until) */
+	unsigned seen_from, seen_until;
+};
+
+struct net_share {
+	void *addr;
+	uint32_t *gref;
+	unsigned pages; /* 0: not shared */
+};
+
+/* The control ring. Owner: its netfront. Lifetime: from setup to teardown. */
+struct net_ctrl {
+	struct pv_ring ring;
+	uint32_t port; /* 0: there is none */
+	struct net_share page, told; /* the ring; what requests name: the key, the mapping, a list a queue */
+	unsigned pending; /* requests without an answer */
+	int error; /* the first that was refused since the last set, -errno */
+	uint16_t type[CTRL_SLOTS]; /* of the request in flight with that id; 0: none */
+};
+
+/* Owner: the caller of pv_netfront_open; one thread. */
+struct pv_netfront {
+	struct front front;
+	struct pv_netfront_config config;
+	struct pv_netfront_stats stats;
+	struct net_share ring, tx, rx;
+	struct net_queue *queue; /* NULL: not set up */
+	struct net_ctrl ctrl;
+	unsigned queues;
+	uint32_t features;
+	bool up; /* the caller was told that it is connected */
+};
+
+/* ---- netfront.c ---- */
+int net_share_make(struct pv_netfront *f, struct net_share *s, unsigned pages, bool writable);
+void net_share_end(struct pv_netfront *f, struct net_share *s); /* of a half-made one too */
+
+/* ---- netfront_ctrl.c ---- */
+int net_ctrl_setup(struct pv_netfront *f, struct pv_noxs_choice *choice); /* the part of the choice that is not queues; 0 or -errno */
+void net_ctrl_connected(struct pv_netfront *f); /* just now: leave our pages with the backend, if we are to */
+int net_ctrl_work(struct pv_netfront *f); /* its port fired: take answers. 0 or -EPROTO */
+void net_ctrl_teardown(struct pv_netfront *f);
+
+#endif
