@@ -341,6 +341,22 @@ static void enlist(struct conn *c, uint64_t id, struct json_object *params)
 	claim_backend(b->d, b->domid);
 }
 
+static void resumed(void *arg, int code, const char *message, struct json_object *result)
+{
+	(void)arg, (void)code, (void)message, (void)result; /* calls are worked off in order, and this one asks for nothing */
+}
+
+void backends_resume(struct pviod *d)
+{
+	struct backend *b;
+
+	DL_FOREACH(d->backends, b) {
+		if (b->resume)
+			pv_rpc_call(b->conn->rpc, "resume", NULL, (int)d->opt.backend_ms, resumed, NULL);
+		b->resume = false;
+	}
+}
+
 void backend_lost(struct backend *b)
 {
 	struct pviod *d = b->d;

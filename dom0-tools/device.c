@@ -376,6 +376,8 @@ static int ask_connect(struct device *dev)
 static int ask_adopt(struct device *dev)
 {
 	dev->retry_due = 0;
+	if (dev->backend)
+		dev->backend->resume = true;
 	return ask_connect(dev); /* the state says that it is one */
 }
 

@@ -68,6 +68,7 @@ static void on_prepare(uv_prepare_t *p)
 		guest_stores_drain(d); /* what guests wrote may be for devices, and what devices show is for guests */
 		device_drain(d);
 	} while (d->stores_ready);
+	backends_resume(d);
 	conn_flush(d);
 	clock = needs_clock(d);
 	if (clock != d->ticking) {

@@ -448,11 +448,13 @@ struct backend {
 	struct pv_log_peer *log, own_log; /* log: its driver domain's, which can come and go as often as it likes; else its own */
 	struct call *pending; /* asked, not answered */
 	uint64_t asked, late, ndevices;
+	bool resume; /* it was asked to adopt devices: tell it when these were all for now */
 	struct backend *prev, *next;
 };
 
 /* A call from a backend or one that wants to become one; answers it. Returns false if the method is not a backend's. */
 bool backend_called(struct conn *c, uint64_t id, const char *method, struct json_object *params);
+void backends_resume(struct pviod *d); /* what devices had to ask of backends was asked */
 void backend_lost(struct backend *b); /* its connection ended: free */
 /* name: of a backend, or of the driver domain that it runs in; NULL: any. Those of domain 0 come first. */
 struct backend *backend_find(struct pviod *d, enum pv_noxs_type type, const char *name);

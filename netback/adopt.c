@@ -84,6 +84,45 @@ int adopt_rings(struct vif_queue *q, void *tx, void *rx)
 	return 0;
 }
 
+static int hold(void *arg)
+{
+	struct nb_worker *w = arg;
+
+	for (uint32_t port = 0; port < w->nr_ports; port++)
+		if (w->by_port[port])
+			queue_hold(w->by_port[port]);
+	return 0;
+}
+
+void adopt_hold(struct netback *nb)
+{
+	for (unsigned i = 0; i < nb->nr_workers; i++)
+		pv_worker_call(nb->workers[i]->pw, hold, nb->workers[i]);
+}
+
+static int resume(void *arg)
+{
+	struct nb_worker *w = arg;
+
+	for (uint32_t port = 0; port < w->nr_ports; port++) {
+		struct vif_queue *q = w->by_port[port];
+
+		if (!q || q->state != VIF_HELD)
+			continue;
+		q->state = VIF_RESTING;
+		queue_activate(q);
+	}
+	return 0;
+}
+
+void adopt_resume(void *ctx)
+{
+	struct netback *nb = ctx;
+
+	for (unsigned i = 0; i < nb->nr_workers; i++)
+		pv_worker_call(nb->workers[i]->pw, resume, nb->workers[i]);
+}
+
 void adopt_arrive(struct vif_queue *q)
 {
 	pv_evt_notify(q->worker->h, q->tx_port);

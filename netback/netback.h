@@ -392,7 +392,7 @@ struct vif_counts {
 	uint64_t tx_lost, rx_lost; /* with the process before this one */
 };
 
-enum { VIF_RESTING, VIF_ACTIVE, VIF_PENANCE, VIF_WAITING }; /* vif_queue.state */
+enum { VIF_RESTING, VIF_ACTIVE, VIF_PENANCE, VIF_WAITING, VIF_HELD }; /* vif_queue.state */
 
 /* One queue. Owner: `worker`, from queue_attach to queue_detach; before and after, the control thread. */
 struct vif_queue {
@@ -476,6 +476,7 @@ void vif_free_all(struct netback *nb);
 int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, bool adopt, char *why, size_t len);
 void queue_detach(struct vif_queue *q);
 void queue_activate(struct vif_queue *q);
+void queue_hold(struct vif_queue *q); /* not looked at any more, until adopt_resume */
 void queue_broken(struct vif_queue *q, const char *why);
 void vif_broken(struct vif *vif, const char *why); /* any thread; why: a static string. The first to say so is heard */
 void queue_rest(struct vif_queue *q); /* nothing to do: re-arm, unmask, leave the active list */
@@ -485,6 +486,8 @@ void queue_later(struct vif_queue *q); /* its later_at has come */
 /* ---- adopt.c: a queue goes on where a process that was killed left it ---- */
 int adopt_log_open(const struct pv_connect *c, struct vif *vif, char *why, size_t len); /* for all of the vif's queues */
 int adopt_rings(struct vif_queue *q, void *tx, void *rx); /* begin them, and answer what is owed. 0, -ENOENT: the log makes no sense */
+void adopt_hold(struct netback *nb); /* all queues stop at once, and not one after the other: nobody sends to one that is gone. Control thread */
+void adopt_resume(void *ctx); /* all that were adopted are back: from now on their queues are looked at. Control thread; ctx: struct netback */
 void adopt_arrive(struct vif_queue *q); /* its ports are bound: wake the guest, whom the old process may owe it */
 
 /* Where the id of a request that the guest posted is kept until it is answered. */

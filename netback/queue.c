@@ -4,6 +4,7 @@
  *	ACTIVE   in worker->active, looked at each turn, its events masked; when it had nothing to do for a while, RESTING again
  *	WAITING  its vif is beyond its limit: heard, but what waits in its rings is looked at again by a timer
  *	PENANCE  its guest sent several events in a row for nothing (XSA-331): unmasked, and so heard, only after a pause
+ *	HELD	 adopted, and those that it sends to may not be back yet: looked at when pviod says that all are; or about to be handed over
  * A broken queue is never looked at again; the control thread takes it away. */
 #include "netback.h"
 #include <rte_cycles.h>
@@ -15,19 +16,25 @@ static void leave_list(struct vif_queue *q)
 {
 	if (q->state == VIF_ACTIVE)
 		TAILQ_REMOVE(&q->worker->active, q, link);
-	else if (q->state != VIF_RESTING)
+	else if (q->state != VIF_RESTING && q->state != VIF_HELD)
 		TAILQ_REMOVE(&q->worker->later, q, link);
 	q->state = VIF_RESTING;
 }
 
 void queue_activate(struct vif_queue *q)
 {
-	if (q->state == VIF_ACTIVE || q->broken)
+	if (q->state == VIF_ACTIVE || q->state == VIF_HELD || q->broken)
 		return;
 	leave_list(q);
 	TAILQ_INSERT_TAIL(&q->worker->active, q, link);
 	q->state = VIF_ACTIVE;
 	q->last = q->worker->tsc;
+}
+
+void queue_hold(struct vif_queue *q)
+{
+	leave_list(q);
+	q->state = VIF_HELD;
 }
 
 void vif_broken(struct vif *vif, const char *why)
@@ -204,6 +211,8 @@ int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, bool ad
 	}
 	if (ret < 0)
 		queue_detach(q);
+	else if (adopt)
+		queue_hold(q);
 	else
 		queue_activate(q); /* the guest may have published before we came */
 	return ret;

@@ -278,6 +278,12 @@ static void backend_call(void *ctx, struct pv_rpc *rpc, uint64_t id, const char 
 		pv_rpc_reply(rpc, id, NULL);
 		return;
 	}
+	if (strcmp(method, "resume") == 0) {
+		if (b->ops->resume)
+			b->ops->resume(b->ctx);
+		pv_rpc_reply(rpc, id, NULL);
+		return;
+	}
 	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
 		if (strcmp(methods[i].name, method))
 			continue;

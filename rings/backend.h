@@ -1,7 +1,7 @@
 /* backend.h - what pviod and a backend say to each other, typed; and the backend's side of that conversation.
  *
  *	backend -> pviod	register {kind, name, pid, version, domid}	once a connection, first
- *	pviod -> backend	prepare, set, connect, disconnect, remove, stats, inspect, ask; retire {}
+ *	pviod -> backend	prepare, set, connect, disconnect, remove, stats, inspect, ask; resume {}, retire {}
  * A device is named by {guest, kind, devid}. All calls are idempotent. connect carries everything (the configuration too), so
  * that a fresh backend process needs nothing else. Internal to pvio's programs; not installed.
  */
@@ -26,6 +26,8 @@ struct pv_backend_ops {
 	pv_backend_configure *set;
 	/* Map, bind, serve; prepares first if needed. Again for a connected device with the same choice: 0, nothing changes. */
 	int (*connect)(void *ctx, const struct pv_connect *c, char *why, size_t len);
+	/* All devices that are there to be adopted (connect says so) have been asked for: what one of them sends finds the others. May be NULL. */
+	void (*resume)(void *ctx);
 	/* Stop serving: let what is in flight end, unmap, unbind. The device stays prepared. Not connected: 0. */
 	int (*disconnect)(void *ctx, const struct pv_device_id *id, char *why, size_t len);
 	/* Disconnect if needed, and close what prepare opened. Unknown: 0. */

@@ -21,10 +21,14 @@ static int adopt(const struct net_guest *g)
 {
 	struct json_object *config = json_tokener_parse(LARGE_MTU), *params;
 	struct pv_connect connect = adoption(g, config);
+	int ret;
 
 	params = pv_connect_to_json(&connect);
 	json_object_put(config);
-	return rig_call("connect", params);
+	ret = rig_call("connect", params);
+	if (ret == 0)
+		assert_int_equal(rig_call("resume", NULL), 0);
+	return ret;
 }
 
 static void die(void)

@@ -1,0 +1,381 @@
+/* net_stream.h - two guests exchange numbered packets through the whole product, while pvio-netback is killed and handed over under them.
+ *
+ * Hub, pviod and netback are processes, brought up by `pvio sandbox up`. The frontends are libpvfront's; test_net_killed_xenbus.c has them
+ * connect as Linux does. Neither of them may see anything: it stays Connected, each packet that it gets is whole and newer than the last
+ * one of its direction, and in the end each of its requests has been answered, once (netfront breaks at a second answer). What was lost is no
+ * more than what the backends say they lost.
+ */
+#ifndef NET_STREAM_H
+#define NET_STREAM_H
+
+#include <errno.h>
+#include <glob.h>
+#include <json-c/json.h>
+#include <poll.h>
+#include <pvio/netfront.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <xen/io/netif.h>
+#include <cmocka.h>
+
+enum {
+	PATIENCE_MS = 60000, WINDOW = 60 /* packets under way, at most */, RESEND_MS = 300, SLOTS = 256, MSS = 1400,
+	HEADERS = 14 + 20 + 20, LARGE = 20000, EVENTS = 5 /* of each kind */,
+};
+
+static char stream_dir[64], stream_bin[400];
+
+static uint64_t stream_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000ull + t.tv_nsec / 1000000;
+}
+
+/* A command of this build; what it prints goes to DIR/out. Returns its exit code. */
+static __attribute__((format(printf, 1, 2))) int pvio(const char *fmt, ...)
+{
+	char line[1200], args[400];
+	va_list ap;
+	int rc;
+
+	va_start(ap, fmt);
+	vsnprintf(args, sizeof(args), fmt, ap);
+	va_end(ap);
+	snprintf(line, sizeof(line), "%s/pvio %s >%s/out 2>&1 || { cat %s/out >&2; false; }", stream_bin, args, stream_dir, stream_dir);
+	rc = system(line);
+	return WIFEXITED(rc) ? WEXITSTATUS(rc) : -1;
+}
+
+static struct json_object *pvio_json(const char *args)
+{
+	char path[80];
+
+	assert_int_equal(pvio("%s --json", args), 0);
+	snprintf(path, sizeof(path), "%s/out", stream_dir);
+	return json_object_from_file(path);
+}
+
+static int stream_up(void **state)
+{
+	ssize_t n = readlink("/proc/self/exe", stream_bin, sizeof(stream_bin) - 1);
+
+	(void)state;
+	assert_true(n > 0);
+	for (int i = 0; i < 3; i++) /* build/tests/hostile/test_x */
+		*strrchr(stream_bin, '/') = '\0';
+	strcpy(stream_dir, "/tmp/pvio-stream.XXXXXX");
+	assert_non_null(mkdtemp(stream_dir));
+	setenv("PVIO_RUNDIR", stream_dir, 1);
+	setenv("PVIO_HYPERVISOR", "loopback", 1);
+	return pvio("sandbox up --guests 2");
+}
+
+/* Nothing is left in the run directory but what this wrote. */
+static int stream_down(void **state)
+{
+	char path[80];
+	int rc;
+
+	(void)state;
+	rc = pvio("sandbox down");
+	snprintf(path, sizeof(path), "%s/out", stream_dir);
+	unlink(path);
+	return rc ? rc : rmdir(stream_dir);
+}
+
+/* ---- one direction ---- */
+
+struct stream {
+	struct pv_netfront *from, *to;
+	uint32_t next; /* the next packet's number; the first is 1 */
+	uint32_t last; /* that has arrived */
+	uint32_t base; /* nothing up to here is waited for */
+	uint64_t got, progress; /* ms */
+};
+
+static uint32_t length_of(uint32_t number)
+{
+	return number % 8 == 0 ? LARGE + number % 1000 : HEADERS + 8 + number % 1300;
+}
+
+/* A TCP segment with a blank checksum, large ones to be cut; behind the headers its number, and then bytes that follow from it. */
+static void packet_fill(uint8_t *p, const struct stream *s, uint32_t number, uint32_t len)
+{
+	memset(p, 0, HEADERS);
+	memcpy(p, pv_netfront_offer(s->to)->mac, 6);
+	memcpy(p + 6, pv_netfront_offer(s->from)->mac, 6);
+	p[12] = 0x08;
+	p[14] = 0x45;
+	p[16] = (uint8_t)((len - 14) >> 8);
+	p[17] = (uint8_t)(len - 14);
+	p[22] = 64;
+	p[23] = 6;
+	p[26] = p[30] = 10;
+	p[29] = 1;
+	p[33] = 2;
+	p[14 + 20 + 12] = 0x50;
+	memcpy(p + HEADERS, &number, 4);
+	memset(p + HEADERS + 4, 0, 4);
+	for (uint32_t i = HEADERS + 8; i < len; i++)
+		p[i] = (uint8_t)(number * 31 + i * 7 + (i >> 8));
+}
+
+static void stream_send(struct stream *s)
+{
+	static uint8_t out[65536];
+
+	while (s->next - (s->last > s->base ? s->last : s->base) <= WINDOW) {
+		uint32_t len = length_of(s->next);
+		struct pv_netfront_packet p = { .data = out, .len = len, .csum_blank = true,
+						.gso_type = len > 4096 ? XEN_NETIF_GSO_TYPE_TCPV4 : 0, .gso_size = len > 4096 ? MSS : 0 };
+		int n;
+
+		packet_fill(out, s, s->next, len);
+		n = pv_netfront_send(s->from, 0, &p, 1);
+		assert_true(n >= 0);
+		if (n == 0)
+			return;
+		s->next++;
+	}
+	if (stream_ms() - s->progress > RESEND_MS) { /* what is under way is lost */
+		s->base = s->next - 1;
+		s->progress = stream_ms();
+	}
+}
+
+/* Whole, and newer than any before it. */
+static void stream_receive(struct stream *s)
+{
+	static uint8_t in[65536], want[65536];
+	struct pv_netfront_packet p;
+
+	for (;;) {
+		uint32_t number;
+		int n;
+
+		p = (struct pv_netfront_packet){ .data = in, .len = sizeof(in) };
+		n = pv_netfront_recv(s->to, 0, &p, 1);
+		assert_true(n >= 0 || n == -EAGAIN);
+		if (n <= 0)
+			return;
+		assert_true(p.len >= HEADERS + 8);
+		memcpy(&number, in + HEADERS, 4);
+		if (number == 0)
+			continue; /* to nobody: every_request_was_answered */
+		if (number <= s->last || number >= s->next)
+			fail_msg("packet %u arrived after %u, %u were sent", number, s->last, s->next - 1);
+		assert_int_equal(p.len, length_of(number));
+		packet_fill(want, s, number, p.len);
+		assert_memory_equal(in, want, p.len);
+		s->last = number;
+		s->got++;
+		s->progress = stream_ms();
+	}
+}
+
+/* ---- both, and what happens to them ---- */
+
+static struct stream ab, ba;
+
+static void turn(bool send)
+{
+	struct pollfd p[2] = { { pv_netfront_fd(ab.from), POLLIN, 0 }, { pv_netfront_fd(ab.to), POLLIN, 0 } };
+
+	poll(p, 2, 1);
+	for (int i = 0; i < 2; i++) {
+		struct pv_netfront *f = i ? ab.to : ab.from;
+		int rc = pv_netfront_work(f);
+
+		if (rc < 0)
+			fail_msg("%s", pv_netfront_error(f));
+		assert_int_equal(pv_netfront_state(f), XenbusStateConnected);
+	}
+	stream_receive(&ab);
+	stream_receive(&ba);
+	if (send) {
+		stream_send(&ab);
+		stream_send(&ba);
+	}
+}
+
+/* Until so many more have arrived both ways. */
+static void run_on(uint64_t packets)
+{
+	uint64_t end = stream_ms() + PATIENCE_MS, a = ab.got + packets, b = ba.got + packets;
+
+	while (ab.got < a || ba.got < b) {
+		turn(true);
+		if (stream_ms() > end)
+			fail_msg("the stream stands still: %llu and %llu packets", (unsigned long long)ab.got, (unsigned long long)ba.got);
+	}
+}
+
+/* Let all that is under way arrive, or be lost. */
+static void drain(void)
+{
+	uint64_t quiet = stream_ms();
+
+	while (stream_ms() - quiet < RESEND_MS) {
+		uint64_t got = ab.got + ba.got;
+
+		turn(false);
+		if (ab.got + ba.got > got)
+			quiet = stream_ms();
+	}
+}
+
+static uint64_t lost(void)
+{
+	return ab.next - 1 - ab.got + ba.next - 1 - ba.got;
+}
+
+/* What the backend that serves now says it has lost, of all vifs. */
+static uint64_t told(void)
+{
+	static const char *const keys[] = { "tx_lost", "rx_lost", "rx_full" };
+	struct json_object *all = pvio_json("stats"), *stats, *v;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < json_object_array_length(all); i++) {
+		struct json_object *dev = json_object_array_get_idx(all, i);
+
+		if (!json_object_object_get_ex(dev, "stats", &stats) && !json_object_object_get_ex(dev, "backend_stats", &stats))
+			stats = dev;
+		for (int k = 0; k < 3; k++)
+			if (json_object_object_get_ex(stats, keys[k], &v))
+				sum += (uint64_t)json_object_get_int64(v);
+	}
+	json_object_put(all);
+	return sum;
+}
+
+/* `pvio backend VERB netback`, with the stream going on. */
+static void replace_netback(const char *verb)
+{
+	static uint64_t before; /* the loss when it was drained last */
+	uint64_t end = stream_ms() + PATIENCE_MS, now;
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0)
+		_exit(pvio("backend %s netback", verb));
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		turn(true);
+		assert_true(stream_ms() < end);
+	}
+	assert_int_equal(status, 0);
+	run_on(50);
+	drain();
+	now = lost();
+	print_message("%s: %llu packets were lost, of %llu it is told\n", verb, (unsigned long long)(now - before), (unsigned long long)told());
+	assert_true(now - before <= told());
+	before = now;
+}
+
+/* Stop all of its threads. */
+static void stop(int pid)
+{
+	char pattern[64], stat[512];
+	glob_t g;
+	bool runs;
+
+	kill(pid, SIGSTOP);
+	snprintf(pattern, sizeof(pattern), "/proc/%d/task/*/stat", pid);
+	do {
+		assert_int_equal(glob(pattern, 0, NULL, &g), 0);
+		runs = false;
+		for (size_t i = 0; i < g.gl_pathc; i++) {
+			FILE *f = fopen(g.gl_pathv[i], "r");
+
+			if (f && fgets(stat, sizeof(stat), f))
+				runs |= strncmp(strrchr(stat, ')'), ") T", 3) != 0;
+			if (f)
+				fclose(f);
+		}
+		globfree(&g);
+	} while (runs);
+}
+
+/* With nobody there to answer, there is room for as many requests as the ring has slots: none has been lost, and none answered twice. */
+static void every_request_was_answered(struct stream *s)
+{
+	struct json_object *list = pvio_json("backend list"), *v = NULL;
+	uint64_t end = stream_ms() + PATIENCE_MS;
+	int pid = 0, n;
+
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *b = json_object_array_get_idx(list, i);
+
+		json_object_object_get_ex(b, "name", &v);
+		if (strcmp(json_object_get_string(v), "netback") == 0 && json_object_object_get_ex(b, "pid", &v))
+			pid = json_object_get_int(v);
+	}
+	json_object_put(list);
+	assert_true(pid > 1);
+	do {
+		static uint8_t out[2000];
+		struct pv_netfront_packet p = { .data = out, .len = 100 };
+
+		assert_true(stream_ms() < end);
+		drain();
+		stop(pid);
+		for (n = 0; n <= SLOTS; n++) {
+			packet_fill(out, s, 0, 100);
+			out[0] = 2; /* to nobody here */
+			if (pv_netfront_send(s->from, 0, &p, 1) != 1)
+				break;
+		}
+		kill(pid, SIGCONT);
+	} while (n < SLOTS);
+	assert_int_equal(n, SLOTS);
+}
+
+static struct pv_netfront *open_vif(int domid, unsigned devid)
+{
+	const struct pv_netfront_config c = { .devid = devid, .wait_ms = 10000, .queues = 1 };
+	struct pv_netfront *f;
+	char why[200];
+
+	if (pv_netfront_open(NULL, domid, &c, &f, why, sizeof(why)) < 0)
+		fail_msg("%s", why);
+	return f;
+}
+
+static void stream_open(unsigned devid)
+{
+	uint64_t end = stream_ms() + PATIENCE_MS;
+
+	ab = (struct stream){ .from = open_vif(1, devid), .to = open_vif(2, devid), .next = 1, .progress = stream_ms() };
+	ba = (struct stream){ .from = ab.to, .to = ab.from, .next = 1, .progress = stream_ms() };
+	while (pv_netfront_state(ab.from) != XenbusStateConnected || pv_netfront_state(ab.to) != XenbusStateConnected) {
+		assert_true(pv_netfront_work(ab.from) >= 0 && pv_netfront_work(ab.to) >= 0);
+		assert_true(stream_ms() < end);
+	}
+	run_on(100);
+}
+
+static void stream_survives(unsigned devid)
+{
+	srand((unsigned)stream_ms());
+	stream_open(devid);
+	for (unsigned i = 0; i < 2 * EVENTS; i++) {
+		run_on(1 + (uint64_t)rand() % 500);
+		replace_netback(i % 2 ? "handover" : "restart");
+	}
+	run_on(500);
+	every_request_was_answered(&ab);
+	every_request_was_answered(&ba);
+	pv_netfront_close(ab.from, 5000);
+	pv_netfront_close(ab.to, 5000);
+}
+
+#endif

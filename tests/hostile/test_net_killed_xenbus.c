@@ -1,0 +1,24 @@
+/* pvio-netback killed and handed over, and frontends that connected through XenStore, as Linux does, notice nothing. */
+#include "tests/unit/xenbus_port.h"
+#include "net_stream.h"
+
+static void netback_is_killed_and_handed_over(void **state)
+{
+	(void)state;
+	assert_int_equal(pvio("attach g1 vif 1 --dialect xenstore"), 0);
+	assert_int_equal(pvio("attach g2 vif 1 --dialect xenstore"), 0);
+	stream_survives(1);
+}
+
+static int down(void **state)
+{
+	port_down();
+	return stream_down(state);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(netback_is_killed_and_handed_over) };
+
+	return cmocka_run_group_tests(tests, stream_up, down);
+}
