@@ -42,12 +42,23 @@ static void call_free(struct call *c)
 
 /* ---- asking ---- */
 
+/* Whether a guest is to trust its backend is dom0's to say: the backend's own word would be worth nothing. */
+static uint32_t is_untrusted(const struct device *dev)
+{
+	struct json_object *v = NULL;
+
+	json_object_object_get_ex(dev->config, "trusted", &v);
+	return v && strcmp(json_object_get_string(v), "0") == 0;
+}
+
 int backend_offer(struct device *dev, struct json_object *result, char *why, size_t len)
 {
 	struct pv_noxs_offer offer = dev->offer;
 	char fault[WHY_LEN];
 	int rc = pv_offer_from_json(result, dev->id.type, &offer, fault, sizeof(fault));
 
+	if (rc == 0 && dev->id.type == PV_NOXS_VIF)
+		offer.vif.untrusted = is_untrusted(dev);
 	if (rc == 0)
 		dev->offer = offer;
 	else

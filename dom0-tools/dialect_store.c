@@ -175,6 +175,7 @@ static int write_frontend(struct device *dev)
 		putf(&p, "handle", "%u", dev->id.devid);
 		put(&p, "mac", text);
 		putf(&p, "mtu", "%u", dev->offer.vif.mtu);
+		putf(&p, "trusted", "%d", !dev->offer.vif.untrusted);
 	} else {
 		putf(&p, "virtual-device", "%u", dev->id.devid);
 		put(&p, "device-type", dev->offer.vbd.info & VDISK_CDROM ? "cdrom" : "disk");

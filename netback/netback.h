@@ -376,6 +376,7 @@ void limit_charge(struct limit_side *s, uint64_t bytes, uint64_t packets); /* th
 struct vif_config {
 	uint8_t mac[6];
 	uint32_t mtu /* 0: the uplink's */, queues, carrier;
+	uint32_t trusted; /* pviod tells the guest; nothing here depends on it */
 	struct limit_config limit;
 	char bridge[NB_BRIDGE_NAME]; /* "": that of --bridge */
 	struct vlans vlans;

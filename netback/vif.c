@@ -85,6 +85,8 @@ static const struct {
 	{ "mtu", parse_mtu, offsetof(struct vif_config, mtu), "68..65521; if not given that of the bridge's uplink, or 1500" },
 	{ "queues", parse_queues, offsetof(struct vif_config, queues), "1..16, the most that the guest may use; not changed while connected" },
 	{ "carrier", parse_carrier, offsetof(struct vif_config, carrier), "0: the link is down, nothing passes" },
+	{ "trusted", parse_carrier, offsetof(struct vif_config, trusted),
+	  "0: the guest is told not to trust this backend; Linux then copies what it sends into pages that hold nothing else" },
 	{ "antispoof", parse_carrier, offsetof(struct vif_config, antispoof), "1: the guest sends as itself alone: by its MAC, and by ip= if given" },
 	{ "ip", parse_ip, offsetof(struct vif_config, own), "addresses that are the guest's, such as 10.0.0.5,2001:db8::/64" },
 	{ "rules", parse_rules, offsetof(struct vif_config, rules), "the text of a rules file: see pvio-rules(5), pvio rules load" },
@@ -141,6 +143,7 @@ int vif_config_parse(const struct pv_device_id *id, struct json_object *config, 
 		.mac = { 0x02, 0x70, (uint8_t)(id->guest >> 8), (uint8_t)id->guest, (uint8_t)(id->devid >> 8), (uint8_t)id->devid },
 		.queues = queues_default,
 		.carrier = 1,
+		.trusted = 1,
 	};
 	if (!config)
 		return 0;

@@ -176,6 +176,7 @@ static void nodes_of_a_vif_are_as_a_toolstack_makes_them(void **state)
 	assert_string_equal(get_key(front, "handle"), "0");
 	assert_string_equal(get_key(front, "mac"), "00:16:3e:01:02:03");
 	assert_string_equal(get_key(front, "mtu"), "1500");
+	assert_string_equal(get_key(front, "trusted"), "1");
 	assert_string_equal(get_key(other_dir(), "frontend"), front);
 	assert_int_equal(xb_number(&xb, other_dir(), "frontend-id", 0), rig->domid);
 	assert_string_equal(get_key(other_dir(), "online"), "1");

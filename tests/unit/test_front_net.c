@@ -125,6 +125,20 @@ static void netfront_send_one_slot(void **state)
 	assert_int_equal(stats().tx_bytes, 60);
 }
 
+/* Whoever the backend is: its pages hold what was sent to it, and zeros. */
+static void netfront_send_shows_nothing_else(void **state)
+{
+	static uint8_t page[PV_PAGE_SIZE], zeros[PV_PAGE_SIZE];
+
+	(void)state;
+	connected(1);
+	assert_int_equal(send_one(0, 60), 1);
+	assert_true(fake_take(&k, &k.queue[0], &got));
+	fake_copy(&k, false, got.p.frag[0].gref, 0, page, PV_PAGE_SIZE);
+	assert_memory_equal(page, frame, 60);
+	assert_memory_equal(page + 60, zeros, PV_PAGE_SIZE - 60);
+}
+
 static void netfront_send_sizes(void **state)
 {
 	static const unsigned sizes[] = { 14, 1514, 4096, 4097, 8192, 9014, 65535 };
@@ -475,6 +489,7 @@ int main(void)
 		T(netfront_send_before_connected),
 		T(netfront_send_one_slot),
 		T(netfront_send_sizes),
+		T(netfront_send_shows_nothing_else),
 		T(netfront_send_gso_and_checksum),
 		T(netfront_send_what_was_not_agreed),
 		T(netfront_send_ipv6_checksum_is_its_own_feature),

@@ -217,7 +217,20 @@ static void static_grants_carry_packets(void **state)
 	pair_down();
 }
 
+static void guest_is_told_whom_not_to_trust(void **state)
+{
+	(void)state;
+	pair_up("trusted=0", (struct pv_netfront_config){ .queues = 1 }, (struct pv_netfront_config){ .queues = 1 });
+	assert_true(pv_netfront_offer(a)->untrusted);
+	send_and_receive(a, b, SMALL, false, 1);
+	pair_down();
+	pair_up("", (struct pv_netfront_config){ .queues = 1 }, (struct pv_netfront_config){ .queues = 1 });
+	assert_false(pv_netfront_offer(a)->untrusted);
+	pair_down();
+}
+
 static const struct CMUnitTest vif_tests[] = {
+	cmocka_unit_test(guest_is_told_whom_not_to_trust),
 	cmocka_unit_test(largest_packets_arrive_whole),
 	cmocka_unit_test(large_segments_pass_a_small_mtu_whole),
 	cmocka_unit_test(headroom_is_chosen_and_chosen_anew),

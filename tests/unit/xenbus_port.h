@@ -104,6 +104,7 @@ static void port_vif_offer(struct xb_dev *d, struct pv_noxs_vif_offer *v)
 	assert_int_equal(sscanf(xb_get(d->xb, d->node, "mac"), "%x:%x:%x:%x:%x:%x", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5), 6);
 	for (int i = 0; i < 6; i++)
 		v->mac[i] = (uint8_t)mac[i];
+	v->untrusted = !xb_number(d->xb, d->node, "trusted", 1);
 	assert_int_equal(xb_number(d->xb, d->other, "feature-rx-copy", 0), 1);
 	for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++)
 		if (xb_number(d->xb, d->other, features[i].key, 0))
