@@ -114,19 +114,12 @@ static void tree_unwatch(struct nodes *n, const char *path, void *ctx)
 	free(w);
 }
 
-static bool is_below(const char *path, const char *above)
-{
-	size_t n = strlen(above);
-
-	return strncmp(path, above, n) == 0 && (path[n] == '/' || path[n] == '\0');
-}
-
 void nodes_tree_changed(struct nodes *n, const char *path, bool all)
 {
 	struct watcher *w;
 
 	DL_FOREACH(tree_of(n)->watchers, w)
-		if (!w->told && (is_below(path, w->path) || (all && is_below(w->path, path))))
+		if (!w->told && (store_is_below(path, w->path) || (all && store_is_below(w->path, path))))
 			note(tree_of(n), w);
 }
 

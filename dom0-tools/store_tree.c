@@ -685,6 +685,13 @@ uint16_t store_domid(const struct store *s)
 	return s->domid;
 }
 
+bool store_is_below(const char *path, const char *above)
+{
+	size_t n = strlen(above);
+
+	return n == 1 || (strncmp(path, above, n) == 0 && (path[n] == '/' || path[n] == '\0'));
+}
+
 void store_usage(const struct store *s, struct store_usage *out)
 {
 	*out = (struct store_usage){ s->main.owned, s->nwatches, s->ntxns, s->memory, s->total };

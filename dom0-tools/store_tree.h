@@ -97,6 +97,9 @@ void store_reset(struct store *s); /* the guest's watches and transactions */
  * once, after all others: so nothing is lost that the guest could not find by reading anew. */
 size_t store_event_take(struct store *s, char *buf);
 
+/* Is path `above`, or below it? Both are absolute. */
+bool store_is_below(const char *path, const char *above);
+
 /* ---- how much there is: for limits, reports and tests ---- */
 
 struct store_usage {

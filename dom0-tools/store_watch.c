@@ -14,13 +14,6 @@ struct key {
 	char path[STORE_PATH_BYTES];
 };
 
-static bool is_below(const char *path, const char *above)
-{
-	size_t n = strlen(above);
-
-	return n == 1 || (strncmp(path, above, n) == 0 && (path[n] == '/' || path[n] == '\0'));
-}
-
 static void drop(struct store *s, struct event *e)
 {
 	HASH_DEL(s->events, e);
@@ -90,7 +83,7 @@ void watch_fire(struct store *s, const struct change *c)
 		return;
 	hash = begin_key(s, &k, c->path, &len);
 	DL_FOREACH(s->watches, w)
-		if (is_below(c->path, w->path))
+		if (store_is_below(c->path, w->path))
 			add(s, w, &k, len, hash);
 }
 
