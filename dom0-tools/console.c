@@ -315,7 +315,7 @@ static void turn(struct console *c)
 
 static void on_port(struct port_user *u)
 {
-	turn((struct console *)((char *)u - offsetof(struct console, port)));
+	turn(port_owner(u, struct console, port));
 }
 
 /* ---- open and close ---- */

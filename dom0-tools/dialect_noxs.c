@@ -1,6 +1,5 @@
 /* dialect_noxs.c - a device shown through shared pages: an entry of the guest's device page, a control page, a port of its own. */
 #include "pviod.h"
-#include <stddef.h>
 #include <stdio.h>
 
 static struct slot *slot_of(const struct device *dev)
@@ -26,7 +25,7 @@ static void write_entry(struct device *dev)
 
 static void fired(struct port_user *u)
 {
-	struct device *dev = (struct device *)((char *)u - offsetof(struct device, noxs.port));
+	struct device *dev = port_owner(u, struct device, noxs.port);
 
 	dev->noxs.masked = true;
 	device_look(dev);

@@ -67,7 +67,7 @@ static void unlist(struct guest_store *gs)
 
 static void fired(struct port_user *u)
 {
-	struct guest_store *gs = (struct guest_store *)((char *)u - offsetof(struct guest_store, port));
+	struct guest_store *gs = port_owner(u, struct guest_store, port);
 
 	gs->masked = true;
 	ready(gs);

@@ -9,7 +9,6 @@
 #include "pviod.h"
 #include <poll.h>
 #include <pvio/pipe.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -50,7 +49,7 @@ static void on_timer(uv_timer_t *t)
 
 static void fired(struct port_user *u)
 {
-	struct pipe *p = (struct pipe *)((char *)u - offsetof(struct pipe, port));
+	struct pipe *p = port_owner(u, struct pipe, port);
 
 	p->masked = true;
 	if (p->conn && !uv_is_active((uv_handle_t *)&p->timer))

@@ -65,6 +65,9 @@ struct port_user {
 	UT_hash_handle hh;
 };
 
+/* What a port_user is a member of. */
+#define port_owner(u, type, member) ((type *)((char *)(u) - offsetof(type, member)))
+
 struct pviod;
 
 void port_listen(struct pviod *d, struct port_user *u, uint32_t port, void (*fired)(struct port_user *u));
