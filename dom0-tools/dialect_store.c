@@ -171,7 +171,7 @@ static int write_frontend(struct device *dev)
 	put(&p, "backend", text);
 	putf(&p, "backend-id", "%u", dev->backend_domid);
 	if (dev->id.type == PV_NOXS_VIF) {
-		store_mac(dev->offer.vif.mac, text);
+		pv_mac_text(dev->offer.vif.mac, text);
 		putf(&p, "handle", "%u", dev->id.devid);
 		put(&p, "mac", text);
 		putf(&p, "mtu", "%u", dev->offer.vif.mtu);
@@ -189,12 +189,12 @@ static int write_frontend(struct device *dev)
 static int write_changed(struct device *dev)
 {
 	struct put p = { .dev = dev, .dir = FRONT };
-	char text[STORE_MAC_LEN];
+	char text[PV_MAC_TEXT];
 	int rc = write_offer(dev);
 
 	if (rc < 0 || dev->id.type != PV_NOXS_VIF || dev->store.foreign)
 		return rc;
-	store_mac(dev->offer.vif.mac, text);
+	pv_mac_text(dev->offer.vif.mac, text);
 	put(&p, "mac", text);
 	putf(&p, "mtu", "%u", dev->offer.vif.mtu);
 	return p.rc;

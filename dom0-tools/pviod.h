@@ -272,8 +272,6 @@ bool choice_present(const struct pv_noxs_choice *c, uint32_t generation); /* is 
 
 /* ---- store_choice.c: offers and choices as XenStore's keys. Pure. ---- */
 
-enum { STORE_MAC_LEN = 18 };
-
 /* Who writes the backend's keys, relative to its directory. */
 struct store_writer {
 	void (*put)(void *arg, const char *key, const char *value);
@@ -286,7 +284,6 @@ struct store_reader {
 	void *arg;
 };
 
-void store_mac(const uint8_t mac[6], char out[STORE_MAC_LEN]);
 void store_offer(const struct store_writer *w, const struct pv_noxs_offer *offer); /* a vif's or vbd's */
 /* What a frontend's keys choose of an offer, as it would have been written into a control page. Returns 0; -EPROTO: they are no
  * legal choice, *why (static) says what is wrong; other -errno: as the reader said. */

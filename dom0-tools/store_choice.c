@@ -60,9 +60,9 @@ static void put_features(const struct store_writer *w, const struct feature *f, 
 
 static void put_vif(const struct store_writer *w, const struct pv_noxs_vif_offer *v)
 {
-	char mac[STORE_MAC_LEN];
+	char mac[PV_MAC_TEXT];
 
-	store_mac(v->mac, mac);
+	pv_mac_text(v->mac, mac);
 	w->put(w->arg, "mac", mac);
 	put_number(w, "mtu", v->mtu);
 	put_number(w, "feature-rx-copy", 1);
@@ -89,11 +89,6 @@ static void put_vbd(const struct store_writer *w, const struct pv_noxs_vbd_offer
 	put_number(w, "discard-granularity", v->discard_granularity);
 	put_number(w, "discard-alignment", v->discard_alignment);
 	put_features(w, vbd_features, COUNT(vbd_features), v->features);
-}
-
-void store_mac(const uint8_t mac[6], char out[STORE_MAC_LEN])
-{
-	snprintf(out, STORE_MAC_LEN, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 }
 
 void store_offer(const struct store_writer *w, const struct pv_noxs_offer *offer)

@@ -190,10 +190,9 @@ static struct json_object *vif_object(const struct vif *vif)
 {
 	struct json_object *o = json_object_new_object();
 	const char *broken = __atomic_load_n(&vif->broken, __ATOMIC_ACQUIRE); /* pairs with queue_broken */
-	const uint8_t *m = vif->config.mac;
-	char mac[18];
+	char mac[PV_MAC_TEXT];
 
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+	pv_mac_text(vif->config.mac, mac);
 	json_object_object_add(o, "state", json_object_new_string(vif->connected ? "connected" : broken ? "broken" : "prepared"));
 	json_object_object_add(o, "broken", broken ? json_object_new_string(broken) : NULL);
 	json_object_object_add(o, "mac", json_object_new_string(mac));
@@ -248,12 +247,10 @@ static struct json_object *macs_object(struct bridge *b, int port)
 	struct json_object *o = json_object_new_array();
 	uint64_t macs[SWITCH_LEARN_VIF + 1];
 	unsigned n = switch_list(b->sw, port, macs, RTE_DIM(macs));
-	char text[18];
+	char text[PV_MAC_TEXT];
 
 	for (unsigned i = 0; i < n; i++) {
-		const uint8_t *m = (const uint8_t *)&macs[i];
-
-		snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+		pv_mac_text((const uint8_t *)&macs[i], text);
 		json_object_array_add(o, json_object_new_string(text));
 	}
 	return o;

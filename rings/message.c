@@ -149,17 +149,21 @@ int pv_device_id_from_json(struct json_object *o, struct pv_device_id *id, char 
 	return 0;
 }
 
+void pv_mac_text(const uint8_t mac[6], char out[PV_MAC_TEXT])
+{
+	snprintf(out, PV_MAC_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+}
+
 struct json_object *pv_offer_to_json(const struct pv_noxs_offer *offer, enum pv_noxs_type type)
 {
 	struct json_object *o = json_object_new_object();
-	const uint8_t *m = offer->vif.mac;
-	char mac[18];
+	char mac[PV_MAC_TEXT];
 
 	if (type == PV_NOXS_VBD)
 		fields_encode(o, vbd_offer_fields, &offer->vbd);
 	if (type == PV_NOXS_VIF) {
 		fields_encode(o, vif_offer_fields, &offer->vif);
-		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+		pv_mac_text(offer->vif.mac, mac);
 		json_object_object_add(o, "mac", json_object_new_string(mac));
 	}
 	return o;

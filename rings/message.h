@@ -35,6 +35,10 @@ struct json_object *pv_offer_to_json(const struct pv_noxs_offer *offer, enum pv_
 int pv_config_from_json(struct json_object *o, struct json_object **config, char *why, size_t len);
 int pv_offer_from_json(struct json_object *o, enum pv_noxs_type type, struct pv_noxs_offer *offer, char *why, size_t len);
 
+/* A MAC address as people write it. */
+enum { PV_MAC_TEXT = 18 };
+void pv_mac_text(const uint8_t mac[6], char out[PV_MAC_TEXT]);
+
 /* What handles were asked for, in all: the sum of two, and as JSON. */
 void pv_hyper_counts_add(struct pv_hyper_counts *sum, const struct pv_hyper_counts *c);
 struct json_object *pv_hyper_counts_to_json(const struct pv_hyper_counts *c);
