@@ -302,6 +302,11 @@ struct guest *claim_guest(struct pviod *d, const char *name, char *why, size_t l
 	return g;
 }
 
+bool claim_is_foreign(const struct guest *g)
+{
+	return g->nodes && g->nodes == g->d->xenstored;
+}
+
 void claim_guest_end(struct guest *g)
 {
 	char path[PATH_LEN];
@@ -317,7 +322,7 @@ static void on_release(void *ctx)
 	struct guest *g, *next;
 
 	HASH_ITER(hh_domid, d->by_domid, g, next) {
-		if (g->nodes != d->xenstored || g->dying || xenstored_has_domain(d->xenstored, g->domid) != 0)
+		if (!claim_is_foreign(g) || g->dying || xenstored_has_domain(d->xenstored, g->domid) != 0)
 			continue;
 		pv_log(PV_LOG_INFO, "guest %s: its toolstack ended it", g->name);
 		guest_end(g, true);

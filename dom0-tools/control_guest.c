@@ -245,7 +245,7 @@ void do_guest_destroy(struct request *r)
 		return;
 	if (force)
 		ms = r->d->opt.backend_ms + (cut ? DOMAIN_GONE_MS : GRACE_MS);
-	if (g->nodes && g->nodes == r->d->xenstored)
+	if (claim_is_foreign(g))
 		refuse(r, -EPERM, "guest %s is another toolstack's; `xl destroy %u` ends it", g->name, g->domid);
 	else if (wait_for(r, WAIT_GUEST_GONE, NULL, g, ms))
 		guest_end(g, force);

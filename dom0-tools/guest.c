@@ -148,7 +148,7 @@ void guest_destroy(struct guest *g)
 	if (g->ended)
 		return;
 	g->ended = g->dying = true;
-	if (g->nodes && g->nodes == g->d->xenstored)
+	if (claim_is_foreign(g))
 		claim_guest_end(g);
 	unfurnish(g);
 	if (g->domain.owned && domains_are_here(g->d)) {

@@ -308,6 +308,7 @@ bool claim_script(enum pv_noxs_type type, const char *script); /* does it say th
 /* Pure: what the toolstack wrote for a backend, as the configuration of ours. Returns 0, or -errno with `why`. */
 int claim_config(enum pv_noxs_type type, const struct store_reader *r, struct json_object *config, char *why, size_t len);
 
+bool claim_is_foreign(const struct guest *g); /* another toolstack's, which its XenStore is as well */
 struct nodes *claim_store(struct pviod *d); /* the xenstored beside us, looked for until there is one; NULL: none */
 void claim_backend(struct pviod *d, uint16_t domid); /* a backend in that domain has registered: what waits for it is looked for soon */
 bool claims_wait(const struct pviod *d); /* something is to be looked for at the next tick, or at a later one */
