@@ -435,15 +435,16 @@ static void claim_failed(struct pviod *d, struct place *at, const char *why)
 static void let_go(struct place *at)
 {
 	char path[PATH_LEN];
-	int rc = -EAGAIN;
+	int rc = -EAGAIN, state;
 
 	path_of(&at->id, "", path);
 	for (int i = 0; i < TRIES && rc == -EAGAIN; i++) {
 		if (at->n->ops->begin(at->n) < 0)
 			return;
+		state = read_digit(at, "state");
 		if (at->id.backend_domid != 0 && read_digit(at, "online") == 0)
 			at->n->ops->remove(at->n, path);
-		else if (read_digit(at, "state") >= 0 && read_digit(at, "state") != XenbusStateClosed)
+		else if (state >= 0 && state != XenbusStateClosed)
 			write_key(at, "state", "6");
 		rc = at->n->ops->commit(at->n);
 	}
