@@ -26,19 +26,6 @@ static const enum pv_noxs_type kinds[] = { PV_NOXS_VIF, PV_NOXS_VBD };
 
 /* ---- names and keys: pure ---- */
 
-static const char *parse_number(const char *s, uint32_t max, uint32_t *out)
-{
-	uint64_t n = 0;
-	const char *p;
-
-	for (p = s; *p >= '0' && *p <= '9' && n <= max; p++)
-		n = n * 10 + (uint64_t)(*p - '0');
-	if (p == s || n > max)
-		return NULL;
-	*out = (uint32_t)n;
-	return p;
-}
-
 static const char *parse_word(const char *s, const char *word)
 {
 	return s && strncmp(s, word, strlen(word)) == 0 ? s + strlen(word) : NULL;
@@ -49,14 +36,14 @@ int claim_parse(const char *path, struct claim_id *id, const char **key)
 	const char *p = parse_word(path, "/local/domain/"), *kind;
 	uint32_t backend = 0, guest = 0;
 
-	p = p ? parse_number(p, UINT16_MAX, &backend) : parse_word(path, "backend/"); /* as scripts are told it, in domain 0 */
+	p = p ? store_number(p, UINT16_MAX, &backend) : parse_word(path, "backend/"); /* as scripts are told it, in domain 0 */
 	if (p && *path == '/')
 		p = parse_word(p, "/backend/");
 	kind = p;
 	id->type = parse_word(kind, "vif/") ? PV_NOXS_VIF : PV_NOXS_VBD;
 	p = parse_word(kind, id->type == PV_NOXS_VIF ? "vif/" : "vbd/");
-	p = p ? parse_number(p, UINT16_MAX, &guest) : NULL;
-	p = p && *p == '/' ? parse_number(p + 1, UINT32_MAX, &id->devid) : NULL;
+	p = p ? store_number(p, UINT16_MAX, &guest) : NULL;
+	p = p && *p == '/' ? store_number(p + 1, UINT32_MAX, &id->devid) : NULL;
 	if (!p || (*p && *p != '/'))
 		return -EINVAL;
 	id->backend_domid = backend;
@@ -293,7 +280,7 @@ struct guest *claim_guest(struct pviod *d, const char *name, char *why, size_t l
 	struct nodes *n = claim_store(d);
 	struct guest *g = NULL;
 	uint32_t number;
-	const char *end = parse_number(name, UINT16_MAX, &number);
+	const char *end = store_number(name, UINT16_MAX, &number);
 	int domid = end && !*end ? (int)number : n ? domid_of(n, name) : -ENOENT;
 
 	snprintf(why, len, "there is no guest %s; `pvio guest list` shows those that there are%s", name, n ? ", and so does `xl list`" : "");

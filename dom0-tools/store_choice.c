@@ -120,18 +120,17 @@ static int wrong(struct reading *rd, const char *why)
 	return -EPROTO;
 }
 
-/* Digits and nothing else. Returns 0 or -EINVAL. */
-static int parse_number(const char *s, uint32_t *out)
+const char *store_number(const char *s, uint32_t max, uint32_t *out)
 {
 	uint64_t n = 0;
-	size_t i;
+	const char *p;
 
-	for (i = 0; s[i] >= '0' && s[i] <= '9' && n <= UINT32_MAX; i++)
-		n = n * 10 + (uint64_t)(s[i] - '0');
-	if (i == 0 || s[i] || n > UINT32_MAX)
-		return -EINVAL;
+	for (p = s; *p >= '0' && *p <= '9' && n <= max; p++)
+		n = n * 10 + (uint64_t)(*p - '0');
+	if (p == s || n > max)
+		return NULL;
 	*out = (uint32_t)n;
-	return 0;
+	return p;
 }
 
 /* A key's value, with a 0. Returns 0; -ENOENT; -EPROTO: too long; other: the store is gone. */
@@ -150,8 +149,9 @@ static int read_number(struct reading *rd, const struct key *k, uint32_t *out)
 {
 	char value[16];
 	int rc = read_text(rd, k, value, sizeof(value));
+	const char *end = rc == 0 ? store_number(value, UINT32_MAX, out) : NULL;
 
-	return rc == 0 && parse_number(value, out) < 0 ? wrong(rd, k->fault) : rc;
+	return rc == 0 && (!end || *end) ? wrong(rd, k->fault) : rc;
 }
 
 static int read_needed(struct reading *rd, const struct key *k, uint32_t *out)
