@@ -189,24 +189,24 @@ int cmd_guest_list(struct pvio *p)
 
 /* ---- start, pause, shutdown, destroy ---- */
 
-int cmd_guest_start(struct pvio *p)
+static int tell(struct pvio *p, const char *method)
 {
 	struct json_object *o;
 	int rc;
 
-	o = ask_about(p, "guest.start", &rc);
+	o = ask_about(p, method, &rc);
 	json_object_put(o);
 	return o ? EXIT_DONE : rc;
 }
 
+int cmd_guest_start(struct pvio *p)
+{
+	return tell(p, "guest.start");
+}
+
 int cmd_guest_pause(struct pvio *p)
 {
-	struct json_object *o;
-	int rc;
-
-	o = ask_about(p, "guest.pause", &rc);
-	json_object_put(o);
-	return o ? EXIT_DONE : rc;
+	return tell(p, "guest.pause");
 }
 
 /* With a --timeout, and a flag that is named as the method's parameter. */
