@@ -30,7 +30,7 @@ XEN_L := -Wl,--as-needed -lxengnttab -lxenevtchn # libpvio's; last on each line
 
 # ---- what is built from what
 # what pvio's own programs share and nobody else sees
-INTERNAL := rpc rpc_socket message devid backend inflight front pipe pipe_link worker options privileges log
+INTERNAL := rpc rpc_socket message devid backend inflight front pipe pipe_link worker options privileges log text
 INTERNAL_SRC := $(INTERNAL:%=rings/%.c)
 LIBPVIO_SRC := $(filter-out $(INTERNAL_SRC) rings/pvio-hub.c,$(wildcard rings/*.c))
 DD_SRC := $(wildcard frontends/dd_*.c)
@@ -122,7 +122,7 @@ PC := rings/libpvio.pc.in frontends/libpvfront.pc.in dom0-tools/libpvtool.pc.in
 UNITS := $(wildcard dom0-tools/systemd/*.service.in)
 $(B)/install/libpvfront.a: $(call obj,$(LIBFRONT_SRC) rings/front.c rings/devid.c)
 $(B)/install/libpvfront.a: KEEP := pv_netfront_* pv_blkfront_*
-$(B)/install/libpvtool.a: $(call obj,$(LIBTOOL_SRC) rings/rpc.c rings/rpc_socket.c rings/message.c rings/devid.c)
+$(B)/install/libpvtool.a: $(call obj,$(LIBTOOL_SRC) rings/rpc.c rings/rpc_socket.c rings/message.c rings/devid.c rings/text.c)
 $(B)/install/libpvtool.a: KEEP := pv_tool_*
 $(B)/install/%.a: ; @mkdir -p $(@D) && ld -r $^ -o $(@:.a=.o) && objcopy -w $(foreach k,$(KEEP),-G '$k') $(@:.a=.o) && rm -f $@ && ar rcs $@ $(@:.a=.o)
 

@@ -6,6 +6,7 @@
  * nobody. Calls to one backend are worked off by it in order; several may be under way, for different devices.
  */
 #include "pviod.h"
+#include <pvio/text.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -342,9 +343,7 @@ static void enlist(struct conn *c, uint64_t id, struct json_object *params)
 	b->pid = number(params, "pid", 0);
 	memcpy(b->name, a.name, sizeof(b->name));
 	snprintf(b->version, sizeof(b->version), "%s", text(params, "version"));
-	for (char *v = b->version; *v; v++)
-		if ((unsigned char)*v <= ' ' || *v == 127)
-			*v = '?';
+	pv_text_clean(b->version);
 	c->backend = b;
 	DL_APPEND(c->d->backends, b);
 	pv_rpc_reply(c->rpc, id, NULL);

@@ -1,5 +1,6 @@
 /* cmd_print.c - data for people (tables, indented lines) and for programs (JSON). */
 #include "pvio.h"
+#include <pvio/text.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +24,12 @@ const char *text_of(struct json_object *o, const char *key)
 /* What a backend or a guest chose to say must not reach the terminal as anything but text. */
 static void put_text(const char *text)
 {
-	for (; *text; text++)
-		putchar((unsigned char)*text < ' ' || *text == 127 ? '?' : *text);
+	char *clean = strdup(text);
+
+	if (clean)
+		pv_text_clean(clean);
+	fputs(clean ? clean : "?", stdout);
+	free(clean);
 }
 
 static void cell(struct json_object *row, const struct column *c, char *buf)
@@ -35,9 +40,7 @@ static void cell(struct json_object *row, const struct column *c, char *buf)
 		snprintf(buf, CELL_MAX, "%s", text_of(row, c->key));
 	if (!*buf)
 		snprintf(buf, CELL_MAX, "-");
-	for (; *buf; buf++)
-		if ((unsigned char)*buf < ' ' || *buf == 127)
-			*buf = '?';
+	pv_text_clean(buf);
 }
 
 static void print_row(struct json_object *row, const struct column *columns, int n, const int *width)

@@ -1,5 +1,6 @@
 /* log.c - see log.h. */
 #include "log.h"
+#include "text.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,9 +32,7 @@ static void put(enum pv_log_level level, unsigned dropped, const char *fmt, va_l
 	int n = snprintf(line, sizeof(line), "%s: %s", name, prefix[level]);
 
 	vsnprintf(line + n, sizeof(line) - (size_t)n - 48, fmt, ap);
-	for (char *c = line; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 127)
-			*c = '?'; /* a peer's words must not look like lines of ours */
+	pv_text_clean(line); /* a peer's words must not look like lines of ours */
 	n = (int)strlen(line);
 	if (dropped)
 		n += snprintf(line + n, sizeof(line) - (size_t)n, " (and %u lines like it before)", dropped);

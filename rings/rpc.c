@@ -6,6 +6,7 @@
  * pv_rpc_expire ever calls back. Callbacks may free the connection: the memory then stays until the outermost of these returns.
  */
 #include "rpc.h"
+#include "text.h"
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -381,15 +382,6 @@ static void take_call(struct pv_rpc *rpc, struct json_object *m, const char *met
 	rpc->ops->call(rpc->ctx, rpc, id, method, params);
 }
 
-/* A peer's words go to people's terminals: without control characters. */
-static void clean_text(char *to, size_t len, const char *from)
-{
-	snprintf(to, len, "%s", from);
-	for (; *to; to++)
-		if ((unsigned char)*to < ' ' || *to == 0x7f)
-			*to = '?';
-}
-
 static void take_answer(struct pv_rpc *rpc, struct json_object *m)
 {
 	struct json_object *id = NULL, *result = NULL, *error = NULL, *code = NULL, *message = NULL;
@@ -410,8 +402,10 @@ static void take_answer(struct pv_rpc *rpc, struct json_object *m)
 	}
 	if (json_object_get_type(id) != json_type_int || !(c = call_take(rpc, json_object_get_int64(id))))
 		return; /* late, or to nothing that we asked */
-	if (bad)
-		clean_text(text, sizeof(text), json_object_get_string(message));
+	if (bad) {
+		snprintf(text, sizeof(text), "%s", json_object_get_string(message));
+		pv_text_clean(text); /* it goes to people's terminals */
+	}
 	call_end(c, (int)n, text, result);
 }
 
