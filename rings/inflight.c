@@ -53,6 +53,7 @@ static int file_new(const char *path, size_t bytes)
 
 	if (unlink(path) < 0 && errno != ENOENT)
 		return -errno;
+	mkdir(pv_rundir(), 0755); /* in a driver domain nobody else makes it; below /run it goes with each boot */
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
