@@ -281,7 +281,7 @@ static void offer_from_json_checks_everything(void **state)
 	static const struct edit vif[] = {
 		{ "16,", "1,", true }, { "16,", "0,", false }, { "16,", "17,", false }, { "16,", "65552,", false },
 		{ "9000", "68", true }, { "9000", "67", false },
-		{ "9000", "65535", true }, { "9000", "65536", false }, { "63", "64", false }, { "63", "0", true },
+		{ "9000", "65535", true }, { "9000", "65536", false }, { "63", "511", true }, { "63", "512", false }, { "63", "0", true },
 		{ "63", "-1", false }, { "carrier\":1", "carrier\":2", false },
 		{ "00:16:3e:ab:cd:ef", "00:16:3E:AB:CD:EF", true }, { "00:16:3e", "01:16:3e", false },
 		{ "00:16:3e", "0:16:3e", false },
