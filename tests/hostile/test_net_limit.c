@@ -34,7 +34,7 @@ static void send_many(struct net_guest *from, unsigned queue, const struct net_g
 /* However fast the machine, never more than was allowed in the time that has passed. */
 static void rate_holds_over_two_queues(void **state)
 {
-	enum { ROUNDS = 4, EACH = 50, RATE = 1000000 /* bytes a second */ };
+	enum { ROUNDS = 12, EACH = 50, RATE = 1000000 /* bytes a second */ };
 	int64_t begin, bytes = 2ll * ROUNDS * EACH * LEN;
 	struct net_guest g = { .nq = 0 };
 	double most;
