@@ -83,6 +83,9 @@ $(B)/pvio-dd: $(call obj,$(DD_SRC))
 $(FRONT_PROGS): $(B)/pvio-%: $(B)/obj/frontends/pvio-%.o $(B)/libpvfront.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/perf/%: $(B)/obj/perf/%.o $(LIBS) ; $(link)
 $(B)/perf/%: X_LIBS = $(JSON_L) -luring
+$(B)/obj/perf/rules.o: X_CFLAGS = -I. $(DPDK_C)
+$(B)/perf/rules: $(B)/libnetback.a
+$(B)/perf/rules: X_LIBS = $(B)/libnetback.a $(B)/libpvinternal.a $(B)/libpvio.a $(JSON_L) $(DPDK_L) -lmnl
 $(B)/perf/xenstored_shim.so: $(B)/obj/perf/xenstored_shim.o ; $(link)
 $(B)/perf/xenstored_shim.so: X_LIBS = -shared
 $(B)/perf/xenstored_shim.so: override SAN = # it goes into Debian's xenstored
