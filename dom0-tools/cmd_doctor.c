@@ -39,7 +39,7 @@ static void check_root(struct finding *f)
 	if (geteuid() == 0)
 		find(f, OK, "root");
 	else
-		find(f, NOTE, "not root: TAPs (pvio-tap, uplink net_tap0) and network namespaces need it; the rest works, with a --dir of your own");
+		find(f, NOTE, "not root: TAPs (pvio-tap, bridge= of vifs) and network namespaces need it; the rest works, with a --dir of your own");
 }
 
 static void check_hypervisor(struct finding *f)
@@ -67,7 +67,7 @@ static void check_tun(struct finding *f)
 	if (access("/dev/net/tun", R_OK | W_OK) == 0)
 		find(f, OK, "/dev/net/tun");
 	else
-		find(f, MISSING, "/dev/net/tun cannot be used: no TAPs (pvio-tap, uplink net_tap0); modprobe tun");
+		find(f, MISSING, "/dev/net/tun cannot be used: no TAPs (pvio-tap, bridge= of vifs); modprobe tun");
 }
 
 static void check_uring(struct finding *f)

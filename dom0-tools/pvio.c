@@ -15,7 +15,7 @@ static const struct command commands[] = {
 	  cmd_sandbox_up, {
 		{ "--guests", "N", "how many guests, 0..64: g1 .. gN (2)", false },
 		{ "--disk", "FILE", "a disk image, the first for g1, the second for g2; up to 16", true },
-		{ "--uplink", "DEVICE", "netback's uplink, a DPDK device such as net_tap0 (none)", false },
+		{ "--uplink", "DEVICE", "netback's uplink, such as linux:xenbr0, tap:NAME or a DPDK device (none)", false },
 		{ "--cpus", "LIST", "run the backends on these CPUs, such as 0,2-3 (all)", false },
 	  } },
 	{ "sandbox down", "", 0, 0, false, "end what `sandbox up` started, and remove what it made", cmd_sandbox_down, { { 0 } } },
