@@ -105,7 +105,13 @@ int pv_worker_poll(struct pv_worker *w)
 
 /* ---- guests ---- */
 
-enum { TX_PAGES = 8, RX_PAGES = 64, QUEUES = 2, FEATURES = PV_VIF_SG | PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6 | PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6 };
+enum {
+	TX_PAGES = 8,
+	RX_PAGES = 64,
+	QUEUES = 2,
+	FEATURES = PV_VIF_SG | PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6 | PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6, /* of the well-behaved */
+	MORE = PV_VIF_MCAST_CONTROL | PV_VIF_CTRL_RING | PV_VIF_HEADROOM | PV_VIF_NO_RX_NOTIFY,
+};
 
 struct queue {
 	struct pv_ring tx, rx;
@@ -120,6 +126,9 @@ struct guest {
 	uint8_t *tx_data, *rx_data;
 	uint32_t tx_grefs[TX_PAGES], rx_grefs[RX_PAGES];
 	struct queue q[QUEUES];
+	struct pv_ring ctrl;
+	void *ctrl_page;
+	uint32_t ctrl_gref, ctrl_port;
 };
 
 static struct netback nb;
@@ -159,6 +168,11 @@ static void share_data(struct guest *g)
 	MUST(!pv_gnt_share(g->h, 0, RX_PAGES, true, NULL, g->rx_grefs, (void **)&g->rx_data));
 }
 
+static void ctrl_reset(struct guest *g)
+{
+	pv_ring_init_front(&g->ctrl, g->ctrl_page, PV_PAGE_SIZE, sizeof(struct xen_netif_ctrl_request));
+}
+
 static void guest_open(struct guest *g)
 {
 	uint32_t port;
@@ -178,10 +192,15 @@ static void guest_open(struct guest *g)
 		q->rx_port = (uint32_t)pv_evt_alloc(g->h, 0);
 		MUST((int)q->tx_port > 0 && (int)q->rx_port > 0);
 	}
+	MUST(!pv_gnt_share(g->h, 0, 1, true, NULL, &g->ctrl_gref, &g->ctrl_page));
+	g->ctrl_port = (uint32_t)pv_evt_alloc(g->h, 0);
+	MUST((int)g->ctrl_port > 0);
+	ctrl_reset(g);
 	rings_reset(g);
 }
 
-static int guest_prepare(struct guest *g, const char *config)
+/* prepare, or set. */
+static int guest_configure(struct guest *g, pv_backend_configure *call, const char *config)
 {
 	struct pv_device_id id = device(g);
 	struct json_object *o = json_object_new_object(), *object;
@@ -192,18 +211,23 @@ static int guest_prepare(struct guest *g, const char *config)
 	json_object_object_add(o, "config", json_tokener_parse(config));
 	ret = pv_config_from_json(o, &object, why, sizeof(why)); /* as a call of pviod is read */
 	if (!ret)
-		ret = vif_ops.prepare(&nb, &id, object, &offer, why, sizeof(why));
-
+		ret = call(&nb, &id, object, &offer, why, sizeof(why));
 	json_object_put(o);
 	if (!ret)
 		memcpy(g->mac, offer.vif.mac, 6);
 	return ret;
 }
 
+static int guest_prepare(struct guest *g, const char *config)
+{
+	return guest_configure(g, vif_ops.prepare, config);
+}
+
 static struct pv_noxs_choice guest_choice(const struct guest *g, unsigned queues, uint32_t features)
 {
 	struct pv_noxs_choice choice = { .magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .state = XenbusStateInitialised, .alive = 1,
-					 .queues = (uint16_t)queues, .features = features };
+					 .queues = (uint16_t)queues, .features = features, .ctrl_gref = g->ctrl_gref,
+					 .ctrl_port = g->ctrl_port };
 
 	for (unsigned i = 0; i < queues; i++)
 		choice.vif[i] = (struct pv_noxs_vif_queue){ g->q[i].tx_gref, g->q[i].rx_gref, g->q[i].tx_port, g->q[i].rx_port };
@@ -236,6 +260,7 @@ static void turns(unsigned n)
 		for (unsigned i = 0; i < nb.nr_workers; i++)
 			step(nb.workers[i]->pw);
 		netback_woken(&nb);
+		ctrl_work(&nb);
 	}
 }
 
@@ -593,17 +618,40 @@ static void act_flood(struct input *in)
 	rx_drain(&b, NULL, 0);
 }
 
+/* What dom0 may have configured. The guest has no say in it, but each is another way through netback. */
+static const char *any_config(struct input *in)
+{
+	static const char *const configs[] = {
+		"{}", "{\"mtu\":\"65521\"}", "{\"mtu\":\"68\"}", "{\"carrier\":\"0\"}", "{\"queues\":\"1\"}",
+		"{\"mac\":\"02:00:00:00:00:99\"}", "{\"vlan\":\"5\"}", "{\"trunk\":\"1-100\",\"vlan\":\"7\"}",
+		"{\"antispoof\":\"1\",\"ip\":\"10.0.0.1,fe80::/10\"}", "{\"rate-tx\":\"8M\",\"pps-rx\":\"1000\"}",
+		"{\"pps-tx\":\"100\",\"rate-rx\":\"1M\",\"burst\":\"3000\"}",
+		"{\"rules\":\"reject out tcp dport 0-30000\\nreject out udp\\nreject in\\n\"}",
+		"{\"rules\":\"drop out icmp\\npass out ip6 count a\\ndefault drop\\n\",\"mtu\":\"9000\"}",
+	};
+
+	return configs[take8(in) % RTE_DIM(configs)];
+}
+
 static void act_connect(struct input *in)
 {
-	static const char *const configs[] = { "{}", "{\"mtu\":\"65521\"}", "{\"mtu\":\"68\"}", "{\"carrier\":\"0\"}", "{\"queues\":\"1\"}" };
 	uint8_t how = take8(in);
-	struct pv_noxs_choice choice = guest_choice(&c, 1 + (how & 1), take8(in) & FEATURES);
+	struct pv_noxs_choice choice = guest_choice(&c, 1 + (how & 1), take16(in) & (FEATURES | MORE));
 
+	if (choice.features & PV_VIF_HEADROOM)
+		choice.headroom = take16(in);
 	if (how & 2) /* any word of its queues */
 		((uint32_t *)choice.vif)[take8(in) % 8] = how & 4 ? any_gref(in) : take32(in);
 	if (how & 8)
 		rings_reset(&c);
-	guest_connect(&c, configs[(how >> 4) % RTE_DIM(configs)], &choice);
+	if (how & 16)
+		ctrl_reset(&c);
+	guest_connect(&c, any_config(in), &choice);
+}
+
+static void act_set(struct input *in)
+{
+	guest_configure(&c, vif_ops.set, any_config(in));
 }
 
 static void act_prepare(struct input *in)
@@ -613,6 +661,27 @@ static void act_prepare(struct input *in)
 	take_bytes(in, config, take8(in) % sizeof(config));
 	config[sizeof(config) - 1] = 0;
 	guest_prepare(&c, config);
+}
+
+/* Requests of the control ring, whose operands are its pages; or any word of it. */
+static void act_ctrl(struct input *in)
+{
+	uint8_t n = take8(in);
+	struct xen_netif_ctrl_request *req;
+
+	if (n & 0x80) {
+		take_bytes(in, (uint8_t *)c.ctrl_page + n % 16 * 4, 4);
+	} else {
+		for (n %= 40; n--;) {
+			req = pv_ring_fill(&c.ctrl);
+			*req = (struct xen_netif_ctrl_request){ .id = n, .type = take8(in) % 13 };
+			for (unsigned i = 0; i < 3; i++)
+				req->data[i] = take8(in) & 1 ? any_gref(in) : take16(in);
+		}
+		pv_ring_publish(&c.ctrl);
+	}
+	pv_evt_notify(c.h, c.ctrl_port);
+	turns(1);
 }
 
 static void act_revoke(struct input *in)
@@ -646,7 +715,7 @@ static void act(struct input *in)
 {
 	static void (*const acts[])(struct input *in) = {
 		act_tx_slot, act_tx_extra, act_packet, act_gso, act_rx_post, act_publish, act_scribble, act_events, act_consume,
-		act_flood, act_connect, act_prepare, act_revoke, act_report,
+		act_flood, act_connect, act_prepare, act_set, act_ctrl, act_revoke, act_report,
 	};
 	unsigned what = take8(in) % (RTE_DIM(acts) + 6);
 
@@ -679,6 +748,7 @@ static void c_ends(bool dies)
 		c_spoilt = false;
 	}
 	rings_reset(&c);
+	ctrl_reset(&c);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
