@@ -29,8 +29,8 @@ static uint64_t rig_ms(void)
 
 /* ---- the fake backend ---- */
 
-enum be_method { BE_PREPARE, BE_CONNECT, BE_DISCONNECT, BE_REMOVE, BE_STATS, BE_INSPECT, BE_ASK, BE_METHODS };
-static const char *const be_names[BE_METHODS] = { "prepare", "connect", "disconnect", "remove", "stats", "inspect", "ask" };
+enum be_method { BE_PREPARE, BE_CONNECT, BE_DISCONNECT, BE_REMOVE, BE_STATS, BE_INSPECT, BE_ASK, BE_SET, BE_METHODS };
+static const char *const be_names[BE_METHODS] = { "prepare", "connect", "disconnect", "remove", "stats", "inspect", "ask", "set" };
 
 struct be_device {
 	bool used;
@@ -54,6 +54,7 @@ struct be {
 	uint64_t held[BE_METHODS]; /* the last call that was not answered */
 	struct json_object *offer; /* instead of the usual one */
 	const char *stats; /* JSON, instead of the usual one */
+	char config[500]; /* as the last call brought it */
 	struct be_device dev[RIG_DEVICES];
 };
 
@@ -160,6 +161,9 @@ static void be_called(void *ctx, struct pv_rpc *rpc, uint64_t id, const char *me
 	if (pv_device_id_from_json(params, &dev, why, sizeof(why)) < 0)
 		fail_msg("%s", why);
 	b->calls[m]++;
+	if (m == BE_PREPARE || m == BE_SET || m == BE_CONNECT)
+		snprintf(b->config, sizeof(b->config), "%s",
+			 json_object_to_json_string_ext(json_object_object_get(params, "config"), JSON_C_TO_STRING_PLAIN));
 	if (b->die & 1u << m) {
 		be_kill(b);
 		return;
@@ -176,7 +180,7 @@ static void be_called(void *ctx, struct pv_rpc *rpc, uint64_t id, const char *me
 		;
 	else if (b->fail[m])
 		rc = b->fail[m];
-	else if (m == BE_PREPARE)
+	else if (m == BE_PREPARE || m == BE_SET)
 		result = be_offer(b, dev.type);
 	else if (m == BE_CONNECT)
 		rc = be_take(b, params);

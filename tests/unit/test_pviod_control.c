@@ -302,6 +302,95 @@ static void ask_is_passed_to_the_backend_and_back(void **state)
 	good("list", "{}");
 }
 
+static const char *vif3_config(void)
+{
+	static char text[500];
+	struct json_object *o = get("list", "{\"guest\":\"web\",\"device\":\"vif3\"}"), *v;
+
+	v = json_object_array_get_idx(json_object_object_get(o, "devices"), 0);
+	snprintf(text, sizeof(text), "%s", json_object_to_json_string_ext(json_object_object_get(v, "config"), JSON_C_TO_STRING_PLAIN));
+	json_object_put(o);
+	return text;
+}
+
+/* All keys or none: what the backend takes is kept, and what it refuses is not. */
+static void set_changes_what_the_backend_takes(void **state)
+{
+	(void)state;
+	good("attach", "{\"guest\":\"web\",\"type\":\"vif\",\"name\":\"3\",\"config\":{\"mac\":\"00:16:3e:00:00:01\",\"mtu\":\"1400\"}}");
+	good("set", "{\"guest\":\"web\",\"device\":\"vif3\",\"config\":{\"mtu\":null,\"carrier\":\"0\"}}");
+	assert_string_equal(rig->be[0].config, "{\"mac\":\"00:16:3e:00:00:01\",\"carrier\":\"0\"}"); /* all that there is */
+	assert_string_equal(vif3_config(), rig->be[0].config);
+	rig->be[0].fail[BE_SET] = -EBUSY;
+	assert_int_equal(refused("set", "{\"guest\":\"web\",\"device\":\"vif3\",\"config\":{\"queues\":\"1\"}}"), -EBUSY);
+	assert_string_equal(refused_why, "the fake backend refuses to set");
+	assert_string_equal(vif3_config(), "{\"mac\":\"00:16:3e:00:00:01\",\"carrier\":\"0\"}");
+	rig->be[0].fail[BE_SET] = 0;
+	rig->be[0].offer = json_object_new_object(); /* one that makes no sense */
+	assert_int_equal(refused("set", "{\"guest\":\"web\",\"device\":\"vif3\",\"config\":{\"queues\":\"1\"}}"), -EINVAL);
+	json_object_put(rig->be[0].offer);
+	rig->be[0].offer = NULL;
+	assert_string_equal(vif3_config(), "{\"mac\":\"00:16:3e:00:00:01\",\"carrier\":\"0\"}");
+	assert_int_equal(refused("set", "{\"guest\":\"web\",\"device\":\"vif3\",\"config\":{\"mtu\":7}}"), PV_RPC_BAD_PARAMS);
+	assert_int_equal(refused("set", "{\"guest\":\"web\",\"device\":\"vif3\",\"config\":\"mtu\"}"), PV_RPC_BAD_PARAMS);
+	assert_int_equal(refused("set", "{\"guest\":\"web\",\"device\":\"vif9\",\"config\":{}}"), -ENOENT);
+}
+
+/* Two at once; one that is not answered; one that outlives its device; one without a backend, which gets it when it is back. */
+static void set_and_the_life_of_a_device(void **state)
+{
+	struct answer a;
+
+	(void)state;
+	good("attach", "{\"guest\":\"web\",\"type\":\"vif\",\"name\":\"3\",\"config\":{\"mac\":\"00:16:3e:00:00:01\"}}");
+	rig->be[0].silent = 1 << BE_SET;
+	ask(&a, "set", "{\"guest\":\"web\",\"device\":\"vif3\",\"config\":{\"mtu\":\"1400\"}}");
+	WAIT(rig->be[0].held[BE_SET]);
+	assert_int_equal(refused("set", "{\"guest\":\"web\",\"device\":\"vif3\",\"config\":{}}"), -EBUSY);
+	good("detach", "{\"guest\":\"web\",\"device\":\"vif3\"}");
+	be_answer(&rig->be[0], BE_SET, -EBUSY, NULL);
+	WAIT(a.done);
+	assert_int_equal(a.code, -ENODEV);
+	rig->be[0].silent = 0;
+	good("attach", "{\"guest\":\"web\",\"type\":\"vif\",\"name\":\"3\",\"config\":{\"mac\":\"00:16:3e:00:00:01\"}}");
+	be_kill(&rig->be[0]);
+	WAIT(is(0, "lost"));
+	good("set", "{\"guest\":\"web\",\"device\":\"vif3\",\"config\":{\"mtu\":\"1300\"}}");
+	be_restart(&rig->be[0], "vif", "netback");
+	WAIT(is(0, "InitWait"));
+	assert_string_equal(rig->be[0].config, "{\"mac\":\"00:16:3e:00:00:01\",\"mtu\":\"1300\"}");
+}
+
+/* A file of rules is large, and has a bound of its own; lists do not repeat it. */
+static void set_takes_a_file_of_rules(void **state)
+{
+	enum { MOST = 512 << 10 };
+	struct json_object *params = json_tokener_parse("{\"guest\":\"web\",\"device\":\"vif3\",\"config\":{}}"), *config;
+	char *text = malloc(MOST + 2);
+	struct answer a;
+
+	(void)state;
+	good("attach", "{\"guest\":\"web\",\"type\":\"vif\",\"name\":\"3\",\"config\":{\"mac\":\"00:16:3e:00:00:01\"}}");
+	memset(text, '#', MOST + 2);
+	config = json_object_object_get(params, "config");
+	for (int more = 0; more < 2; more++) {
+		json_object_object_add(config, "rules", json_object_new_string_len(text, MOST + more));
+		a = (struct answer){ 0 };
+		assert_int_equal(pv_rpc_call(rig->client[0].rpc, "set", json_object_get(params), RIG_MS, answered_client, &a), 0);
+		WAIT(a.done);
+		assert_int_equal(a.code, more ? PV_RPC_BAD_PARAMS : 0);
+		json_object_put(a.result);
+	}
+	assert_non_null(strstr(vif3_config(), "\"rules\":\"(524288 bytes)\""));
+	json_object_object_del(config, "rules");
+	json_object_object_add(config, "other", json_object_new_string_len(text, 4097));
+	a = (struct answer){ 0 };
+	assert_int_equal(pv_rpc_call(rig->client[0].rpc, "set", params, RIG_MS, answered_client, &a), 0);
+	WAIT(a.done);
+	assert_int_equal(a.code, PV_RPC_BAD_PARAMS);
+	free(text);
+}
+
 /* Whoever asked and went away is not missed. */
 static void client_that_leaves_while_it_waits_is_forgotten(void **state)
 {
@@ -370,6 +459,9 @@ int main(void)
 		with(stats_and_inspect_show_what_the_backend_says),
 		with(stats_without_a_backend_are_null),
 		with(ask_is_passed_to_the_backend_and_back),
+		with(set_changes_what_the_backend_takes),
+		with(set_and_the_life_of_a_device),
+		with(set_takes_a_file_of_rules),
 		with(client_that_leaves_while_it_waits_is_forgotten),
 		with(list_reports_all_that_scripts_rely_on),
 	};
