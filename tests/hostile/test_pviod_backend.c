@@ -247,7 +247,7 @@ static void flood_of_calls_cuts_the_backend_off(void **state)
 	WAIT(is(0, "InitWait"));
 }
 
-/* A backend that only lost its connection still serves the old rings: it is told to let go before it is asked again. */
+/* A backend that only lost its connection still serves the old rings: when it cannot adopt them, it is told to let go before it is asked again. */
 static void backend_that_reconnects_lets_go_of_the_old_rings(void **state)
 {
 	struct be *b = &rig->be[0];
@@ -260,11 +260,37 @@ static void backend_that_reconnects_lets_go_of_the_old_rings(void **state)
 	b->rpc = NULL; /* its maps and ports stay */
 	WAIT(is(0, "lost"));
 	b->registered = false;
+	b->fail_adopt = -ENOENT;
 	be_start(b, "vif", "netback");
 	WAIT(b->calls[BE_DISCONNECT] >= 1 && fe1.state == FE_CONNECTED && is(0, "Connected"));
 	fe1_close();
 	good("detach", "{\"guest\":\"web\",\"device\":\"vif0\"}");
 	assert_int_equal(count(0).maps, 1); /* the store page */
+}
+
+/* ... and if it can, it just goes on. */
+static void backend_that_reconnects_goes_on(void **state)
+{
+	struct be *b = &rig->be[0];
+	uint32_t generation;
+
+	(void)state;
+	attach();
+	fe1_open(0);
+	WAIT(fe1.state == FE_CONNECTED && is(0, "Connected"));
+	generation = fe1.generation;
+	pv_rpc_free(b->rpc);
+	b->rpc = NULL;
+	WAIT(is(0, "lost"));
+	b->registered = false;
+	be_start(b, "vif", "netback");
+	WAIT(is(0, "Connected"));
+	assert_int_equal(b->adopts, 1);
+	assert_int_equal(b->calls[BE_DISCONNECT], 0);
+	assert_int_equal(fe1.generation, generation);
+	fe1_close();
+	good("detach", "{\"guest\":\"web\",\"device\":\"vif0\"}");
+	assert_int_equal(count(0).maps, 1);
 }
 
 static void detach_and_destroy_work_while_no_backend_answers(void **state)
@@ -296,6 +322,7 @@ int main(void)
 		with(answers_to_nothing_are_ignored),
 		with(flood_of_calls_cuts_the_backend_off),
 		with(backend_that_reconnects_lets_go_of_the_old_rings),
+		with(backend_that_reconnects_goes_on),
 		impatient(detach_and_destroy_work_while_no_backend_answers),
 	};
 
