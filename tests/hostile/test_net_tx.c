@@ -285,7 +285,7 @@ static void extra_chain_illegal_disables_the_vif(void **state)
 	broke("illegal tx chain");
 }
 
-static void mcast_unoffered_is_answered_with_an_error(void **state)
+static void mcast_of_no_group_is_answered_with_an_error(void **state)
 {
 	int16_t status[2];
 
@@ -510,7 +510,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(length_wrapped_is_dropped, up, down),
 		cmocka_unit_test_setup_teardown(chain_incomplete_disables_the_vif, up, down),
 		cmocka_unit_test_setup_teardown(extra_chain_illegal_disables_the_vif, up, down),
-		cmocka_unit_test_setup_teardown(mcast_unoffered_is_answered_with_an_error, up, down),
+		cmocka_unit_test_setup_teardown(mcast_of_no_group_is_answered_with_an_error, up, down),
 		cmocka_unit_test_setup_teardown(gso_of_something_else_is_dropped, up, down),
 		cmocka_unit_test_setup_teardown(gso_size_absurd_is_dropped, up, down),
 		cmocka_unit_test_setup_teardown(source_impossible_is_dropped, up, down),
