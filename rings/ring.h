@@ -76,6 +76,8 @@ struct pv_ring {
 	uint32_t cons; /* the next slot that we take */
 	uint32_t published; /* prod as the peer knows it */
 	uint32_t seen; /* backend: slots before it have been counted by pv_ring_ready; a hint, for pv_ring_take alone */
+	uint32_t armed; /* what our event index says, if has_armed */
+	bool has_armed;
 	bool back;
 };
 
@@ -159,14 +161,14 @@ static inline void *pv_ring_slot(const struct pv_ring *r, uint32_t index)
 	return r->slots + (size_t)(index & (r->nr - 1)) * r->slot_size;
 }
 
-/* Fetch a slot's first cache line to be written. gcc emits this instruction for __builtin_prefetch with -mprfchw alone, and a
+/* Fetch a cache line to be written. gcc emits this instruction for __builtin_prefetch with -mprfchw alone, and a
  * plain prefetch, which saves nothing, without. Every x86-64 processor of this century executes it or takes it for a nop. */
-static inline void pv_ring_prefetch(const struct pv_ring *r, uint32_t index)
+static inline void pv_prefetch_write(const volatile void *p)
 {
 #ifdef __x86_64__
-	__asm__ volatile("prefetchw (%0)" : : "r"(pv_ring_slot(r, index)));
+	__asm__ volatile("prefetchw (%0)" : : "r"(p));
 #else
-	__builtin_prefetch(pv_ring_slot(r, index), 1);
+	__builtin_prefetch((const void *)p, 1);
 #endif
 }
 
@@ -177,7 +179,7 @@ static inline const volatile void *pv_ring_take(struct pv_ring *r)
 	/* A backend reads a slot and then answers in it: fetched for writing at once, a line crosses between the cores once
 	 * and not twice (a third of the time of a batch of 32). Never a slot that was not counted: the peer is filling it. */
 	if (r->back && (int32_t)(r->seen - r->cons) > PV_RING_AHEAD)
-		pv_ring_prefetch(r, r->cons + PV_RING_AHEAD);
+		pv_prefetch_write(pv_ring_slot(r, r->cons + PV_RING_AHEAD));
 	return pv_ring_slot(r, r->cons++);
 }
 
@@ -210,7 +212,14 @@ static inline bool pv_ring_publish(struct pv_ring *r)
  * Returns as pv_ring_ready; only after 0 may the caller sleep. */
 static inline int pv_ring_rearm(struct pv_ring *r, uint32_t after)
 {
-	return pv_ring_check(r, pv_index_rearm(r->back ? &r->shared->req_event : &r->shared->rsp_event, r->cons + after,
+	uint32_t at = r->cons + after;
+
+	/* Who looks again and again asks once: another store would take the indices' cache line from the peer for nothing. */
+	if (r->has_armed && r->armed == at)
+		return pv_ring_check(r, pv_index_load(r->back ? &r->shared->req_prod : &r->shared->rsp_prod));
+	r->armed = at;
+	r->has_armed = true;
+	return pv_ring_check(r, pv_index_rearm(r->back ? &r->shared->req_event : &r->shared->rsp_event, at,
 					       r->back ? &r->shared->req_prod : &r->shared->rsp_prod));
 }
 
