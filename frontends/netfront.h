@@ -18,6 +18,7 @@ struct pv_netfront_config {
 	int wait_ms; /* how long to wait for the device to be announced; 0: it must be there */
 	uint16_t queues; /* wanted, at most; 0: one */
 	uint32_t features; /* PV_VIF_SG, _CSUM_*, _GSO_* wanted, at most; 0: all that are offered */
+	bool poll; /* the caller looks all the time: never ask the backend for an event; fd then tells of changes of state alone */
 	uint16_t headroom; /* see pv_netfront_set_headroom */
 	bool multicast_filter; /* see pv_netfront_set_filter */
 	bool control; /* a control ring, for pv_netfront_set_hash */
@@ -81,7 +82,7 @@ uint32_t pv_netfront_features(const struct pv_netfront *f); /* agreed */
 int pv_netfront_send(struct pv_netfront *f, unsigned queue, const struct pv_netfront_packet *p, unsigned n);
 
 /* Copy up to n received packets of a queue into the caller's buffers. Returns how many or -errno. Packets larger than
- * their buffer are dropped and counted. When 0 is returned the queue is re-armed: fd tells when to come back. -EAGAIN: a call's worth
+ * their buffer are dropped and counted. When 0 is returned the queue is re-armed: fd tells when to come back (unless config.poll). -EAGAIN: a call's worth
  * of packets had to be dropped; more may wait: call again. */
 int pv_netfront_recv(struct pv_netfront *f, unsigned queue, struct pv_netfront_packet *p, unsigned n);
 
