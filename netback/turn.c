@@ -15,7 +15,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { IDLE_US = 500, EVENTS_US = 20, SHARE_US = 100 };
+enum { IDLE_US = 500, EVENTS_US = 20, SHARE_US = 1000 /* to count what is free is to look into the caches of 128 possible threads */ };
 enum { WAKE_EVENTS = 1, WAKE_MAILBOX, WAKE_KICK, WAKE_UPLINK /* and more: of the bridge with that index */ };
 
 static uint64_t us_to_tsc(const struct nb_worker *w, uint64_t us)
