@@ -83,6 +83,8 @@ $(B)/pvio-dd: $(call obj,$(DD_SRC))
 $(FRONT_PROGS): $(B)/pvio-%: $(B)/obj/frontends/pvio-%.o $(B)/libpvfront.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/perf/%: $(B)/obj/perf/%.o $(LIBS) ; $(link)
 $(B)/perf/%: X_LIBS = $(JSON_L) -luring
+$(B)/perf/pmd: X_LIBS = $(DPDK_L)
+$(B)/obj/perf/pmd.o: X_CFLAGS = $(DPDK_C)
 $(B)/obj/perf/rules.o: X_CFLAGS = -I. $(DPDK_C)
 $(B)/perf/rules: $(B)/libnetback.a
 $(B)/perf/rules: X_LIBS = $(B)/libnetback.a $(B)/libpvinternal.a $(B)/libpvio.a $(JSON_L) $(DPDK_L) -lmnl

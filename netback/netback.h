@@ -260,7 +260,7 @@ struct uplink_ops {
 	unsigned (*send)(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **out, unsigned n); /* takes so many; the rest is behind them */
 	void (*end)(struct uplink_queue *q); /* may be NULL */
 };
-extern const struct uplink_ops uplink_dpdk, uplink_tap, uplink_linux;
+extern const struct uplink_ops uplink_dpdk, uplink_tap, uplink_linux, uplink_load;
 
 /* Owner: control thread; the workers only read. Lifetime: its bridge's. */
 struct uplink {
@@ -271,6 +271,7 @@ struct uplink {
 	uint16_t port_id; /* of DPDK */
 	char interface[NB_BRIDGE_NAME]; /* of a TAP */
 	int tap_fd[NB_WORKERS_MAX];
+	struct load *load;
 };
 
 int uplink_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len);

@@ -29,12 +29,21 @@ static void set_mtu(struct uplink *up, uint32_t mtu)
 	__atomic_store_n(&up->frame_max, mtu + NB_L2_ROOM, __ATOMIC_RELAXED); /* a word by itself */
 }
 
+static const struct uplink_ops *ops_of(const char *device)
+{
+	if (!strncmp(device, "tap:", 4))
+		return &uplink_tap;
+	if (!strncmp(device, "linux:", 6))
+		return &uplink_linux;
+	return strncmp(device, "load:", 5) ? &uplink_dpdk : &uplink_load;
+}
+
 int uplink_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len)
 {
 	char name[300];
 	int ret;
 
-	*up = (struct uplink){ .ops = !strncmp(device, "tap:", 4) ? &uplink_tap : !strncmp(device, "linux:", 6) ? &uplink_linux : &uplink_dpdk };
+	*up = (struct uplink){ .ops = ops_of(device) };
 	if ((size_t)snprintf(name, sizeof(name), "%s", device) >= sizeof(name) || take_mtu(name, &up->mtu) < 0)
 		return pv_why(why, len, -EINVAL, "uplink '%s': give mtu=N, at most %d, or a shorter name", device, UPLINK_MTU_MAX);
 	ret = up->ops->open(nb, up, name, why, len);

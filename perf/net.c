@@ -1,44 +1,60 @@
-/* net.c - small packets through netback: from a guest to the uplink, or from one guest to another.
+/* net.c - packets through netback, as many as possible.
  *
- *	net --domid N		a sender on the guest's vif; what arrived is what netback says it gave to its uplink
- *	net --quick FROM TO	a sender on one guest's vif and a receiver on another's, once: what arrived is what was received
+ *	net --domid N --send			from a guest's vif to the uplink, load:0, which looks at each and forgets it
+ *	net --domid N --take			from the uplink, load:N, to the vif
+ *	net --domid N --send --take		both at once, load:1
+ *	net --domid N --send --to M --take	from one guest's vif to another's
+ *	net --quick FROM TO			the same, once
+ *	net --domid N --guests M --send		from so many guests' vifs in turn, of the domids from N on
+ *	net --domid N --guests M --rest		all are connected and silent; then the first says one packet to the last
  *
- * Sender and receiver are netfronts in this one thread. It polls: a send without room is simply tried again. Frames are Ethernet,
- * IPv4 and UDP, copied by netfront into its granted pages for each packet as any guest's are. One line of JSON a measurement.
+ * The netfronts are in this one thread. It polls: a send without room is simply tried again. Each frame is copied by netfront into its
+ * granted pages when it is sent, as any guest's is, and out of them when it is received; then one word of every cache line is read.
+ * One line of JSON a measurement.
  */
 #include "perf.h"
+#include "frame.h"
 #include "../dom0-tools/libpvtool.h"
-#include <arpa/inet.h>
 #include <json-c/json.h>
-#include <net/ethernet.h>
-#include <netinet/ip.h>
-#include <netinet/udp.h>
+#include <pvio/net.h>
 #include <pvio/netfront.h>
 
-enum { CONNECT_MS = 10000, BURST = 32, FRAME_MAX = 1514, LEARN_MS = 100, TURNS = 64 /* between two looks at the clock */ };
+enum {
+	CONNECT_MS = 10000, SETTLE_MS = 100,
+	TURNS = 64, /* between two looks at the clock */
+	ASK = 2048, /* packets of the uplink, half of what it says for one of ours */
+	TRIES = 5, /* of the first packet after a rest */
+};
 
 struct options {
 	const char *hypervisor;
 	int domid, to;
 	unsigned vif, len, msecs;
 	struct pv_cpus cpus;
-	bool once;
+	unsigned guests;
+	bool send, take, rest, once;
 };
 
 /* Owner: main. */
 struct traffic {
 	const struct options *o;
-	struct pv_netfront *from, *to; /* to: NULL when the uplink receives */
+	struct pv_netfront **from, *to; /* o->guests of them; to: the first one, unless it is another guest's */
 	struct pv_tool *tool;
+	struct pv_netfront_packet burst[FRAME_BURST];
+	uint64_t got, bursts, refused; /* sends tried; those that found no room at all: the backend is behind */
+	uint32_t seen; /* so that looking is not for nothing */
 	uint8_t frame[FRAME_MAX];
-	struct pv_netfront_packet burst[BURST];
-	uint8_t room[BURST][FRAME_MAX];
-	uint64_t bursts, refused; /* sends tried; those that found no room at all: the backend is behind */
+	uint8_t room[FRAME_BURST][FRAME_MAX];
+};
+
+/* What netback has counted so far. */
+struct counts {
+	uint64_t uplink, copies, notifies; /* packets that its uplink took; pieces that were copied; events for this guest */
 };
 
 static struct pv_netfront *connect_vif(const struct options *o, int domid)
 {
-	struct pv_netfront_config c = { .devid = o->vif, .wait_ms = CONNECT_MS };
+	struct pv_netfront_config c = { .devid = o->vif, .wait_ms = CONNECT_MS, .poll = !o->rest };
 	double end = perf_now() + CONNECT_MS / 1e3;
 	struct pv_netfront *f;
 	char why[256];
@@ -55,160 +71,222 @@ static struct pv_netfront *connect_vif(const struct options *o, int domid)
 	return f;
 }
 
-static uint16_t ip_checksum(const void *header, size_t len)
+static struct json_object *group_at(struct json_object *o, const char *name)
 {
-	const uint16_t *w = header;
-	uint32_t sum = 0;
+	struct json_object *g = NULL;
 
-	for (size_t i = 0; i < len / 2; i++)
-		sum += w[i];
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)~(sum + (sum >> 16));
+	if (!json_object_object_get_ex(o, name, &g))
+		perf_die("the stats of the vif do not tell of its %s", name);
+	return g;
 }
 
-/* A UDP datagram of o->len bytes as a frame. dst NULL: an address that nobody has, so that it leaves by the uplink. */
-static void make_frame(uint8_t *frame, const struct options *o, const uint8_t *dst, const uint8_t *src)
+static uint64_t number_at(struct json_object *o, const char *name)
 {
-	static const uint8_t nobody[6] = { 0x02, 0, 0, 0, 0xbe, 0xef };
-	struct ether_header *eth = (void *)frame;
-	struct iphdr *ip = (void *)(eth + 1);
-	struct udphdr *udp = (void *)(ip + 1);
-	uint16_t ip_len = (uint16_t)(o->len - sizeof(*eth));
+	struct json_object *n = NULL;
 
-	memset(frame, 0, FRAME_MAX);
-	memcpy(eth->ether_dhost, dst ? dst : nobody, 6);
-	memcpy(eth->ether_shost, src, 6);
-	eth->ether_type = htons(ETHERTYPE_IP);
-	*ip = (struct iphdr){ .version = 4, .ihl = 5, .tot_len = htons(ip_len), .ttl = 64, .protocol = IPPROTO_UDP,
-			      .saddr = htonl(0xc6120001), .daddr = htonl(0xc6120002) };
-	ip->check = ip_checksum(ip, sizeof(*ip));
-	*udp = (struct udphdr){ .source = htons(9), .dest = htons(9), .len = htons((uint16_t)(ip_len - sizeof(*ip))) };
+	if (!json_object_object_get_ex(o, name, &n))
+		perf_die("the stats of the vif do not tell %s", name);
+	return (uint64_t)json_object_get_int64(n);
 }
 
-/* Packets that netback gave to its uplink, ever. */
-static uint64_t uplink_packets(struct traffic *t)
+static struct counts count(struct traffic *t, int domid)
 {
 	char params[64], *text = NULL;
-	struct json_object *o, *devices = NULL, *stats, *uplink = NULL, *n = NULL;
-	uint64_t packets;
+	struct json_object *o, *devices = NULL, *stats = NULL;
+	struct counts c;
 
-	snprintf(params, sizeof(params), "{\"guest\":\"%d\",\"device\":\"vif%u\"}", t->o->domid, t->o->vif);
+	snprintf(params, sizeof(params), "{\"guest\":\"%d\",\"device\":\"vif%u\"}", domid, t->o->vif);
 	if (pv_tool_call(t->tool, "stats", params, 0, &text) != 0)
 		perf_die("pviod has no stats: %s", pv_tool_error(t->tool));
 	o = json_tokener_parse(text);
-	json_object_object_get_ex(o, "devices", &devices);
-	stats = devices ? json_object_array_get_idx(devices, 0) : NULL;
-	if (!json_object_object_get_ex(stats, "stats", &stats) || !json_object_object_get_ex(stats, "uplink", &uplink) ||
-	    !json_object_object_get_ex(uplink, "tx_packets", &n))
-		perf_die("the stats of the vif do not tell what its uplink sent: %s", text);
-	packets = (uint64_t)json_object_get_int64(n);
+	if (json_object_object_get_ex(o, "devices", &devices))
+		json_object_object_get_ex(json_object_array_get_idx(devices, 0), "stats", &stats);
+	if (!stats)
+		perf_die("the vif has no stats: %s", text);
+	c.uplink = t->to == t->from[0] && !t->o->rest ? number_at(group_at(stats, "uplink"), "tx_packets") : 0;
+	c.copies = number_at(group_at(group_at(stats, "backend"), "hyper"), "copied_pieces");
+	c.notifies = number_at(stats, "notifies");
 	json_object_put(o);
 	free(text);
-	return packets;
+	return c;
 }
 
-static int receive(struct traffic *t)
+static void receive(struct traffic *t)
 {
-	struct pv_netfront_packet p[BURST];
+	struct pv_netfront_packet p[FRAME_BURST];
 	int n;
 
-	for (int i = 0; i < BURST; i++)
+	for (int i = 0; i < FRAME_BURST; i++)
 		p[i] = (struct pv_netfront_packet){ .data = t->room[i], .len = FRAME_MAX };
-	n = pv_netfront_recv(t->to, 0, p, BURST);
+	n = pv_netfront_recv(t->to, 0, p, FRAME_BURST);
 	if (n < 0 && n != -EAGAIN)
 		perf_die("receiving: %s", strerror(-n));
-	return n < 0 ? 0 : n;
+	for (int i = 0; i < n; i++)
+		t->seen += frame_look(p[i].data, p[i].len);
+	t->got += n < 0 ? 0 : (unsigned)n;
 }
 
-/* Send for so long. Returns what was received (0 without a receiver). */
-static uint64_t run(struct traffic *t, double secs)
+static int transmit(struct traffic *t, struct pv_netfront *f, unsigned n)
+{
+	int sent = pv_netfront_send(f, 0, t->burst, n);
+
+	if (sent < 0)
+		perf_die("sending: %s", strerror(-sent));
+	return sent;
+}
+
+static void run(struct traffic *t, double secs)
 {
 	double end = perf_now() + secs;
-	uint64_t got = 0;
+	uint64_t asked = t->got;
 
 	do {
-		for (int i = 0; i < TURNS; i++) {
-			int n = pv_netfront_send(t->from, 0, t->burst, BURST);
-
-			if (n < 0)
-				perf_die("sending: %s", strerror(-n));
-			t->bursts++;
-			t->refused += n == 0;
-			if (t->to)
-				got += (uint64_t)receive(t);
+		if (!t->o->send)
+			transmit(t, t->from[0], 1);
+		for (unsigned i = 0; i < TURNS || i < t->o->guests; i++) {
+			if (t->o->send) {
+				t->bursts++;
+				t->refused += transmit(t, t->from[i % t->o->guests], FRAME_BURST) == 0;
+			}
+			if (!t->o->send && t->got - asked >= ASK) /* for each that it gets the uplink says many */
+				asked += (unsigned)transmit(t, t->from[0], 1) * ASK;
+			if (t->o->take)
+				receive(t);
 		}
 	} while (perf_now() < end);
-	return got;
+}
+
+static struct pv_netfront_stats front_stats(const struct traffic *t)
+{
+	struct pv_netfront_stats one, all = { 0 };
+
+	for (unsigned i = 0; i < t->o->guests; i++) {
+		pv_netfront_stats(t->from[i], &one);
+		all.tx_packets += one.tx_packets;
+		all.tx_errors += one.tx_errors;
+		all.notifies += one.notifies;
+	}
+	return all;
+}
+
+/* Send one packet to a guest that rests. Returns how often that was notified, or -1: others came meanwhile, of the uplink's. */
+static int notified(struct traffic *t, int domid)
+{
+	uint64_t before;
+	double end;
+
+	while (t->got = 0, receive(t), t->got) /* from here on it waits for an event */
+		;
+	before = count(t, domid).notifies;
+	if (!transmit(t, t->from[0], 1))
+		perf_die("no room for one packet");
+	for (end = perf_now() + CONNECT_MS / 1e3; !t->got && perf_now() < end;)
+		receive(t);
+	usleep(SETTLE_MS * 1000);
+	return t->got == 1 ? (int)(count(t, domid).notifies - before) : -1;
+}
+
+/* Silence, and then a first packet. */
+static void rest(struct traffic *t)
+{
+	const struct options *o = t->o;
+	int n = -1;
+
+	usleep(o->msecs * 1000);
+	printf("{\"rested\":%u}\n", o->guests);
+	fflush(stdout);
+	for (int i = 0; i < TRIES && n < 0; i++)
+		n = notified(t, o->domid + (int)o->guests - 1);
+	printf("{\"notifies\":%d}\n", n);
 }
 
 static void measure(void *arg)
 {
 	struct traffic *t = arg;
 	struct pv_netfront_stats a, b;
-	uint64_t arrived, uplink = 0;
-	double began, cpu, secs;
+	struct counts before, after;
+	double began, cpu, secs, arrived;
 
-	run(t, LEARN_MS / 1e3);
-	if (!t->to)
-		uplink = uplink_packets(t);
-	t->bursts = t->refused = 0;
-	pv_netfront_stats(t->from, &a);
+	if (t->o->rest) {
+		rest(t);
+		return;
+	}
+	run(t, SETTLE_MS / 1e3);
+	before = count(t, t->o->domid);
+	t->bursts = t->refused = t->got = 0;
+	a = front_stats(t);
 	began = perf_now();
 	cpu = perf_cpu();
-	arrived = run(t, t->o->msecs / 1e3);
+	run(t, t->o->msecs / 1e3);
 	cpu = perf_cpu() - cpu;
-	if (!t->to)
-		arrived = uplink_packets(t) - uplink;
 	secs = perf_now() - began;
-	pv_netfront_stats(t->from, &b);
-	printf("{\"mpps\":%.3f,\"gbit_s\":%.3f,\"sent_mpps\":%.3f,\"errors\":%lu,\"len\":%u,\"cpu_s\":%.3f,\"secs\":%.3f,"
-	       "\"front_notifies\":%lu,\"refused\":%.2f}\n",
-	       (double)arrived / secs / 1e6, (double)arrived * t->o->len * 8 / secs / 1e9, (double)(b.tx_packets - a.tx_packets) / secs / 1e6,
-	       b.tx_errors - a.tx_errors, t->o->len, cpu, secs, b.notifies - a.notifies, (double)t->refused / (double)t->bursts);
+	after = count(t, t->o->domid);
+	b = front_stats(t);
+	arrived = (double)(after.uplink - before.uplink) * t->o->send + (double)t->got;
+	printf("{\"mpps\":%.3f,\"gbit_s\":%.3f,\"sent_mpps\":%.3f,\"taken_mpps\":%.3f,\"errors\":%lu,\"len\":%u,\"cpu_s\":%.3f,\"secs\":%.3f,"
+	       "\"copies\":%.2f,\"front_notifies\":%lu,\"refused\":%.2f,\"seen\":%u}\n",
+	       arrived / secs / 1e6, arrived * t->o->len * 8 / secs / 1e9, (double)(b.tx_packets - a.tx_packets) / secs / 1e6,
+	       (double)t->got / secs / 1e6, b.tx_errors - a.tx_errors, t->o->len, cpu, secs, (double)(after.copies - before.copies) / arrived,
+	       b.notifies - a.notifies, t->bursts ? (double)t->refused / (double)t->bursts : 0, t->seen);
 }
 
 static void idle(void *arg)
 {
 	struct traffic *t = arg;
 
-	if (pv_netfront_work(t->from) < 0)
-		perf_die("the vif of domain %d was taken away", t->o->domid);
+	for (unsigned i = 0; i < t->o->guests; i++)
+		if (pv_netfront_work(t->from[i]) < 0)
+			perf_die("the vif of domain %d was taken away", t->o->domid + (int)i);
 }
 
 /* Let the switch learn where the receiver is: it says something first. */
 static void introduce(struct traffic *t)
 {
-	struct pv_netfront_packet p = { .data = t->frame, .len = t->o->len };
+	struct pv_netfront_packet p = { .data = t->frame, .len = 64 };
 
-	make_frame(t->frame, t->o, pv_netfront_offer(t->from)->mac, pv_netfront_offer(t->to)->mac);
+	frame_make(t->frame, 64, pv_netfront_offer(t->from[0])->mac, pv_netfront_offer(t->to)->mac);
 	if (pv_netfront_send(t->to, 0, &p, 1) < 0)
 		perf_die("the receiver cannot send");
 }
 
 static void open_all(struct traffic *t)
 {
+	static const uint8_t nobody[6] = { 0x02, 0, 0, 0, 0xbe, 0xef }; /* what is sent there leaves by the uplink */
 	const struct options *o = t->o;
+	bool gso = o->len > FRAME_MTU;
 	char why[256];
 
-	t->from = connect_vif(o, o->domid);
-	if (o->to > 0) {
+	t->from = calloc(o->guests, sizeof(struct pv_netfront *));
+	if (!t->from)
+		perf_die("out of memory");
+	for (unsigned i = 0; i < o->guests; i++)
+		t->from[i] = connect_vif(o, o->domid + (int)i);
+	t->to = o->rest ? t->from[o->guests - 1] : t->from[0];
+	if (o->to > 0)
 		t->to = connect_vif(o, o->to);
+	if (t->to != t->from[0])
 		introduce(t);
-	} else if (pv_tool_open(NULL, &t->tool, why, sizeof(why)) < 0) {
+	if (pv_tool_open(NULL, &t->tool, why, sizeof(why)) < 0)
 		perf_die("%s", why);
-	}
-	make_frame(t->frame, o, t->to ? pv_netfront_offer(t->to)->mac : NULL, pv_netfront_offer(t->from)->mac);
-	for (int i = 0; i < BURST; i++)
-		t->burst[i] = (struct pv_netfront_packet){ .data = t->frame, .len = o->len };
+	frame_make(t->frame, o->len, t->to != t->from[0] ? pv_netfront_offer(t->to)->mac : nobody, pv_netfront_offer(t->from[0])->mac);
+	for (int i = 0; i < FRAME_BURST; i++)
+		t->burst[i] = (struct pv_netfront_packet){
+			.data = t->frame, .len = o->len, .csum_blank = gso, .data_validated = gso,
+			.gso_type = gso ? XEN_NETIF_GSO_TYPE_TCPV4 : XEN_NETIF_GSO_TYPE_NONE, .gso_size = gso ? FRAME_MSS : 0,
+		};
 }
 
 #define FIELD(f) .field = offsetof(struct options, f)
 static const struct pv_option table[] = {
 	{ "hypervisor", "SPEC", "xen, loopback, loopback:PATH ($PVIO_HYPERVISOR, else the host's)", pv_option_text, FIELD(hypervisor) },
 	{ "domid", "N", "the guest that sends", pv_option_domid, FIELD(domid) },
-	{ "to", "N", "the guest that receives (none: the uplink does)", pv_option_domid, FIELD(to) },
+	{ "to", "N", "the guest that takes (the same)", pv_option_domid, FIELD(to) },
 	{ "vif", "N", "the vifs' number (0)", pv_option_number, FIELD(vif), .max = 65535 },
-	{ "len", "BYTES", "of a frame (64)", pv_option_number, FIELD(len), .min = 60, .max = FRAME_MAX },
+	{ "send", NULL, "send, all the time", NULL, FIELD(send) },
+	{ "guests", "N", "guests that send (1)", pv_option_number, FIELD(guests), .min = 1, .max = 1024 },
+	{ "rest", NULL, "be silent, then send one packet", NULL, FIELD(rest) },
+	{ "take", NULL, "take what comes", NULL, FIELD(take) },
+	{ "len", "BYTES", "of a frame (64); above 1514 large TCP packets", pv_option_number, FIELD(len), .min = 60, .max = FRAME_MAX },
 	{ "msecs", "MS", "how long to measure (1000)", pv_option_number, FIELD(msecs), .min = 1, .max = 1000000 },
 	{ "cpus", "A", "pin to this CPU", pv_option_cpus, FIELD(cpus) },
 	{ "once", NULL, "measure once, now; else once for each line of stdin", NULL, FIELD(once) },
@@ -217,9 +295,9 @@ static const struct pv_option table[] = {
 
 static const struct pv_program program = {
 	.name = "net",
-	.usage = "--domid N [OPTION...] | --quick FROM TO [OPTION...]",
-	.about = "Packets from a guest's vif to netback's uplink, or to another guest's vif: millions a second, as JSON.\n"
-		 "--quick FROM TO is --domid FROM --to TO --once.",
+	.usage = "--domid N [--send] [--take] [OPTION...] | --quick FROM TO [OPTION...]",
+	.about = "Packets between a guest's vif and netback's uplink, or another guest's vif: millions a second, as JSON.\n"
+		 "--quick FROM TO is --domid FROM --to TO --send --take --once.",
 	.options = table,
 };
 
@@ -230,7 +308,7 @@ static int parse_quick(int argc, char **argv, struct options *o)
 
 	if (argc < 2 || strcmp(argv[1], "--quick") != 0)
 		return 0;
-	o->once = true;
+	o->once = o->send = o->take = true;
 	if (argc < 4 || domid->parse(domid, argv[2], &o->domid) < 0 || domid->parse(domid, argv[3], &o->to) < 0)
 		return -1;
 	return 3;
@@ -238,8 +316,8 @@ static int parse_quick(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .len = 64, .msecs = 1000 };
-	struct traffic t = { .o = &o };
+	struct options o = { .len = 64, .msecs = 1000, .guests = 1 };
+	static struct traffic t;
 	int quick = parse_quick(argc, argv, &o), ret;
 
 	if (quick < 0)
@@ -248,13 +326,17 @@ int main(int argc, char **argv)
 	ret = pv_options_parse(&program, argc - quick, argv + quick, &o);
 	if (ret >= 0)
 		return ret;
-	if (o.domid < 1 || o.domid == o.to)
-		return pv_options_wrong(&program, "--domid is needed, and --to must be another guest");
+	if (o.domid < 1 || o.domid == o.to || !(o.send || o.take || o.rest) || (o.rest && o.guests < 2))
+		return pv_options_wrong(&program, "--domid is needed, and --send, --take or --rest; --to must be another guest");
+	t.o = &o;
 	perf_pin(&o.cpus, 0);
 	open_all(&t);
-	perf_serve(o.once, measure, idle, pv_netfront_fd(t.from), &t);
-	pv_netfront_close(t.from, CONNECT_MS);
-	pv_netfront_close(t.to, CONNECT_MS);
+	perf_serve(o.once, measure, idle, pv_netfront_fd(t.from[0]), &t);
+	if (o.to > 0)
+		pv_netfront_close(t.to, CONNECT_MS);
+	for (unsigned i = 0; i < o.guests; i++)
+		pv_netfront_close(t.from[i], CONNECT_MS);
+	free(t.from);
 	pv_tool_close(t.tool);
 	return 0;
 }
