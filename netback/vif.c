@@ -652,7 +652,7 @@ void vif_reap_broken(struct netback *nb)
 		const char *broken = __atomic_load_n(&vif->broken, __ATOMIC_ACQUIRE); /* pairs with queue_broken */
 		char why[200];
 
-		if (!broken || vif->reported)
+		if (!broken || vif->reported || !vif->connected) /* a connect that failed, or a disconnect, was told by its answer */
 			continue;
 		vif->reported = true;
 		snprintf(why, sizeof(why), "%s: %s; it is disconnected until the guest connects anew", vif->name, broken);

@@ -324,6 +324,32 @@ static void connect_with_bad_references(void **state)
 	guest_down(&d);
 }
 
+/* A queue may break while the next one cannot be attached: the connect has failed, and nothing more is told. */
+static void connect_that_fails_is_told_once(void **state)
+{
+	struct net_guest g = { 0 };
+	uint32_t good;
+
+	(void)state;
+	guest_open(&g, 2, ALL_FEATURES);
+	assert_int_equal(guest_prepare(&g, NULL), 0);
+	good = g.q[1].rx_gref;
+	for (unsigned i = 0; i < 100; i++) {
+		guest_rings_reset(&g);
+		tx_slot(&g, 0, 0, 4000, 100, 0); /* beyond its page */
+		pv_ring_publish(&g.q[0].tx);
+		g.q[1].rx_gref = 0xfffffff0u;
+		assert_true(guest_connect(&g, NULL) < 0);
+		assert_int_equal(guest_call(&g, "stats"), 0);
+		assert_int_equal(rig.broken, 0);
+	}
+	guest_rings_reset(&g);
+	g.q[1].rx_gref = good;
+	assert_int_equal(guest_connect(&g, NULL), 0);
+	exchange(&g, &peers.a, 100, 1);
+	guest_down(&g);
+}
+
 /* XSA-300: what a guest can have mapped is bounded by its configuration, whatever it chooses. */
 static void xsa300_choice_beyond_the_offer_is_refused(void **state)
 {
@@ -451,6 +477,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(disconnect_under_traffic, up, down),
 		cmocka_unit_test_setup_teardown(domain_gone_under_traffic, up, down),
 		cmocka_unit_test_setup_teardown(connect_with_bad_references, up, down),
+		cmocka_unit_test_setup_teardown(connect_that_fails_is_told_once, up, down),
 		cmocka_unit_test_setup_teardown(xsa300_choice_beyond_the_offer_is_refused, up, down),
 		cmocka_unit_test_setup_teardown(connect_when_resources_run_out, up, down),
 		cmocka_unit_test_setup_teardown(xsa331_event_storm, up, down),
