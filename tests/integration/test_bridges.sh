@@ -32,7 +32,7 @@ reaches() { # NETNS ADDRESS
 }
 tcp() { # NETNS OF-SERVER ADDRESS : 20 MiB each way
 	local n=$1 s=$2 server way
-	in_netns "$s" iperf3 -s -B "$3" >/dev/null 2>"$work/server" &
+	nsenter --net="$(netns "$s")" -- iperf3 -s -B "$3" >/dev/null 2>"$work/server" &
 	server=$!
 	until_true 10 in_netns "$s" sh -c 'ss -ltn | grep -q :5201' || die "iperf3 does not listen: $(cat "$work/server")"
 	for way in "" -R; do
