@@ -32,7 +32,7 @@ struct options {
 	unsigned vif, len, msecs;
 	struct pv_cpus cpus;
 	unsigned guests;
-	bool send, take, rest, once;
+	bool send, take, rest, statics, once;
 };
 
 /* Owner: main. */
@@ -54,7 +54,7 @@ struct counts {
 
 static struct pv_netfront *connect_vif(const struct options *o, int domid)
 {
-	struct pv_netfront_config c = { .devid = o->vif, .wait_ms = CONNECT_MS, .poll = !o->rest };
+	struct pv_netfront_config c = { .devid = o->vif, .wait_ms = CONNECT_MS, .poll = !o->rest, .static_grants = o->statics };
 	double end = perf_now() + CONNECT_MS / 1e3;
 	struct pv_netfront *f;
 	char why[256];
@@ -284,6 +284,7 @@ static const struct pv_option table[] = {
 	{ "vif", "N", "the vifs' number (0)", pv_option_number, FIELD(vif), .max = 65535 },
 	{ "send", NULL, "send, all the time", NULL, FIELD(send) },
 	{ "guests", "N", "guests that send (1)", pv_option_number, FIELD(guests), .min = 1, .max = 1024 },
+	{ "static", NULL, "leave the pages with the backend, as static grants", NULL, FIELD(statics) },
 	{ "rest", NULL, "be silent, then send one packet", NULL, FIELD(rest) },
 	{ "take", NULL, "take what comes", NULL, FIELD(take) },
 	{ "len", "BYTES", "of a frame (64); above 1514 large TCP packets", pv_option_number, FIELD(len), .min = 60, .max = FRAME_MAX },
