@@ -11,6 +11,8 @@ DEPS := gcc make pkg-config libc6-dev libxen-dev libdpdk-dev dpdk liburing-dev l
 	libmnl-dev scdoc e2fsprogs iproute2 iputils-ping iperf3 procps util-linux jq python3 tshark clang libclang-rt-14-dev spin
 # What the lab of tests/xen needs besides; where it cannot be had, its scenarios are skipped.
 XEN_DEPS := qemu-system-x86 busybox-static cpio xz-utils kmod binutils ethtool strace
+# What tests/integration/test_uplink_ovs.sh needs besides; without it that is skipped.
+OVS_DEPS := openvswitch-switch-dpdk
 BENCH_DEPS := dpdk-dev fio xen-utils-4.17 libxenstore4 xenstore-utils
 
 # ---- flags; SAN=address,undefined or SAN=thread with a B of its own builds an instrumented tree
@@ -112,12 +114,13 @@ $(B)/tests/fuzz/fuzz_store: $(call obj,$(wildcard dom0-tools/store_*.c))
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)
 
-.PHONY: deps xen-deps check check-long check-xen run bench install clean help
+.PHONY: deps xen-deps ovs-deps check check-long check-xen run bench install clean help
 deps: ; @tests/deps $(DEPS)
 xen-deps: ; @tests/deps $(XEN_DEPS) || echo 'without these the scenarios of tests/xen are skipped'
-check: deps xen-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
+ovs-deps: ; @tests/deps $(OVS_DEPS) || echo 'without these the test with Open vSwitch is skipped'
+check: deps xen-deps ovs-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
 check-xen: deps xen-deps ; @$(MAKE) --no-print-directory all tests && B=$(B) tests/xen/check --all
-check-long: deps xen-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
+check-long: deps xen-deps ovs-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
 run: deps ; @$(MAKE) --no-print-directory all perf && tests/integration/main_job.sh
 bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf && perf/bench
 
