@@ -331,6 +331,19 @@ static inline int rig_start(const char *backend, const char *const *args)
 	return rig_start_backend(backend, args);
 }
 
+/* What a killed backend leaves for the next one: the in-flight logs of its devices. */
+static inline void rig_remove_logs(void)
+{
+	DIR *dir = opendir(rig.dir);
+	struct dirent *e;
+
+	assert_non_null(dir);
+	while ((e = readdir(dir)))
+		if (strstr(e->d_name, ".inflight"))
+			assert_int_equal(unlinkat(dirfd(dir), e->d_name, 0), 0);
+	closedir(dir);
+}
+
 /* The hub and the run directory go; so must the backend have, by now. Its log stays and is named if something `failed`. */
 static inline void rig_remove(bool failed)
 {
@@ -354,6 +367,7 @@ static inline void rig_remove(bool failed)
 		return;
 	}
 	unlink(path);
+	rig_remove_logs();
 	assert_int_equal(rmdir(rig.dir), 0);
 }
 
