@@ -1,5 +1,5 @@
 /* uplink_load.c - an uplink that is a load, for measuring: load:N looks at each packet that it is given, at a word of every cache line, and
- * says N packets for it, copies of the first one with its addresses exchanged. load:0 only takes.
+ * says N packets for it, copies of the first one with its addresses exchanged. load:0 only takes, after one answer to the first one.
  *
  * As each answers to a packet, there is no load when nobody asks for it. Large TCP packets are taken and given whole. */
 #include "netback.h"
@@ -112,6 +112,7 @@ static void learn(struct load *l, const struct rte_mbuf *m)
 	dst = eth->dst_addr;
 	eth->dst_addr = eth->src_addr;
 	eth->src_addr = dst;
+	l->due = 1; /* said once in any case: a switch that does not know where an address is floods what is for it */
 }
 
 static unsigned load_send(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **out, unsigned n)

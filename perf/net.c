@@ -128,8 +128,10 @@ static void receive(struct traffic *t)
 
 static int transmit(struct traffic *t, struct pv_netfront *f, unsigned n)
 {
-	int sent = pv_netfront_send(f, 0, t->burst, n);
+	int sent;
 
+	memcpy(((struct ether_header *)t->frame)->ether_shost, pv_netfront_offer(f)->mac, ETHER_ADDR_LEN); /* its own: another's is refused */
+	sent = pv_netfront_send(f, 0, t->burst, n);
 	if (sent < 0)
 		perf_die("sending: %s", strerror(-sent));
 	return sent;
