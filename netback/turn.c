@@ -1,7 +1,7 @@
 /* turn.c - a worker's life: turns while there is work, then sleep.
  *
  * Theory of operation. One turn: packets from the uplink and from other workers; the slots that active guests sent, copied in
- * one batch, answered and switched; what the switch put into receive queues, copied in one batch; then each queue publishes and
+ * batches, answered and switched; what the switch put into receive queues, copied in one batch; then each queue publishes and
  * notifies once. Only active queues are looked at, so idle guests cost nothing. A queue with nothing to do re-arms its rings, is
  * unmasked and rests; with no active queue the worker sleeps in one epoll set: event channels, mailbox, other workers' kicks and
  * the uplink's descriptor. An uplink without one is looked at every IDLE_US. */
@@ -15,6 +15,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+enum { BATCH_SLOTS = 64 };
 enum { IDLE_US = 500, EVENTS_US = 20, SHARE_US = 1000 /* to count what is free is to look into the caches of 128 possible threads */ };
 enum { WAKE_EVENTS = 1, WAKE_MAILBOX, WAKE_KICK, WAKE_UPLINK /* and more: of the bridge with that index */ };
 
@@ -127,6 +128,32 @@ static void look_around(struct nb_worker *w)
 		look_later(w);
 }
 
+static void flush_uplinks(struct nb_worker *w)
+{
+	for (unsigned i = 0; i < w->nr_up; i++)
+		uplink_flush(w, &w->up[i]);
+}
+
+/* What the guests sent, in batches: so few packets at a time that their segments, which go back to the pool when they leave, are taken
+ * from there for the next ones while they are still in the CPU's caches. */
+static void from_guests(struct nb_worker *w)
+{
+	struct vif_queue *q;
+	unsigned done = 0;
+
+	w->nr_slots = 0;
+	TAILQ_FOREACH(q, &w->active, link) {
+		tx_collect(q);
+		if (w->nr_slots - done >= BATCH_SLOTS) {
+			tx_finish(w);
+			flush_uplinks(w);
+			done = w->nr_slots;
+		}
+	}
+	tx_finish(w);
+	flush_uplinks(w);
+}
+
 static void turn(struct nb_worker *w)
 {
 	struct vif_queue *q, *next;
@@ -136,11 +163,7 @@ static void turn(struct nb_worker *w)
 	for (unsigned i = 0; i < w->nr_up; i++)
 		uplink_poll(w, &w->up[i]);
 	post_take(w);
-	TAILQ_FOREACH(q, &w->active, link)
-		tx_collect(q);
-	tx_finish(w);
-	for (unsigned i = 0; i < w->nr_up; i++)
-		uplink_flush(w, &w->up[i]);
+	from_guests(w);
 	TAILQ_FOREACH(q, &w->active, link) {
 		rx_plan(q);
 		q->rx_log->waiting = q->tail - q->head; /* before finish() answers for what is in there */

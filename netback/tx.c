@@ -246,5 +246,5 @@ void tx_finish(struct nb_worker *w)
 		q->n.tx_bytes += t->m->pkt_len;
 		forward(w, q->vif->bridge, q, t->m);
 	}
-	w->nr_tx = w->nr_ops = w->nr_slots = 0; /* also when a broken guest's slots led to no packet */
+	w->nr_tx = w->nr_ops = 0;
 }
