@@ -42,7 +42,7 @@ enum {
 	NB_POOL_CACHE = 256, /* segments that each worker keeps at hand */
 	NB_SEGS_MAX = 20, /* of a packet: one a slot, and one for its headers */
 	NB_L2_ROOM = 22, /* an Ethernet header and two VLAN tags, which do not count against an MTU */
-	NB_QUEUE_SLOTS = 64, /* budget: slots that a queue may use in a turn, in each direction, less the end of a chain */
+	NB_QUEUE_SLOTS = 64, /* budget: slots that a queue may send in a turn, less the end of a chain; it may receive twice as many */
 	NB_TURN_OPS = 2048, /* grant copies in a batch */
 	NB_TURN_PACKETS = 512,
 	NB_SLOT_OPS = 2, /* grant copies that a slot may need: headers and the rest */

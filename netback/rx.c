@@ -290,7 +290,8 @@ void rx_plan(struct vif_queue *q)
 {
 	struct nb_worker *w = q->worker;
 	struct limit *limit = __atomic_load_n(&q->vif->limit, __ATOMIC_ACQUIRE); /* pairs with limit_change */
-	unsigned most = w->contended ? q->share : NB_QUEUE_SLOTS, first = w->nr_rx;
+	/* Twice of what comes from one sender in a turn: if no more went than comes, a backlog that once arose would stay. */
+	unsigned most = 2 * (w->contended ? q->share : NB_QUEUE_SLOTS), first = w->nr_rx;
 	bool waited = q->rx_until;
 	uint64_t bytes = 0;
 	int ready;
