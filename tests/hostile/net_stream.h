@@ -24,13 +24,12 @@
 #include <unistd.h>
 #include <xen/io/netif.h>
 #include <cmocka.h>
+#include "tests/unit/sandbox.h"
 
 enum {
 	PATIENCE_MS = 60000, WINDOW = 60 /* packets under way, at most */, RESEND_MS = 300, SLOTS = 256, MSS = 1400,
 	HEADERS = 14 + 20 + 20, LARGE = 20000, EVENTS = 5 /* of each kind */,
 };
-
-static char stream_dir[64], stream_bin[400];
 
 static uint64_t stream_ms(void)
 {
@@ -40,43 +39,13 @@ static uint64_t stream_ms(void)
 	return t.tv_sec * 1000ull + t.tv_nsec / 1000000;
 }
 
-/* A command of this build; what it prints goes to DIR/out. Returns its exit code. */
-static __attribute__((format(printf, 1, 2))) int pvio(const char *fmt, ...)
-{
-	char line[1200], args[400];
-	va_list ap;
-	int rc;
-
-	va_start(ap, fmt);
-	vsnprintf(args, sizeof(args), fmt, ap);
-	va_end(ap);
-	snprintf(line, sizeof(line), "%s/pvio %s >%s/out 2>&1 || { cat %s/out >&2; false; }", stream_bin, args, stream_dir, stream_dir);
-	rc = system(line);
-	return WIFEXITED(rc) ? WEXITSTATUS(rc) : -1;
-}
-
 static struct json_object *pvio_json(const char *args)
 {
 	char path[80];
 
 	assert_int_equal(pvio("%s --json", args), 0);
-	snprintf(path, sizeof(path), "%s/out", stream_dir);
+	snprintf(path, sizeof(path), "%s/out", dir);
 	return json_object_from_file(path);
-}
-
-static int stream_up(void **state)
-{
-	ssize_t n = readlink("/proc/self/exe", stream_bin, sizeof(stream_bin) - 1);
-
-	(void)state;
-	assert_true(n > 0);
-	for (int i = 0; i < 3; i++) /* build/tests/hostile/test_x */
-		*strrchr(stream_bin, '/') = '\0';
-	strcpy(stream_dir, "/tmp/pvio-stream.XXXXXX");
-	assert_non_null(mkdtemp(stream_dir));
-	setenv("PVIO_RUNDIR", stream_dir, 1);
-	setenv("PVIO_HYPERVISOR", "loopback", 1);
-	return pvio("sandbox up --guests 2");
 }
 
 /* Nothing is left in the run directory but what this wrote. */
@@ -87,9 +56,11 @@ static int stream_down(void **state)
 
 	(void)state;
 	rc = pvio("sandbox down");
-	snprintf(path, sizeof(path), "%s/out", stream_dir);
+	snprintf(path, sizeof(path), "%s/out", dir);
 	unlink(path);
-	return rc ? rc : rmdir(stream_dir);
+	snprintf(path, sizeof(path), "%s/disk", dir);
+	unlink(path);
+	return rc ? rc : rmdir(dir);
 }
 
 /* ---- one direction ---- */

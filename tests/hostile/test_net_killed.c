@@ -11,5 +11,5 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(netback_is_killed_and_handed_over) };
 
-	return cmocka_run_group_tests(tests, stream_up, stream_down);
+	return cmocka_run_group_tests(tests, sandbox_up, stream_down);
 }

@@ -20,80 +20,9 @@
 #include <xen/io/netif.h>
 
 #include <cmocka.h>
+#include "sandbox.h"
 
-enum { DISK = 64 << 20, G1 = 1, G2 = 2 /* domids: the hub's lowest */, SANDBOX_MS = 20000 };
-
-#define RIG __attribute__((unused)) static
-
-static char dir[64], bin[400];
-
-/* ---- up and down ---- */
-
-/* A command of this build, with stdout to a file that is shown only if it fails. Returns its exit code. */
-RIG __attribute__((format(printf, 1, 2))) int pvio(const char *fmt, ...)
-{
-	char line[1200], args[400];
-	va_list ap;
-	int rc;
-
-	va_start(ap, fmt);
-	vsnprintf(args, sizeof(args), fmt, ap);
-	va_end(ap);
-	snprintf(line, sizeof(line), "%s/pvio %s >%s/out 2>&1 || { cat %s/out >&2; false; }", bin, args, dir, dir);
-	rc = system(line);
-	return WIFEXITED(rc) ? WEXITSTATUS(rc) : -1;
-}
-
-RIG bool sandbox_has_no_uring(void)
-{
-	FILE *f = fopen("/proc/sys/kernel/io_uring_disabled", "r");
-	int v = 0;
-
-	if (f && fscanf(f, "%d", &v) != 1)
-		v = 0;
-	if (f)
-		fclose(f);
-	return v != 0;
-}
-
-RIG int sandbox_up(void **state)
-{
-	char path[80];
-	ssize_t n = readlink("/proc/self/exe", bin, sizeof(bin) - 1);
-	int fd;
-
-	(void)state;
-	assert_true(n > 0);
-	for (int i = 0; i < 3; i++) /* build/tests/unit/test_x */
-		*strrchr(bin, '/') = '\0';
-	strcpy(dir, "/tmp/pvio-io.XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	setenv("PVIO_RUNDIR", dir, 1);
-	setenv("PVIO_HYPERVISOR", "loopback", 1);
-	snprintf(path, sizeof(path), "%s/disk", dir);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	assert_int_equal(ftruncate(fd, DISK), 0);
-	close(fd);
-	return pvio("sandbox up --guests 2");
-}
-
-RIG int sandbox_down(void **state)
-{
-	int rc;
-
-	(void)state;
-#ifdef XENBUS_PORT_H
-	port_down();
-#endif
-	rc = pvio("sandbox down");
-	if (rc == 0) {
-		char line[100];
-
-		snprintf(line, sizeof(line), "rm -r %s", dir);
-		rc = system(line);
-	}
-	return rc;
-}
+enum { SANDBOX_MS = 20000 };
 
 RIG uint8_t byte_at(uint64_t offset, unsigned seed)
 {
