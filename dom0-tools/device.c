@@ -16,7 +16,6 @@
 
 enum { RETRY_MS = 1000, AGAIN_MS = 200, REAP_MS = 20 };
 
-static const struct limit device_looks = { .burst = 128, .rate = 200 }; /* a connection and its end take about 10 */
 static const struct limit guest_looks = { .burst = 4096, .rate = 1000 };
 
 typedef int action(struct device *dev); /* -errno: refused, the state stays; only `announce` and `ask_again` may */
@@ -531,8 +530,8 @@ static bool may_look(struct device *dev)
 
 	if (dev->look_due || dev->setting)
 		return false;
-	if (!bucket_take(&dev->looks, &device_looks, now))
-		wait = bucket_wait(&dev->looks, &device_looks);
+	if (!bucket_take(&dev->looks, &dev->d->opt.looks, now))
+		wait = bucket_wait(&dev->looks, &dev->d->opt.looks);
 	else if (!bucket_take(&dev->guest->looks, &guest_looks, now))
 		wait = bucket_wait(&dev->guest->looks, &guest_looks);
 	else

@@ -130,6 +130,8 @@ int pviod_open(struct pviod *d, const struct pviod_options *opt, char *why, size
 	d->listen_fd = -1;
 	if (d->opt.devices_max == 0 || d->opt.devices_max > DEVICES_MAX)
 		d->opt.devices_max = DEVICES_MAX;
+	if (d->opt.looks.rate == 0)
+		d->opt.looks = (struct limit){ .burst = LOOKS_BURST, .rate = LOOKS_RATE };
 	if (d->opt.store.rate == 0)
 		d->opt.store = (struct limit){ .burst = STORE_BURST, .rate = STORE_RATE };
 	if (d->opt.backend_ms == 0)

@@ -29,6 +29,8 @@ enum {
 	DEVICE_NAME_LEN = 16,
 	WHY_LEN = 240, /* one line for a person */
 	DEVICE_PAGES_MAX = 8,
+	LOOKS_BURST = 128, /* how often a device's choice is looked at: at once, ... */
+	LOOKS_RATE = 200, /* ... and a second; a connection and its end take about 10 */
 	STORE_BURST = 8000, /* what a guest may ask of XenStore at once: requests, and what they cost besides, ... */
 	STORE_RATE = 4000, /* ... and a second */
 	DEVICES_MAX = DEVICE_PAGES_MAX * PV_NOXS_ENTRIES, /* a guest */
@@ -81,7 +83,7 @@ struct pviod_options {
 	const char *socket; /* where to listen */
 	unsigned devices_max; /* a guest, 0: DEVICES_MAX */
 	unsigned backend_ms; /* 0: BACKEND_MS */
-	struct limit store; /* rate 0: STORE_BURST and STORE_RATE */
+	struct limit looks, store; /* rate 0: LOOKS_BURST and LOOKS_RATE, STORE_BURST and STORE_RATE */
 	const char *console_log; /* a folder for what guests say on their consoles; NULL: it is not logged */
 	const char *sysfs; /* NULL: /sys */
 	bool embedded; /* in a test: no signal handlers, no line when ready */

@@ -1,6 +1,7 @@
 #!/bin/bash
 # perf/bench keeps what scripts rely on: its line, its exit codes, a skipped peer with its reason; and it leaves nothing behind,
 # also when it is interrupted. No figure is judged here.
+# alone: it reserves huge pages, which a pvio-netback that starts meanwhile would take
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/lib.sh

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Open vSwitch on DPDK between vifs: its user-space datapath, in a network namespace with a database of its own. Two bridges of netback, each with an
 # uplink to a port of it by vhost-user, of which netback is the back end. TCP from a vif through it to another.
+# alone: it needs huge pages, which a pvio-netback that starts meanwhile would take
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/lib.sh
