@@ -7,13 +7,13 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 # The one list of Debian packages: to build, run and test; and what `make bench` needs besides.
-DEPS := gcc make pkg-config libc6-dev libxen-dev libdpdk-dev dpdk liburing-dev libjson-c-dev libuv1-dev uthash-dev libcmocka-dev \
+DEPS := gcc make pkg-config libc6-dev libxen-dev libdpdk-dev dpdk-dev liburing-dev libjson-c-dev libuv1-dev uthash-dev libcmocka-dev \
 	libmnl-dev scdoc e2fsprogs iproute2 iputils-ping iperf3 procps util-linux jq python3 tshark clang libclang-rt-14-dev spin
 # What the lab of tests/xen needs besides; where it cannot be had, its scenarios are skipped.
 XEN_DEPS := qemu-system-x86 busybox-static cpio xz-utils kmod binutils ethtool strace
 # What tests/integration/test_uplink_ovs.sh needs besides; without it that is skipped.
 OVS_DEPS := openvswitch-switch-dpdk
-BENCH_DEPS := dpdk-dev fio xen-utils-4.17 libxenstore4 xenstore-utils
+BENCH_DEPS := fio xen-utils-4.17 libxenstore4 xenstore-utils
 
 # ---- flags; SAN=address,undefined or SAN=thread with a B of its own builds an instrumented tree
 B ?= build
