@@ -413,4 +413,34 @@ static inline void rig_close(void)
 	assert_int_equal(rig_stop(), 0); /* also: its sanitizer found no leak */
 }
 
+/* ---- groups of tests that have one pvio-netback ---- */
+
+static const char *rig_workers = "1", *rig_poll_us = "20";
+
+static inline int rig_group_up(void **state)
+{
+	(void)state;
+	rig_open((const char *const[]){ "--workers", rig_workers, "--poll-us", rig_poll_us, NULL });
+	return 0;
+}
+
+static inline int rig_group_down(void **state)
+{
+	(void)state;
+	rig_close();
+	return 0;
+}
+
+#define rig_run_group(tests) cmocka_run_group_tests(tests, rig_group_up, rig_group_down)
+/* With one worker, and with two. */
+#define rig_run_group_twice(tests)                                                                                      \
+	({                                                                                                              \
+		int one, two;                                                                                           \
+		rig_workers = "1";                                                                                      \
+		one = cmocka_run_group_tests_name("one worker", tests, rig_group_up, rig_group_down);                   \
+		rig_workers = "2";                                                                                      \
+		two = cmocka_run_group_tests_name("two workers", tests, rig_group_up, rig_group_down);                  \
+		one || two;                                                                                             \
+	})
+
 #endif

@@ -402,20 +402,6 @@ static int down(void **state)
 	return 0;
 }
 
-static int rig_up(void **state)
-{
-	(void)state;
-	rig_open(NULL);
-	return 0;
-}
-
-static int rig_down(void **state)
-{
-	(void)state;
-	rig_close();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -430,5 +416,5 @@ int main(void)
 		cmocka_unit_test_setup_teardown(two_never_serve_the_same_rings, up, down),
 	};
 
-	return cmocka_run_group_tests(tests, rig_up, rig_down);
+	return rig_run_group(tests);
 }

@@ -279,22 +279,6 @@ static void nonsense_is_refused(void **state)
 	rig_check();
 }
 
-static const char *workers;
-
-static int up(void **state)
-{
-	(void)state;
-	rig_open((const char *const[]){ "--workers", workers, NULL });
-	return 0;
-}
-
-static int down(void **state)
-{
-	(void)state;
-	rig_close();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -306,10 +290,6 @@ int main(void)
 		cmocka_unit_test(captures_are_bounded),
 		cmocka_unit_test(nonsense_is_refused),
 	};
-	int ret;
 
-	workers = "1";
-	ret = cmocka_run_group_tests_name("one worker", tests, up, down);
-	workers = "2";
-	return cmocka_run_group_tests_name("two workers", tests, up, down) || ret;
+	return rig_run_group_twice(tests);
 }

@@ -773,22 +773,6 @@ static void silent_receiver_is_looked_at(void **state)
 	rig_check();
 }
 
-static const char *workers;
-
-static int up(void **state)
-{
-	(void)state;
-	rig_open((const char *const[]){ "--workers", workers, NULL });
-	return 0;
-}
-
-static int down(void **state)
-{
-	(void)state;
-	rig_close();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -810,10 +794,6 @@ int main(void)
 		cmocka_unit_test(headroom_grows_under_what_waits),
 		cmocka_unit_test(silent_receiver_is_looked_at),
 	};
-	int ret;
 
-	workers = "1";
-	ret = cmocka_run_group_tests_name("one worker", tests, up, down);
-	workers = "2";
-	return cmocka_run_group_tests_name("two workers", tests, up, down) || ret;
+	return rig_run_group_twice(tests);
 }

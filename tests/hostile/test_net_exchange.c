@@ -356,8 +356,6 @@ static void address_is_free_when_its_vif_is_gone(void **state)
 	rig_check();
 }
 
-static const char *workers;
-
 /* Each counter as a vif has it is the sum of its queues'; and each worker knows what it did with its time. */
 static void counters_add_up(void **state)
 {
@@ -374,25 +372,10 @@ static void counters_add_up(void **state)
 	assert_true(packets > 0);
 	assert_int_equal(json_object_get_int64(json_object_object_get(o, "tx_packets")), packets);
 	cpu = json_object_object_get(json_object_object_get(o, "backend"), "cpu");
-	assert_int_equal(json_object_array_length(cpu), atoi(workers));
+	assert_int_equal(json_object_array_length(cpu), atoi(rig_workers));
 	v = json_object_array_get_idx(cpu, 0);
 	assert_true(json_object_get_int64(json_object_object_get(v, "busy")) > 0);
 	assert_true(json_object_get_int64(json_object_object_get(v, "asleep")) > 0);
-}
-
-
-static int up(void **state)
-{
-	(void)state;
-	rig_open((const char *const[]){ "--workers", workers, NULL });
-	return 0;
-}
-
-static int down(void **state)
-{
-	(void)state;
-	rig_close();
-	return 0;
 }
 
 int main(void)
@@ -413,10 +396,6 @@ int main(void)
 		cmocka_unit_test(mac_of_another_is_refused),
 		cmocka_unit_test(address_is_free_when_its_vif_is_gone),
 	};
-	int ret;
 
-	workers = "1";
-	ret = cmocka_run_group_tests_name("one worker", tests, up, down);
-	workers = "2";
-	return cmocka_run_group_tests_name("two workers", tests, up, down) || ret;
+	return rig_run_group_twice(tests);
 }

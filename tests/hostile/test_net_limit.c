@@ -272,27 +272,6 @@ static void polite_guests_get_theirs_beside_a_greedy_one(void **state)
 	rig_check();
 }
 
-static int one_worker(void **state)
-{
-	(void)state;
-	rig_open(NULL);
-	return 0;
-}
-
-static int two_workers(void **state)
-{
-	(void)state;
-	rig_open((const char *const[]){ "--workers", "2", NULL });
-	return 0;
-}
-
-static int close_rig(void **state)
-{
-	(void)state;
-	rig_close();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -304,7 +283,6 @@ int main(void)
 		cmocka_unit_test(late_senders_find_room_in_a_backlog),
 		cmocka_unit_test(polite_guests_get_theirs_beside_a_greedy_one),
 	};
-	int ret = cmocka_run_group_tests_name("one worker", tests, one_worker, close_rig);
 
-	return ret + cmocka_run_group_tests_name("two workers", tests, two_workers, close_rig);
+	return rig_run_group_twice(tests);
 }

@@ -553,22 +553,6 @@ static void mirror_shows_what_the_rule_names(void **state)
 	assert_int_equal(guest_call(&eye, "remove"), 0);
 }
 
-static const char *workers;
-
-static int open_all(void **state)
-{
-	(void)state;
-	rig_open((const char *const[]){ "--workers", workers, NULL });
-	return 0;
-}
-
-static int close_all(void **state)
-{
-	(void)state;
-	rig_close();
-	return 0;
-}
-
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, up, down)
@@ -586,10 +570,6 @@ int main(void)
 		TEST(rate_bounds_what_passes),
 		TEST(mirror_shows_what_the_rule_names),
 	};
-	int ret;
 
-	workers = "1";
-	ret = cmocka_run_group_tests_name("one worker", tests, open_all, close_all);
-	workers = "2";
-	return cmocka_run_group_tests_name("two workers", tests, open_all, close_all) || ret;
+	return rig_run_group_twice(tests);
 }

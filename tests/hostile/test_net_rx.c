@@ -447,20 +447,6 @@ static void xsa331_event_storm(void **state)
 	exchange(&c, &peers.b, 100, 1); /* and it is heard again */
 }
 
-static int rig_up(void **state)
-{
-	(void)state;
-	rig_open((const char *const[]){ "--poll-us", "5", NULL });
-	return 0;
-}
-
-static int rig_down(void **state)
-{
-	(void)state;
-	rig_close();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -483,5 +469,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(xsa331_event_storm, up, down),
 	};
 
-	return cmocka_run_group_tests(tests, rig_up, rig_down);
+	rig_poll_us = "5";
+	return rig_run_group(tests);
 }

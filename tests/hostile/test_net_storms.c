@@ -498,22 +498,6 @@ static void headers_rewritten(void **state)
 	assert_int_equal(guest_connect(&d, LARGE_MTU), 0);
 }
 
-static const char *workers;
-
-static int rig_up(void **state)
-{
-	(void)state;
-	rig_open((const char *const[]){ "--workers", workers, "--poll-us", "5", NULL });
-	return 0;
-}
-
-static int rig_down(void **state)
-{
-	(void)state;
-	rig_close();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -527,10 +511,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(domain_dies_again_and_again, up, down),
 		cmocka_unit_test_setup_teardown(headers_rewritten, up, down),
 	};
-	int ret;
 
-	workers = "1";
-	ret = cmocka_run_group_tests_name("one worker", tests, rig_up, rig_down);
-	workers = "2";
-	return cmocka_run_group_tests_name("two workers", tests, rig_up, rig_down) || ret;
+	rig_poll_us = "5";
+	return rig_run_group_twice(tests);
 }

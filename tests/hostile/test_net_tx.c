@@ -480,20 +480,6 @@ static void slots_of_garbage(void **state)
 	rig.broken = 0;
 }
 
-static int rig_up(void **state)
-{
-	(void)state;
-	rig_open(NULL);
-	return 0;
-}
-
-static int rig_down(void **state)
-{
-	(void)state;
-	rig_close();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -521,5 +507,5 @@ int main(void)
 		cmocka_unit_test_setup_teardown(slots_of_garbage, up, down),
 	};
 
-	return cmocka_run_group_tests(tests, rig_up, rig_down);
+	return rig_run_group(tests);
 }
