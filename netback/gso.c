@@ -92,3 +92,13 @@ int gso_cut(struct rte_mempool *pool, struct rte_mbuf *m, struct rte_mbuf *out[G
 	} while (done < payload && n < GSO_PIECES_MAX);
 	return (int)n;
 }
+
+int gso_cut_up(struct nb_worker *w, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX])
+{
+	int n = gso_cut(w->nb->pool, m, out);
+
+	rte_pktmbuf_free(m);
+	if (n < 0)
+		turn_no_memory(w);
+	return n;
+}

@@ -136,6 +136,13 @@ int gso_check(struct rte_mbuf *m);
 /* Cut m, which gso_check accepted, into packets of at most tso_segsz bytes of payload, checksums complete. m stays the caller's.
  * Returns their number or -ENOMEM. */
 int gso_cut(struct rte_mempool *pool, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
+/* The same for a worker: takes m, and lack of memory is told. */
+int gso_cut_up(struct nb_worker *w, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
+/* The longest packet that m is on a wire. */
+static inline uint32_t gso_wire_len(const struct rte_mbuf *m)
+{
+	return m->ol_flags & NB_GSO ? m->l2_len + m->l3_len + m->l4_len + (uint32_t)m->tso_segsz : m->pkt_len;
+}
 
 /* ---- vlan.c ---- */
 enum { VLAN_MAX = 4094, VLAN_ANY = 4095 /* no VLAN's: in the switch, an address in all VLANs of its port */, VLAN_ID = 0xfff, VLAN_TAG = 4 };

@@ -87,16 +87,21 @@ static void count_drop(uint64_t *counter)
 	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); /* a counter orders nothing */
 }
 
+/* Takes m. Returns how many pieces; below 0: no memory, and that is counted. */
+static int cut(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m, struct rte_mbuf *piece[GSO_PIECES_MAX])
+{
+	int n = gso_cut_up(w, m, piece);
+
+	if (n < 0)
+		count_drop(&vif->rx_no_memory);
+	return n;
+}
+
 static void cut_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
 	struct rte_mbuf *piece[GSO_PIECES_MAX];
-	int n = gso_cut(w->nb->pool, m, piece);
+	int n = cut(w, vif, m, piece);
 
-	rte_pktmbuf_free(m);
-	if (n < 0) {
-		count_drop(&vif->rx_no_memory);
-		turn_no_memory(w);
-	}
 	for (int i = 0; i < n; i++)
 		give(w, vif, piece[i]);
 }
@@ -107,14 +112,10 @@ static void tag_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *
 	struct rte_mbuf *piece[GSO_PIECES_MAX] = { m };
 	int n = 1;
 
-	if (m->ol_flags & NB_GSO) {
-		n = gso_cut(w->nb->pool, m, piece);
-		rte_pktmbuf_free(m);
-	} else if (m->ol_flags & NB_BLANK) {
+	if (m->ol_flags & NB_GSO)
+		n = cut(w, vif, m, piece);
+	else if (m->ol_flags & NB_BLANK)
 		csum_complete(m); /* it can: forward() looked */
-	}
-	if (n < 0)
-		turn_no_memory(w);
 	for (int i = 0; i < n; i++) {
 		struct rte_mbuf *tagged = vlan_insert(w, piece[i]);
 
@@ -132,8 +133,6 @@ static void tag_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *
 void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
 	uint64_t flags = m->ol_flags & (NB_GSO | NB_BLANK | NB_GSO_V6);
-	bool gso = flags & NB_GSO;
-	uint32_t len = gso ? m->l2_len + m->l3_len + m->l4_len + (uint32_t)m->tso_segsz : m->pkt_len;
 
 	if (unlikely(__atomic_load_n(&vif->steps, __ATOMIC_ACQUIRE)) && !step_to(w, vif, m))
 		return;
@@ -141,12 +140,13 @@ void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 		tag_and_give(w, vif, m);
 		return;
 	}
-	if (unlikely(len > __atomic_load_n(&vif->frame_max, __ATOMIC_RELAXED))) {
+	if (unlikely(gso_wire_len(m) > __atomic_load_n(&vif->frame_max, __ATOMIC_RELAXED))) {
 		count_drop(&vif->rx_too_big);
 		rte_pktmbuf_free(m);
 		return;
 	}
-	if (gso && (m->pkt_len > rx_most(__atomic_load_n(&vif->headroom, __ATOMIC_RELAXED)) || !(vif->features & (flags & NB_GSO_V6 ? PV_VIF_GSO_TCPV6 : PV_VIF_GSO_TCPV4)))) {
+	if (flags & NB_GSO && (m->pkt_len > rx_most(__atomic_load_n(&vif->headroom, __ATOMIC_RELAXED)) ||
+			       !(vif->features & (flags & NB_GSO_V6 ? PV_VIF_GSO_TCPV6 : PV_VIF_GSO_TCPV4)))) {
 		cut_and_give(w, vif, m);
 		return;
 	}

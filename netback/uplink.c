@@ -149,11 +149,8 @@ static void hand_over(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 static void cut_and_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 {
 	struct rte_mbuf *piece[GSO_PIECES_MAX];
-	int n = gso_cut(w->nb->pool, m, piece);
+	int n = gso_cut_up(w, m, piece);
 
-	rte_pktmbuf_free(m);
-	if (n < 0)
-		turn_no_memory(w);
 	for (int i = 0; i < n; i++)
 		hand_over(w, b, piece[i]);
 }
@@ -162,9 +159,8 @@ void uplink_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 {
 	const struct uplink *up = &b->uplink;
 	uint64_t flags = m->ol_flags;
-	uint32_t len = flags & NB_GSO ? m->l2_len + m->l3_len + m->l4_len + (uint32_t)m->tso_segsz : m->pkt_len;
 
-	if (unlikely(!__atomic_load_n(&b->out, __ATOMIC_ACQUIRE) || len > __atomic_load_n(&up->frame_max, __ATOMIC_RELAXED))) {
+	if (unlikely(!__atomic_load_n(&b->out, __ATOMIC_ACQUIRE) || gso_wire_len(m) > __atomic_load_n(&up->frame_max, __ATOMIC_RELAXED))) {
 		w->up[b->index].tx_too_big += b->out;
 		rte_pktmbuf_free(m);
 		return;
