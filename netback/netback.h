@@ -558,7 +558,7 @@ void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m); 
 
 /* ---- steps.c: what is done to a packet besides switching it, for vifs that ask for it ---- */
 /* Of vif.steps. A vif without any pays one test a packet. */
-enum { STEP_VLAN = 1 << 0, STEP_RULES = 1 << 1, STEP_LIMIT = 1 << 2, STEP_CAPTURE = 1 << 3, STEP_MCAST = 1 << 4 };
+enum { STEP_VLAN = 1 << 0, STEP_RULES = 1 << 1, STEP_CAPTURE = 1 << 2, STEP_MCAST = 1 << 3 };
 /* A checked packet that a guest sent, before it is switched; and one on its way to a guest, before its flags are worked off. m is
  * private memory; in step_to it may be shared with other receivers and is not to be changed. False: it was freed and counted. */
 bool step_from(struct nb_worker *w, struct vif_queue *q, struct rte_mbuf *m);

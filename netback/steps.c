@@ -1,8 +1,8 @@
 /* steps.c - what is done to a packet besides switching it, for vifs that ask for it.
  *
- *	from a guest:	capture -> VLAN -> rules -> limit -> switch
- *	to a guest:	multicast filter -> VLAN -> rules -> limit -> capture -> backlog
- * Each step is a file of its own; this one knows only their order. */
+ *	from a guest:	capture -> VLAN -> rules -> switch
+ *	to a guest:	multicast filter -> rules -> capture -> tag, if it is a trunk (rx.c) -> backlog
+ * Each step is a file of its own; this one knows only their order. Limits are none: they hold back slots, not packets (tx.c, rx.c). */
 #include "capture.h"
 #include "netback.h"
 

@@ -1,7 +1,7 @@
 /* tx.c - from a guest: take its slots, plan the copies, and when the batch was copied, answer and forward.
  *
  * take -> parse -> plan		tx_collect, for each active queue
- * one pv_gnt_copy			tx_finish, for all of them together
+ * one pv_gnt_copy			tx_finish, for a batch of them together
  * answer, forward
  * A packet is private from the copy on: parser, switch and wire see only the copy. A slot is answered only after the copy. */
 #include "netback.h"
@@ -166,7 +166,6 @@ void tx_collect(struct vif_queue *q)
 	bool waited = q->tx_until;
 
 	q->tx_until = 0;
-
 	if (ready <= 0) {
 		if (ready)
 			queue_broken(q, "its tx ring's producer index is impossible");
