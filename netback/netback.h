@@ -381,6 +381,8 @@ unsigned limit_slots(struct limit_side *s, uint64_t tsc, unsigned most, uint64_t
 void limit_charge(struct limit_side *s, uint64_t bytes, uint64_t packets); /* that were used */
 
 /* ---- vif.c ---- */
+enum { VIF_MTU_MAX = 65535 - 14 /* a packet's length has 16 bits in a ring */ };
+
 struct vif_config {
 	uint8_t mac[6];
 	uint32_t mtu /* 0: the uplink's */, queues, carrier;
@@ -473,13 +475,15 @@ struct vif {
 };
 
 extern const struct pv_backend_ops vif_ops; /* ctx: struct netback */
-int vif_config_parse(const struct pv_device_id *id, struct json_object *config, unsigned queues_default,
-		     struct vif_config *out, char *why, size_t len);
-void vif_config_help(void);
 uint32_t vif_mtu(const struct vif *vif, const struct vif_config *c); /* what is given, or the uplink's */
 struct vif *vif_find(struct netback *nb, const struct pv_device_id *id);
 void vif_reap_broken(struct netback *nb); /* control thread: tell pviod, tear down */
 void vif_free_all(struct netback *nb);
+
+/* ---- vif_config.c ---- */
+int vif_config_parse(const struct pv_device_id *id, struct json_object *config, unsigned queues_default,
+		     struct vif_config *out, char *why, size_t len);
+void vif_config_help(void);
 
 /* ---- queue.c: a queue's life on its worker ---- */
 int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, bool adopt, char *why, size_t len);
