@@ -2,6 +2,7 @@
 # types: pv pvh
 # limit: 500
 start_pvio || { fail "pviod and its backends" "they do not come up"; logs pviod blkback netback; return; }
+kill_netback() { killall -9 pvio-netback && wait_for 30 eval '! pidof pvio-netback'; }
 said() { pvio_console "$1" | grep -aq "guest: $2"; }
 state() { pvio list "$1" --json | jq -r '.[].state'; }
 connected() { [ "$(state listener) $(state caller)" = "Connected Connected" ]; }
@@ -14,9 +15,9 @@ sleep 5
 before=$(generation)
 for i in 1 2 3; do
 	began=$EPOCHREALTIME
-	pkill -9 -x pvio-netback
+	expect "killed ($i)" kill_netback
 	background "netback$i" pvio-netback --uplink tap:pvio0 --memory 32
-	expect "killed: connected again ($i)" wait_for 60 connected || logs pviod "netback$i"
+	expect "connected again ($i)" wait_for 60 connected || logs pviod "netback$i"
 	info "from the kill to both vifs served again, $i: $(jq -n "(($EPOCHREALTIME - $began) * 100 | round) / 100") s, of which starting DPDK is most"
 	sleep 3
 done
@@ -29,4 +30,4 @@ expect "the listener ends" pvio_gone listener 60
 pvio_console caller | guest_verdicts caller
 pvio_console listener | guest_verdicts listener
 logs pviod netback1 netback2 netback3
-pkill -x pvio-netback
+killall pvio-netback
