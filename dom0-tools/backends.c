@@ -143,6 +143,15 @@ static struct json_object *params_of(struct device *dev, const char *method)
 	return o;
 }
 
+const char *backend_not_asked(const char *name, int error)
+{
+	static char words[NAME_LEN + 64];
+
+	snprintf(words, sizeof(words), "backend %s %s", name, error == -EBUSY ? "has too many calls to answer; try again" :
+		 "cannot be asked; is it running?");
+	return words;
+}
+
 /* Takes over params. */
 static int ask(struct device *dev, const char *method, struct json_object *params, struct call *c)
 {
@@ -183,8 +192,7 @@ void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum
 		return;
 	dev->call = 0;
 	if (ok != failed)
-		device_fail(dev, rc, rc == -EBUSY ? "backend %s has too many calls to answer; try again" :
-			    "backend %s cannot be asked; is it running?", dev->backend_name);
+		device_fail(dev, rc, "%s", backend_not_asked(dev->backend_name, rc));
 	device_post(dev, failed);
 }
 

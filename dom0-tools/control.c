@@ -1,5 +1,6 @@
 /* control.c - what pvio and toolstacks ask: one table of methods. Parameters are checked here, before anything is done. */
 #include "control.h"
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,6 +88,33 @@ struct device *param_device(struct request *r, struct guest *g, bool needed)
 	else if (name || needed)
 		refuse(r, PV_RPC_BAD_PARAMS, name ? "guest is missing" : "device is missing");
 	return NULL;
+}
+
+/* ---- what a backend has to answer first ---- */
+
+struct asker asker_of(const struct request *r, const struct device *dev)
+{
+	return (struct asker){ .d = r->d, .conn = r->conn->serial, .id = r->id, .device = dev->serial };
+}
+
+struct device *asker_device(const struct asker *a)
+{
+	struct device *dev;
+
+	HASH_FIND(hh_serial, a->d->by_serial, &a->device, sizeof(a->device), dev);
+	return dev;
+}
+
+void asker_answer(const struct asker *a, int code, const char *why, struct json_object *result)
+{
+	struct conn *c = conn_find(a->d, a->conn);
+
+	if (c && code == -ECONNRESET) /* a client would take that for pviod's end */
+		pv_rpc_fail(c->rpc, a->id, -EOWNERDEAD, "the backend ended before it answered; start it again");
+	else if (c && code)
+		pv_rpc_fail(c->rpc, a->id, code, "%s", why);
+	else if (c)
+		pv_rpc_reply(c->rpc, a->id, json_object_get(result));
 }
 
 /* ---- waiting ---- */

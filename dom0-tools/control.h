@@ -24,6 +24,17 @@ bool param_flag(struct request *r, const char *key);
 struct guest *param_guest(struct request *r, bool needed); /* NULL: refused, or none is named and that is allowed */
 struct device *param_device(struct request *r, struct guest *g, bool needed); /* of g; as above */
 
+/* Whom to answer when a device's backend has. Owner: the call that is under way. */
+struct asker {
+	struct pviod *d;
+	uint64_t conn, id; /* whom */
+	uint64_t device; /* serial */
+};
+
+struct asker asker_of(const struct request *r, const struct device *dev);
+struct device *asker_device(const struct asker *a); /* NULL: it is gone */
+void asker_answer(const struct asker *a, int code, const char *why, struct json_object *result); /* borrows result; code 0: done */
+
 /* Answer when `dev` or guest g is what the client waits for, or after ms. Returns false if it was refused. */
 bool wait_for(struct request *r, enum wait_for what, struct device *dev, struct guest *g, unsigned ms);
 

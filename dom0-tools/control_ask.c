@@ -6,26 +6,12 @@
 
 enum { WHAT_LEN = 64 };
 
-/* Owner: the call that is under way. */
-struct asker {
-	struct pviod *d;
-	uint64_t conn, id; /* whom to answer */
-	uint64_t device; /* serial */
-};
-
 static void passed_back(void *arg, int code, const char *message, struct json_object *result)
 {
 	struct asker *a = arg;
-	struct conn *c = conn_find(a->d, a->conn);
-	struct device *dev;
+	struct device *dev = asker_device(a);
 
-	HASH_FIND(hh_serial, a->d->by_serial, &a->device, sizeof(a->device), dev);
-	if (c && code == -ECONNRESET) /* a client would take that for pviod's end */
-		pv_rpc_fail(c->rpc, a->id, -EOWNERDEAD, "the backend ended before it answered; start it again");
-	else if (c && code)
-		pv_rpc_fail(c->rpc, a->id, code, "%s", dev ? backend_words(dev, message) : message);
-	else if (c)
-		pv_rpc_reply(c->rpc, a->id, json_object_get(result));
+	asker_answer(a, code, dev ? backend_words(dev, message) : message, result);
 	free(a);
 }
 
@@ -40,7 +26,7 @@ static void pass_on(struct request *r, struct device *dev, const char *what)
 	if (params)
 		json_object_object_add(all, "params", json_object_get(params));
 	if (a) {
-		*a = (struct asker){ .d = r->d, .conn = r->conn->serial, .id = r->id, .device = dev->serial };
+		*a = asker_of(r, dev);
 		rc = backend_query(dev, "ask", all, passed_back, a);
 	} else {
 		json_object_put(all);
@@ -49,10 +35,7 @@ static void pass_on(struct request *r, struct device *dev, const char *what)
 	if (rc == 0)
 		return;
 	free(a);
-	if (rc == -EBUSY)
-		refuse(r, rc, "backend %s has too many calls to answer; try again", dev->backend_name);
-	else
-		refuse(r, rc, "backend %s cannot be asked; is it running?", dev->backend_name);
+	refuse(r, rc, "%s", backend_not_asked(dev->backend_name, rc));
 }
 
 void do_ask(struct request *r)

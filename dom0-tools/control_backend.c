@@ -30,11 +30,13 @@ static struct backend *param_backend_named(struct request *r)
 void do_backend_retire(struct request *r)
 {
 	struct backend *b = param_backend_named(r);
+	int rc;
 
 	if (!b)
 		return;
-	if (pv_rpc_call(b->conn->rpc, "retire", NULL, (int)r->d->opt.backend_ms, asked, NULL) < 0)
-		refuse(r, -EBUSY, "backend %s has too many calls to answer; try again", b->name);
+	rc = pv_rpc_call(b->conn->rpc, "retire", NULL, (int)r->d->opt.backend_ms, asked, NULL);
+	if (rc < 0)
+		refuse(r, rc, "%s", backend_not_asked(b->name, rc));
 	else
 		wait_for_backend(r, b, 2 * r->d->opt.backend_ms);
 }

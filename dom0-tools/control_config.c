@@ -108,9 +108,7 @@ void config_mac(struct json_object *config, const struct guest *g, uint32_t devi
 
 /* Owner: the call that is under way. */
 struct setter {
-	struct pviod *d;
-	uint64_t conn, id; /* whom to answer */
-	uint64_t device; /* serial */
+	struct asker asker;
 	struct json_object *config;
 };
 
@@ -144,16 +142,10 @@ static int outcome(struct setter *s, struct device *dev, int code, const char *m
 static void set_done(void *arg, int code, const char *message, struct json_object *result)
 {
 	struct setter *s = arg;
-	struct conn *c = conn_find(s->d, s->conn);
-	struct device *dev;
 	char why[WHY_LEN] = "";
 
-	HASH_FIND(hh_serial, s->d->by_serial, &s->device, sizeof(s->device), dev);
-	code = outcome(s, dev, code, message, result, why, sizeof(why));
-	if (c && code)
-		pv_rpc_fail(c->rpc, s->id, code, "%s", why);
-	else if (c)
-		pv_rpc_reply(c->rpc, s->id, NULL);
+	code = outcome(s, asker_device(&s->asker), code, message, result, why, sizeof(why));
+	asker_answer(&s->asker, code, why, NULL);
 	json_object_put(s->config);
 	free(s);
 }
@@ -169,7 +161,7 @@ static int ask_backend(struct request *r, struct device *dev, struct json_object
 		json_object_put(params);
 		return -ENOMEM;
 	}
-	*s = (struct setter){ r->d, r->conn->serial, r->id, dev->serial, json_object_get(config) };
+	*s = (struct setter){ asker_of(r, dev), json_object_get(config) };
 	dev->setting = true;
 	rc = backend_query(dev, "set", params, set_done, s);
 	if (rc == 0)
@@ -194,8 +186,7 @@ static void set_config(struct request *r, struct device *dev, struct json_object
 	rc = ask_backend(r, dev, config);
 	r->answered = rc == 0;
 	if (rc)
-		refuse(r, rc, rc == -EBUSY ? "backend %s has too many calls to answer; try again" :
-		       "backend %s cannot be asked; is it running?", dev->backend_name);
+		refuse(r, rc, "%s", backend_not_asked(dev->backend_name, rc));
 }
 
 void do_set(struct request *r)

@@ -469,6 +469,7 @@ void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum
 /* Ask something about dev beside its states: params (taken over, may be NULL) and which device it is. done as for pv_rpc_call.
  * Returns 0 or -errno: then done does not come. */
 int backend_query(struct device *dev, const char *method, struct json_object *params, pv_rpc_done *done, void *arg);
+const char *backend_not_asked(const char *name, int error); /* why it could not be asked, in words; static buffer */
 /* Take over what a backend answered to prepare or set as the device's offer. Returns 0 or -errno with `why`, and nothing has changed. */
 int backend_offer(struct device *dev, struct json_object *result, char *why, size_t len);
 /* A backend's error message about dev, for who knows of which device it speaks. */
