@@ -1,6 +1,6 @@
 /* blkback.h - the structures of pvio-blkback and what its files offer each other.
  *
- *	control thread	main.c, config.c, vbd.c		options, pviod's calls, devices
+ *	control thread	main.c, config.c, vbd.c, report.c	options, pviod's calls, devices
  *	workers		blkworker.c, blkq.c, plan.c	one thread each: its queues, from the ring to the image and back
  *			uring.c (uring.h)		where a worker submits and sleeps
  *			image_*.c (image.h)		what the sectors are kept in
@@ -18,6 +18,7 @@
 #include <pvio/log.h>
 #include <pvio/worker.h>
 #include <sys/queue.h>
+#include <uthash.h>
 
 struct blkq;
 
@@ -221,11 +222,41 @@ void blkworker_break(struct blkq *q, const char *why); /* why: a static string *
 
 struct vbds;
 
+enum vbd_state {
+	VBD_PREPARED, /* its image is open and locked */
+	VBD_CONNECTED, /* its queues serve */
+	VBD_BROKEN, /* its guest broke the ring protocol: no queue serves; waits for disconnect */
+};
+
+/* Owner: vbds, control thread. Queues are their workers'. */
+struct vbd {
+	uint64_t key;
+	struct pv_device_id id;
+	enum vbd_state state;
+	struct vbd_config config;
+	struct image *image;
+	struct pv_noxs_choice choice; /* CONNECTED */
+	struct {
+		struct blkworker *w;
+		struct blkq *q;
+	} queue[PV_NOXS_QUEUES_MAX];
+	unsigned queues;
+	char name[48]; /* "vbd xvda of guest 3" */
+	struct pv_log_peer log;
+	UT_hash_handle hh;
+};
+
 int vbds_new(struct blkworker **workers, unsigned n, struct vbds **out);
 void vbds_free(struct vbds *v); /* removes every device */
 extern const struct pv_backend_ops vbd_ops; /* ctx: struct vbds */
+struct vbd *vbd_find(struct vbds *v, const struct pv_device_id *id); /* or NULL */
 
 /* Log the devices that broke and tell pviod. Call when broken_fd is readable. */
 void vbds_report_broken(struct vbds *v, struct pv_backend *b);
+
+/* ---- report.c ---- */
+
+struct json_object *vbd_stats(void *ctx, const struct pv_device_id *id);
+struct json_object *vbd_inspect(void *ctx, const struct pv_device_id *id);
 
 #endif
