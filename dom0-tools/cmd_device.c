@@ -19,6 +19,14 @@ static int split(struct pvio *p, const char *arg, char key[KEY_LEN], const char 
 	return 0;
 }
 
+/* Does it name a kind of image, KIND:REST? The backend knows which there are, and what REST means. A file called so is ./KIND:REST. */
+static bool names_a_kind(const char *path)
+{
+	size_t n = strspn(path, "abcdefghijklmnopqrstuvwxyz0123456789");
+
+	return n > 0 && path[n] == ':';
+}
+
 /* key=value into config. path= is made absolute here: pviod and the backend know nothing of our working directory. backend=
  * and dialect= are no keys of the device: they say who serves it and how it is shown, as --backend and --dialect. */
 static int add_config(struct pvio *p, struct json_object *params, struct json_object *config, const char *arg)
@@ -33,7 +41,7 @@ static int add_config(struct pvio *p, struct json_object *params, struct json_ob
 		json_object_object_add(params, key, json_object_new_string(value));
 		return 0;
 	}
-	if (strcmp(key, "path") == 0 && *value && *value != '/' && getcwd(cwd, sizeof(cwd))) {
+	if (strcmp(key, "path") == 0 && *value && *value != '/' && !names_a_kind(value) && getcwd(cwd, sizeof(cwd))) {
 		snprintf(path, sizeof(path), "%s/%s", cwd, value);
 		value = path;
 	}

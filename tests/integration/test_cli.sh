@@ -112,6 +112,8 @@ rc_is 1 "$pvio" attach nobody vif
 err_has "nobody"
 rc_is 1 "$pvio" attach web vbd xvda path=/nowhere/disk.img
 err_has "/nowhere/disk.img"
+rc_is 0 "$pvio" attach web vbd xvdz path=null:1M # a kind of image and no file of this directory
+rc_is 0 "$pvio" detach web xvdz
 rc_is 1 "$pvio" attach web vbd xvda path=/etc/passwd colour=red
 err_has "colour"
 rc_is 0 "$pvio" attach web vif
