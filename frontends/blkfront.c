@@ -488,7 +488,7 @@ static int finish(struct pv_blkfront *f, struct blk_queue *q, const struct blkif
 /* Nothing is left: from now on the event wakes us. Returns 1: something came meanwhile, 0, -EPROTO. */
 static int rest(struct pv_blkfront *f, struct blk_queue *q)
 {
-	int n = pv_ring_rearm(&q->ring, 1);
+	int n = f->config.poll ? 0 : pv_ring_rearm(&q->ring, 1);
 
 	if (n < 0)
 		return front_broken(&f->front, "more answers than requests");

@@ -19,6 +19,7 @@ struct pv_blkfront_config {
 	uint16_t ring_order; /* wanted, at most; each queue has 1 << order pages */
 	uint32_t pool_pages; /* granted data pages, 0: as many as all slots of all queues can use, at most 4096 */
 	uint32_t features; /* PV_VBD_* wanted, at most; 0: all that are offered */
+	bool poll; /* the caller looks all the time: never ask the backend for an event; fd then tells of changes of state alone */
 };
 
 enum pv_blkfront_op { PV_BLKFRONT_READ, PV_BLKFRONT_WRITE, PV_BLKFRONT_FLUSH, PV_BLKFRONT_DISCARD };
@@ -73,7 +74,7 @@ int pv_blkfront_queue(struct pv_blkfront *f, unsigned queue, const struct pv_blk
 int pv_blkfront_submit(struct pv_blkfront *f);
 
 /* Up to n completions of a queue, in the order of arrival. Returns how many or -EPROTO. When 0 is returned the queue is
- * re-armed: fd tells when to come back. */
+ * re-armed: fd tells when to come back (unless config.poll). */
 int pv_blkfront_reap(struct pv_blkfront *f, unsigned queue, struct pv_blkfront_done *out, unsigned n);
 
 void pv_blkfront_stats(const struct pv_blkfront *f, struct pv_blkfront_stats *out);

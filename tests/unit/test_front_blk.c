@@ -320,6 +320,24 @@ static void blkfront_fd_wakes_again_after_rest(void **state)
 	}
 }
 
+/* The ring begins armed, as every ring of Xen does: the first answer is an event, and no other. */
+static void blkfront_reap_polling_asks_for_no_event(void **state)
+{
+	struct pv_blkfront_stats s;
+	uint8_t *buf;
+
+	(void)state;
+	connected((struct pv_blkfront_config){ .poll = true });
+	buf = pv_blkfront_buf(f, 512);
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(io(PV_BLKFRONT_READ, 0, 512, buf), 0);
+		assert_int_equal(pv_blkfront_reap(f, 0, done, 1), 0);
+		pv_blkfront_work(f);
+	}
+	pv_blkfront_stats(f, &s);
+	assert_int_equal(s.events, 1);
+}
+
 static void blkfront_work_follows_a_resize(void **state)
 {
 	uint8_t *buf;
@@ -441,6 +459,7 @@ int main(void)
 		T(blkfront_submit_one_notify_a_batch),
 		T(blkfront_reap_statuses),
 		T(blkfront_fd_wakes_again_after_rest),
+		T(blkfront_reap_polling_asks_for_no_event),
 		T(blkfront_work_follows_a_resize),
 		T(blkfront_work_asks_again_after_a_new_offer),
 		T(blkfront_work_comes_back_as_another_device),
