@@ -8,7 +8,7 @@ _Static_assert(sizeof(struct blkif_request) == PV_BLK_SLOT_MAX && offsetof(struc
 _Static_assert(offsetof(struct blkif_request_discard, nr_sectors) == 24, "64-bit ABI");
 _Static_assert(offsetof(struct blkif_request_indirect, nr_segments) == 2 && offsetof(struct blkif_request_indirect, id) == 8 &&
 	       offsetof(struct blkif_request_indirect, handle) == 24 &&
-	       offsetof(struct blkif_request_indirect, indirect_grefs) == 28, "64-bit ABI");
+	       offsetof(struct blkif_request_indirect, indirect_grefs) == 28, "64-bit ABI"); /* to byte 60: pv_blk_slot_words */
 _Static_assert(sizeof(struct blkif_response) == 16, "64-bit ABI");
 _Static_assert(sizeof(union pv_blk_raw) == PV_BLK_SLOT_MAX, "a slot");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "slots are read and written as words");
@@ -163,8 +163,8 @@ static uint64_t seg_word(const struct pv_blk_seg *s)
 	return s->gref | (uint64_t)s->first << 32 | (uint64_t)s->last << 40;
 }
 
-/* In place and word by word (a slot built on the stack and copied costs half as much again): no byte, padding included, is
- * left to chance. The words are those of the layouts asserted above. */
+/* In place and word by word (a slot built on the stack and copied costs half as much again): of what is used no byte, padding
+ * included, is left to chance. The words are those of the layouts asserted above. */
 void pv_blk_fill_req(struct pv_ring *r, const struct pv_blk_req *req)
 {
 	uint64_t *word = pv_ring_fill(r);
@@ -174,17 +174,16 @@ void pv_blk_fill_req(struct pv_ring *r, const struct pv_blk_req *req)
 	switch (req->op_slot) {
 	case BLKIF_OP_DISCARD:
 		word[0] = BLKIF_OP_DISCARD | (uint64_t)req->discard_flag << 8;
-		memset(&word[3], 0, PV_BLK_SLOT_MAX - 3 * sizeof(*word));
 		word[3] = req->nr_sectors;
 		break;
 	case BLKIF_OP_INDIRECT:
 		word[0] = BLKIF_OP_INDIRECT | (uint64_t)req->op << 8 | (uint64_t)req->nr_segs << 16;
-		memset(&word[3], 0, PV_BLK_SLOT_MAX - 3 * sizeof(*word));
+		word[3] = word[7] = 0;
 		memcpy((uint32_t *)&word[3] + 1, req->indirect_gref, sizeof(req->indirect_gref));
 		break;
 	default:
 		word[0] = req->op_slot | (uint64_t)(uint8_t)req->nr_segs << 8;
-		for (unsigned i = 0; i < PV_BLK_SEGS_DIRECT; i++)
-			word[3 + i] = i < req->nr_segs ? seg_word(&req->seg[i]) : 0;
+		for (unsigned i = 0; i < req->nr_segs && i < PV_BLK_SEGS_DIRECT; i++)
+			word[3 + i] = seg_word(&req->seg[i]);
 	}
 }

@@ -105,15 +105,38 @@ union pv_blk_raw {
 	struct pv_blk_x86_32_indirect x86_32_indirect;
 };
 
-/* Take one slot: the one volatile copy (XSA-155), of r->slot_size bytes. */
+/* How many words of a slot of the 64-bit layout are used, by what its first word says: a request of one segment is 32 of 112 bytes,
+ * and the cache lines of the others need not cross between the cores. */
+static inline unsigned pv_blk_slot_words(uint64_t first)
+{
+	unsigned second = (uint8_t)(first >> 8);
+
+	switch ((uint8_t)first) {
+	case BLKIF_OP_DISCARD:
+		return 4;
+	case BLKIF_OP_INDIRECT:
+		return 8;
+	default:
+		return 3 + (second < PV_BLK_SEGS_DIRECT ? second : PV_BLK_SEGS_DIRECT);
+	}
+}
+
+/* Take one slot: the one volatile copy (XSA-155), each word at most once. What pv_blk_decode does not look at, by the copied first word, is
+ * neither copied nor set. */
 static inline void pv_blk_take(struct pv_ring *r, union pv_blk_raw *out)
 {
 	const volatile void *slot = pv_ring_take(r);
+	const volatile uint64_t *word = (const volatile uint64_t *)slot;
+	unsigned n;
 
-	if (r->slot_size == sizeof(struct blkif_request))
-		out->words = *(const volatile struct pv_blk_words *)slot;
-	else
+	if (r->slot_size != sizeof(struct blkif_request)) {
 		out->words_x86_32 = *(const volatile struct pv_blk_words_x86_32 *)slot;
+		return;
+	}
+	out->words.word[0] = word[0];
+	n = pv_blk_slot_words(out->words.word[0]);
+	for (unsigned i = 1; i < n; i++)
+		out->words.word[i] = word[i];
 }
 
 /* Decode a private slot. Pure; cannot fail: unknown operations and absurd counts are left to pv_blk_check. Segment arrays are
@@ -167,7 +190,8 @@ static inline void pv_blk_fill_rsp(struct pv_ring *r, enum pv_vbd_abi abi, uint6
 	((uint64_t *)slot)[1] = op | (uint64_t)(uint16_t)status << 16;
 }
 
-/* Frontend: encode one request in the native ABI, every byte of the slot. */
+/* Frontend: encode one request in the native ABI: every byte that it uses. What lies behind is an earlier request of ours, which the
+ * backend has seen, or zero. */
 void pv_blk_fill_req(struct pv_ring *r, const struct pv_blk_req *req);
 
 /* Frontend: take one native answer (one volatile copy). */

@@ -92,7 +92,7 @@ static void a_second_read_is_seen(void **state)
 	}
 }
 
-/* ---- each take: alone, and with its copy checked and used as a driver does. The slot holds bytes 1, 2, 3 ... */
+/* ---- each take: alone, and with its copy checked and used as a driver does. The slot holds bytes 1, 2, 3 ..., and what tells how long it is */
 
 #define TAKE(name, type, take) \
 	static __attribute__((noinline)) void take_##name(void *copy) \
@@ -179,12 +179,17 @@ static const struct take {
 	void (*take)(void *copy);
 	unsigned (*use)(void);
 	uint32_t slot_size;
+	uint8_t head[2]; /* its first bytes, if not 0 */
 } takes[] = {
 	{ "net tx request", take_net_tx, use_net_tx, PV_NET_TX_SLOT },
 	{ "net rx request", take_net_rx, use_net_rx, PV_NET_RX_SLOT },
 	{ "net tx answer", take_net_tx_rsp, use_net_tx_rsp, PV_NET_TX_SLOT },
 	{ "net rx answer", take_net_rx_rsp, use_net_rx_rsp, PV_NET_RX_SLOT },
-	{ "blk request", take_blk, use_blk, PV_BLK_SLOT_MAX },
+	{ "blk request", take_blk, use_blk, PV_BLK_SLOT_MAX, { BLKIF_OP_WRITE, 11 } },
+	{ "blk request, of one segment", take_blk, use_blk, PV_BLK_SLOT_MAX, { BLKIF_OP_WRITE, 1 } },
+	{ "blk request, of too many", take_blk, use_blk, PV_BLK_SLOT_MAX, { BLKIF_OP_WRITE, 255 } },
+	{ "blk discard", take_blk, use_blk, PV_BLK_SLOT_MAX, { BLKIF_OP_DISCARD, 1 } },
+	{ "blk indirect request", take_blk, use_blk, PV_BLK_SLOT_MAX, { BLKIF_OP_INDIRECT, 1 } },
 	{ "blk request, x86_32", take_blk, use_blk, sizeof(struct pv_blk_x86_32_request) },
 	{ "blk answer", take_blk_rsp, use_blk_rsp, PV_BLK_SLOT_MAX },
 };
@@ -195,7 +200,7 @@ static void put_slot_so_that_a_byte_is_watched(const struct take *t, bool back, 
 
 	ring = (struct pv_ring){ .shared = &header, .slots = closed - byte, .nr = 16, .slot_size = t->slot_size, .back = back };
 	for (unsigned i = 0; i < t->slot_size; i++)
-		ring.slots[i] = (uint8_t)(i + 1);
+		ring.slots[i] = i < sizeof(t->head) && t->head[0] ? t->head[i] : (uint8_t)(i + 1);
 }
 
 static void take_reads_once(void **state)
@@ -212,7 +217,7 @@ static void take_reads_once(void **state)
 				takes[i].take(copy);
 				alone = watched();
 				if (alone) /* a byte of the copy; the answers are shorter than their slots */
-					assert_int_equal(((uint8_t *)copy)[byte], byte + 1);
+					assert_int_equal(((uint8_t *)copy)[byte], ring.slots[byte]);
 				ring.cons = 0;
 				watch();
 				assert_int_not_equal(takes[i].use(), 0);
