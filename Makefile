@@ -13,7 +13,7 @@ DEPS := gcc make pkg-config libc6-dev libxen-dev libdpdk-dev dpdk-dev liburing-d
 XEN_DEPS := qemu-system-x86 busybox-static cpio xz-utils kmod binutils ethtool strace
 # What tests/integration/test_uplink_ovs.sh needs besides; without it that is skipped.
 OVS_DEPS := openvswitch-switch-dpdk
-BENCH_DEPS := fio xen-utils-4.17 libxenstore4 xenstore-utils
+BENCH_DEPS := fio nbdkit qemu-system-common xen-utils-4.17 libxenstore4 xenstore-utils
 
 # ---- flags; SAN=address,undefined or SAN=thread with a B of its own builds an instrumented tree
 B ?= build

@@ -12,8 +12,11 @@ export PVIO_BIN=$bin
 python=$(python3 -c 'import sys; print(sys.executable)') # not a wrapper: PATH is going to be empty
 bench() { "$python" perf/bench "$@" 2>"$work/err"; }
 
-for pair in ring.batch32.spsc blk.randread4k.qd32-tmpfs.fio net.tx.64.vhost-user attach.pair.n1000.xenstored; do
-	bench --list | grep -qx "$pair" || die "--list does not name $pair"
+pairs=$(bench --list)
+for pair in ring.batch32.spsc blk.{rand{read,write}4k.qd{1,32,128},{read,write}128k.qd32}-{{tmpfs,ext4}.{fio,fio-fixed,nbdkit,qsd},{null,ram}.{nbdkit,qsd}} \
+	blk.latency.{poll,sleep}-{tmpfs,ext4,null}.qsd blk.randread4k.qd32-null.ring blk.scale.{8,64,256}{,-null} net.tx.64.vhost-user \
+	attach.pair.n1000.xenstored; do
+	grep -qx "$pair" <<<"$pairs" || die "--list does not name $pair"
 done
 bench no.such.pair
 [ $? = 2 ] || die "an unknown pair is not wrong usage"
@@ -26,8 +29,14 @@ bench --json --runs 2 --seconds 0.1 ring.batch8. | jq -e '.ours.min <= .ours.max
 	die "--json: $(cat "$work/err")"
 
 mkdir "$work/empty"
-line=$(PATH=$work/empty bench --runs 1 --seconds 0.1 blk.randread4k.qd1-) || die "a peer that is not installed is no failure: $line $(cat "$work/err")"
+line=$(PATH=$work/empty bench --runs 1 --seconds 0.1 blk.randread4k.qd1-tmpfs.fio) || die "a peer that is not installed is no failure: $line $(cat "$work/err")"
 [[ $line =~ \ ours=[0-9.]+\ peer=-\ ratio=skipped\ .*why=\".*fio.*\" ]] || die "without fio: $line"
+
+# What the peer is given to serve is what it serves: vhost_blk proves it before it measures.
+if command -v qemu-storage-daemon >/dev/null; then
+	bench --json --runs 1 --seconds 0.1 blk.randwrite4k.qd32-tmpfs.qsd | jq -e '.ratio > 0 and (.ours, .peer | .runs[0].cpu_us_io > 0)' >/dev/null ||
+		die "beside qemu-storage-daemon: $(cat "$work/err")"
+fi
 
 left() { # processes, files and huge pages of a bench
 	grep -lsz '^PVIO_RUNDIR=/dev/shm/pvio-bench\.' /proc/[0-9]*/environ
