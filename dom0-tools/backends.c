@@ -355,6 +355,7 @@ static void enlist(struct conn *c, uint64_t id, struct json_object *params)
 	c->backend = b;
 	DL_APPEND(c->d->backends, b);
 	pv_rpc_reply(c->rpc, id, NULL);
+	supervise_registered(b);
 	adopt(b);
 	claim_backend(b->d, b->domid);
 }
@@ -396,6 +397,7 @@ void backend_lost(struct backend *b)
 		call_free(c);
 	}
 	DL_DELETE(d->backends, b);
+	supervise_lost(b);
 	waiters_backend(d, b);
 	free(b);
 }

@@ -1,8 +1,8 @@
 /* cmd_backend.c - pvio backend handover, backend restart: another process in a backend's place, of which its guests notice nothing.
  *
- * The new one is started as the old one was, unless a command says otherwise: same words, environment, folder and log. It is started
- * with --takeover: when it is ready to serve it has pviod end the old one, so that the pause is short. A restart kills the old
- * one first, whatever that is doing. */
+ * The new one is started as the old one was, unless a command says otherwise: same words, environment, folder and log; by pviod, if it started
+ * the old one. It is started with --takeover: when it is ready to serve it has pviod end the old one, so that the pause is short. A
+ * restart kills the old one first, whatever that is doing. */
 #include "pvio.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,8 @@
 enum { WORDS_MAX = 128, STEP_MS = 5, PATIENCE_MS = 30000, TEXT_MAX = 64 << 10 };
 
 struct old {
-	int pid;
+	int pid; /* 0: none serves */
+	bool supervised; /* pviod starts it */
 	char name[80];
 	char cmdline[TEXT_MAX], environ[TEXT_MAX]; /* as /proc has them: strings one after the other */
 	char *argv[WORDS_MAX + 1], *envp[WORDS_MAX * 8 + 1];
@@ -49,8 +50,9 @@ static int split(char *text, int n, char **words, int max)
 	return count;
 }
 
-/* The backend of that name as pviod knows it now. Returns its pid, 0: it is not registered, -1 after a message. */
-static int registered_pid(struct pvio *p, const char *name)
+/* The backend of that name as pviod knows it now. Returns its pid, 0: it is not registered, -1 after a message. *supervised: does pviod start
+ * it? */
+static int look_up(struct pvio *p, const char *name, bool *supervised)
 {
 	struct json_object *o, *list = NULL, *v = NULL;
 	int rc, pid = 0;
@@ -59,14 +61,25 @@ static int registered_pid(struct pvio *p, const char *name)
 	if (!o)
 		return -1;
 	json_object_object_get_ex(o, "backends", &list);
+	*supervised = false;
 	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
 		struct json_object *b = json_object_array_get_idx(list, i);
 
-		if (strcmp(text_of(b, "name"), name) == 0 && json_object_object_get_ex(b, "pid", &v))
+		if (strcmp(text_of(b, "name"), name))
+			continue;
+		*supervised = strcmp(text_of(b, "supervised"), "true") == 0;
+		if (strcmp(text_of(b, "registered"), "true") == 0 && json_object_object_get_ex(b, "pid", &v))
 			pid = json_object_get_int(v);
 	}
 	json_object_put(o);
 	return pid;
+}
+
+static int registered_pid(struct pvio *p, const char *name)
+{
+	bool supervised;
+
+	return look_up(p, name, &supervised);
 }
 
 /* What systemd started it also starts again, and would end another one that is not its own. */
@@ -79,15 +92,19 @@ static bool of_systemd(int pid, const char *program)
 	return read_proc(pid, "cgroup", cgroup, sizeof(cgroup)) > 0 && strstr(cgroup, unit);
 }
 
+/* Find it. Returns 0, or EXIT_FAILED after a message. */
+static int find(struct pvio *p, struct old *old)
+{
+	snprintf(old->name, sizeof(old->name), "%s", p->args[0]);
+	old->pid = look_up(p, old->name, &old->supervised);
+	return old->pid < 0 ? EXIT_FAILED : 0;
+}
+
 /* Learn how it was started. Returns 0, or EXIT_FAILED after a message. */
 static int learn(struct pvio *p, struct old *old)
 {
 	int n, e;
 
-	snprintf(old->name, sizeof(old->name), "%s", p->args[0]);
-	old->pid = registered_pid(p, old->name);
-	if (old->pid < 0)
-		return EXIT_FAILED;
 	if (old->pid == 0)
 		return say_failed(p, "no backend %s is running; `pvio backend list` shows those that are", old->name);
 	if (strchr(old->name, '/'))
@@ -163,7 +180,7 @@ static int wait_until_it_serves(struct pvio *p, const struct old *old, pid_t pid
 	int now = 0, status;
 
 	for (int ms = 0; ms < PATIENCE_MS && !serves && now >= 0; ms += STEP_MS) {
-		if (waitpid(pid, &status, WNOHANG) == pid)
+		if (waitpid(pid, &status, WNOHANG) == pid || (kill(pid, 0) < 0 && errno == ESRCH)) /* ours, or pviod's */
 			return say_failed(p, "the new one (pid %d) ended at once; its log says why", (int)pid);
 		now = registered_pid(p, old->name);
 		serves = now == pid && !lost_ones(p, old->name);
@@ -174,8 +191,32 @@ static int wait_until_it_serves(struct pvio *p, const struct old *old, pid_t pid
 		return EXIT_FAILED;
 	if (!serves)
 		return say_failed(p, now == pid ? "pid %d serves, but not each device; see `pvio list`" : "pid %d does not register; see its log", (int)pid);
-	printf("%s: pid %d serves in place of pid %d\n", old->name, (int)pid, old->pid);
+	printf("%s: pid %d serves", old->name, (int)pid);
+	printf(old->pid ? " in place of pid %d\n" : "\n", old->pid);
 	return EXIT_DONE;
+}
+
+/* pviod starts the new one. */
+static int replace_supervised(struct pvio *p, const struct old *old, bool takeover)
+{
+	struct json_object *params = json_object_new_object(), *command = json_object_new_array(), *o, *v = NULL;
+	int rc;
+
+	for (int i = 1; i < p->nargs; i++)
+		json_object_array_add(command, json_object_new_string(p->args[i]));
+	json_object_object_add(params, "name", json_object_new_string(old->name));
+	json_object_object_add(params, "takeover", json_object_new_boolean(takeover));
+	if (p->nargs > 1)
+		json_object_object_add(params, "command", command);
+	else
+		json_object_put(command);
+	o = ask(p, "backend.replace", params, 0, &rc);
+	if (!o)
+		return rc;
+	json_object_object_get_ex(o, "pid", &v);
+	rc = wait_until_it_serves(p, old, json_object_get_int(v));
+	json_object_put(o);
+	return rc;
 }
 
 static int replace(struct pvio *p, bool takeover)
@@ -184,8 +225,12 @@ static int replace(struct pvio *p, bool takeover)
 	char *argv[ARGS_MAX + WORDS_MAX + 1];
 	const char *slash, *daemon;
 	pid_t pid;
-	int rc = learn(p, &old);
+	int rc = find(p, &old);
 
+	if (rc == 0 && old.supervised)
+		return replace_supervised(p, &old, takeover);
+	if (rc == 0)
+		rc = learn(p, &old);
 	if (rc)
 		return rc;
 	slash = strrchr(old.argv[0], '/');

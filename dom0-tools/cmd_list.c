@@ -112,12 +112,25 @@ int cmd_inspect(struct pvio *p)
 	return show_each(p, "inspect", true);
 }
 
+/* Of one that pviod starts: how often it had to again, and what of it is not there. */
+static void supervised_text(struct json_object *b, char *buf, size_t len)
+{
+	const char *ms = text_of(b, "next_start_ms");
+	bool yes = strcmp(text_of(b, "supervised"), "true") == 0, there = strcmp(text_of(b, "registered"), "true") == 0;
+
+	snprintf(buf, len, yes ? "%s restarts" : "", text_of(b, "restarts"));
+	if (yes && *ms)
+		snprintf(buf + strlen(buf), len - strlen(buf), ", next in %.1f s", atof(ms) / 1000);
+	else if (yes && !there)
+		snprintf(buf + strlen(buf), len - strlen(buf), ", starting");
+}
+
 int cmd_backend_list(struct pvio *p)
 {
 	static const struct column columns[] = {
 		{ "BACKEND", "name", false, NULL }, { "TYPE", "type", false, NULL }, { "PID", "pid", true, NULL },
 		{ "DOMID", "domid", true, NULL }, { "DEVICES", "devices", true, NULL }, { "TIMEOUTS", "timeouts", true, NULL },
-		{ "VERSION", "version", false, NULL },
+		{ "VERSION", "version", false, NULL }, { "BY PVIOD", NULL, false, supervised_text },
 	};
 	struct json_object *o, *backends = NULL;
 	int rc;

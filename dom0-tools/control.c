@@ -588,6 +588,7 @@ static const struct {
 	{ "ask", do_ask },
 	{ "backend.list", do_backend_list },
 	{ "backend.retire", do_backend_retire },
+	{ "backend.replace", do_backend_replace },
 	{ "version", do_version },
 };
 

@@ -44,6 +44,7 @@ void wait_for_backend(struct request *r, const struct backend *b, unsigned ms);
 /* ---- control_backend.c ---- */
 
 void do_backend_retire(struct request *r);
+void do_backend_replace(struct request *r);
 
 /* ---- control_ask.c ---- */
 

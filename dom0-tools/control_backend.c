@@ -1,5 +1,7 @@
-/* control_backend.c - a backend hands over: the one that serves is asked to end, and its devices wait for the next. */
+/* control_backend.c - a backend hands over: the one that serves is asked to end, and its devices wait for the next, which pviod starts
+ * itself if it is the one who starts backends of that name. */
 #include "control.h"
+#include <errno.h>
 #include <string.h>
 
 /* That it was asked is all that the answer says; that it has ended, the end of its connection. */
@@ -38,5 +40,57 @@ void do_backend_retire(struct request *r)
 	if (rc < 0)
 		refuse(r, rc, "%s", backend_not_asked(b->name, rc));
 	else
+		supervise_retired(b);
+	if (rc == 0)
 		wait_for_backend(r, b, 2 * r->d->opt.backend_ms);
+}
+
+/* The words of a command, if one is given; NULL: none is, or it was refused. */
+static char **param_command(struct request *r)
+{
+	const char *words[SUPERVISED_WORDS_MAX];
+	struct json_object *v = NULL;
+	size_t n = 0;
+	char **copy;
+
+	json_object_object_get_ex(r->params, "command", &v);
+	if (!v)
+		return NULL;
+	if (json_object_get_type(v) == json_type_array)
+		n = json_object_array_length(v);
+	for (size_t i = 0; n <= SUPERVISED_WORDS_MAX && i < n; i++)
+		words[i] = json_object_get_string(json_object_array_get_idx(v, i));
+	if (n == 0 || n > SUPERVISED_WORDS_MAX) {
+		refuse(r, PV_RPC_BAD_PARAMS, "command must be an array of 1..%d words", SUPERVISED_WORDS_MAX);
+		return NULL;
+	}
+	copy = supervise_words(words, (unsigned)n);
+	if (!copy)
+		refuse(r, -ENOMEM, "out of memory");
+	return copy;
+}
+
+/* What pviod has started it starts anew itself, and so watches over that one as well. */
+void do_backend_replace(struct request *r)
+{
+	const char *name = param_text(r, "name");
+	bool takeover = param_flag(r, "takeover");
+	struct supervised *s = name ? supervise_find(r->d, name) : NULL;
+	struct json_object *o;
+	char why[WHY_LEN], **command;
+	int pid;
+
+	if (!s && !r->answered)
+		refuse(r, -ENOENT, "pviod does not start a backend %s (pviod --backend)", name ? name : "without a name");
+	command = r->answered ? NULL : param_command(r);
+	if (r->answered)
+		return;
+	pid = supervise_replace(s, command, takeover, why, sizeof(why));
+	if (pid < 0) {
+		refuse(r, pid, "%s", why);
+		return;
+	}
+	o = json_object_new_object();
+	json_object_object_add(o, "pid", json_object_new_int(pid));
+	reply(r, o);
 }

@@ -1,5 +1,6 @@
 /* main.c - pviod: options and messages. */
 #include "pviod.h"
+#include <errno.h>
 #include <limits.h>
 #include <pvio/options.h>
 #include <signal.h>
@@ -7,10 +8,29 @@
 #include <string.h>
 #include <sys/resource.h>
 
+enum { BACKENDS_MAX = 16 };
+
+struct backends {
+	const char *line[BACKENDS_MAX];
+	unsigned nr;
+};
+
 struct settings {
 	const char *hypervisor, *socket, *console_log;
+	struct backends backends;
 	unsigned devices, timeout, log;
 };
+
+static int add_backend(const struct pv_option *o, const char *text, void *field)
+{
+	struct backends *b = field;
+
+	(void)o;
+	if (b->nr == BACKENDS_MAX)
+		return -ENOSPC;
+	b->line[b->nr++] = text;
+	return 0;
+}
 
 #define FIELD(f) .field = offsetof(struct settings, f)
 
@@ -21,6 +41,7 @@ static const struct pv_option options[] = {
 	{ "devices", "N", "how many devices a guest may have (1008)", .parse = pv_option_number, .min = 1, .max = DEVICES_MAX, FIELD(devices) },
 	{ "backend-timeout", "MS", "how long a backend may take for an answer (5000)",
 	  .parse = pv_option_number, .min = 1, .max = 600000, FIELD(timeout) },
+	{ "backend", "COMMAND", "start this backend, and start it again when it ends; up to 16 times", .parse = add_backend, FIELD(backends) },
 	{ "console-log", "DIR", "keep what guests say on their consoles there, as NAME.log and NAME.log.1 of 1 MiB", .parse = pv_option_text, FIELD(console_log) },
 	{ "log", "LEVEL", "err, warn, info or debug (info)", .parse = pv_option_name, .names = pv_log_names, FIELD(log) },
 	{ 0 },
@@ -62,7 +83,7 @@ int main(int argc, char **argv)
 		s.socket = path;
 	}
 	opt = (struct pviod_options){ .hypervisor = s.hypervisor, .socket = s.socket, .devices_max = s.devices, .backend_ms = s.timeout,
-				      .console_log = s.console_log };
+				      .console_log = s.console_log, .backends = s.backends.line, .nbackends = s.backends.nr };
 	rc = pviod_open(&d, &opt, why, sizeof(why));
 	if (rc < 0) {
 		pv_log(PV_LOG_ERR, "%s", why);

@@ -58,6 +58,13 @@ static void on_tick(uv_timer_t *t)
 	waiters_tick(d);
 }
 
+/* First the guests, as far as they do; then the backends that we started, who have let go of them by then. */
+static bool has_ended(struct pviod *d)
+{
+	d->guests_ended |= (!d->by_domid && d->njobs == 0) || pviod_now(d) >= d->end_by;
+	return d->guests_ended && supervise_end(d);
+}
+
 /* Before the loop sleeps: work off what the callbacks posted, and poll for what is to be sent. */
 static void on_prepare(uv_prepare_t *p)
 {
@@ -78,7 +85,7 @@ static void on_prepare(uv_prepare_t *p)
 		else
 			uv_timer_stop(&d->tick);
 	}
-	if (d->ending && ((!d->by_domid && d->njobs == 0) || pviod_now(d) >= d->end_by))
+	if (d->ending && has_ended(d))
 		uv_stop(&d->loop);
 }
 
@@ -148,6 +155,8 @@ int pviod_open(struct pviod *d, const struct pviod_options *opt, char *why, size
 	d->loop.data = d;
 	init_loop(d);
 	rc = conn_listen(d, why, len);
+	if (rc == 0)
+		rc = supervise_open(d, why, len);
 	if (rc < 0)
 		pviod_close(d);
 	if (rc < 0)
@@ -203,6 +212,7 @@ void pviod_close(struct pviod *d)
 	struct conn *c, *next;
 
 	d->ending = true;
+	supervise_close(d);
 	DL_FOREACH_SAFE(d->conns, c, next)
 		conn_cut(c);
 	drop_guests(d);
@@ -213,6 +223,7 @@ void pviod_close(struct pviod *d)
 	uv_walk(&d->loop, close_handle, NULL);
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&d->loop);
+	supervise_free(d);
 	if (d->listen_fd >= 0) {
 		unlink(d->opt.socket);
 		close(d->listen_fd);

@@ -41,6 +41,7 @@ enum {
 	TICK_MS = 10,
 	BACKEND_MS = 5000, /* a backend's answer */
 	DETACH_MS = 5000, /* a guest's part in an orderly detach */
+	SUPERVISED_WORDS_MAX = 64, /* of a command */
 };
 
 /* ---- limit.c: how often something may happen. Pure. ---- */
@@ -86,6 +87,8 @@ struct pviod_options {
 	struct limit looks, store; /* rate 0: LOOKS_BURST and LOOKS_RATE, STORE_BURST and STORE_RATE */
 	const char *console_log; /* a folder for what guests say on their consoles; NULL: it is not logged */
 	const char *sysfs; /* NULL: /sys */
+	const char *const *backends; /* commands, as for a shell, of backends to be started and kept running */
+	unsigned nbackends;
 	bool embedded; /* in a test: no signal handlers, no line when ready */
 };
 
@@ -96,6 +99,7 @@ struct guest_store;
 struct device;
 struct conn;
 struct backend;
+struct supervised;
 
 /* Owner: main, or a test. One thread. */
 struct pviod {
@@ -125,13 +129,16 @@ struct pviod {
 	struct conn *conns;
 	unsigned nconns;
 	struct backend *backends;
+	struct supervised *supervised; /* those that we start */
 	struct backend *self; /* not in that list; NULL: no pipe was attached yet */
 	struct nodes *xenstored; /* beside us; NULL: none was found yet */
 	struct claim_domain *claims; /* whose backends' directories are watched in it */
 	struct pv_log_peer claims_log;
 	struct waiter *waiters;
 	unsigned nwaiters;
-	uint64_t end_by; /* ms: when an orderly end stops to be patient */
+	uint64_t end_by; /* ms: when the present step of an orderly end stops to be patient */
+	bool guests_ended; /* one step of it: then those that we started end */
+	unsigned end_step; /* how hard they were asked to: supervise.c */
 };
 
 /* Returns 0 or -errno with a line in why. */
@@ -474,6 +481,27 @@ const char *backend_not_asked(const char *name, int error); /* why it could not 
 int backend_offer(struct device *dev, struct json_object *result, char *why, size_t len);
 /* A backend's error message about dev, for who knows of which device it speaks. */
 const char *backend_words(const struct device *dev, const char *message);
+
+/* ---- supervise.c: backends that pviod starts, and starts again when they end ---- */
+
+int supervise_open(struct pviod *d, char *why, size_t len); /* those of the options: started when the loop runs. 0, or -errno with `why` */
+bool supervise_end(struct pviod *d); /* a step of an orderly end; false: some still run */
+void supervise_close(struct pviod *d); /* what still runs is killed; then the loop closes the handles */
+void supervise_free(struct pviod *d);
+void supervise_registered(const struct backend *b);
+void supervise_retired(const struct backend *b); /* it was asked to end, for one that registers soon */
+void supervise_lost(const struct backend *b); /* it is no longer in the list of backends */
+struct supervised *supervise_find(struct pviod *d, const char *name);
+/* Another process in the place of the present one, which is told to take over, or for which the present one is killed; words: of its
+ * command from now on if it comes to serve (taken over), NULL: as before. Returns its pid, or -errno with `why`. */
+int supervise_replace(struct supervised *s, char **words, bool takeover, char *why, size_t len);
+/* Words from a line as a shell would split and expand it, which no shell does. Returns 0 or -EINVAL with `why`. */
+int supervise_split(const char *line, char ***words, char *why, size_t len);
+char **supervise_words(const char *const *words, unsigned n); /* a copy, ended by NULL; NULL: out of memory */
+void supervise_words_free(char **words);
+unsigned supervise_delay(unsigned failures); /* ms until it is started again, when so many starts before it came to nothing. Pure */
+void supervise_report(const struct backend *b, struct json_object *row);
+void supervise_report_absent(struct pviod *d, struct json_object *rows); /* a row for each that is not registered */
 
 /* ---- pipes.c: pviod is the backend of pipes, through which backends in driver domains talk to it ---- */
 

@@ -172,8 +172,11 @@ struct json_object *report_backends(struct pviod *d)
 		add_number(o, "devices", b->ndevices);
 		add_number(o, "calls", b->asked);
 		add_number(o, "timeouts", b->late);
+		json_object_object_add(o, "registered", json_object_new_boolean(true));
+		supervise_report(b, o);
 		json_object_array_add(a, o);
 	}
+	supervise_report_absent(d, a);
 	return a;
 }
 
