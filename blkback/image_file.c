@@ -186,6 +186,7 @@ static int file_open(const struct image_config *c, struct image **out, char *why
 		free(f);
 		return ret;
 	}
+	fcntl(f->fd, F_SETFL, fcntl(f->fd, F_GETFL) | O_NOATIME); /* a read need not look at the clock; the owner and root may */
 	ret = lock(f, c, why, len);
 	if (ret == 0)
 		ret = find_facts(f, c, why, len);

@@ -133,6 +133,7 @@ static void open_facts_are_those_of_the_file(void **state)
 	assert_false(im->facts.read_only);
 	assert_true(im->facts.features & PV_VBD_FLUSH);
 	assert_true(im->facts.features & PV_VBD_BARRIER);
+	assert_true(fcntl(im->ops->file(im, 0), F_GETFL) & O_NOATIME); /* the file is ours */
 	image_close(im);
 	assert_int_equal(truncate(path, 3 * 512 + 100), 0); /* what is no whole sector is not served, and the log says so */
 	fflush(stderr);
