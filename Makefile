@@ -13,6 +13,8 @@ DEPS := gcc make pkg-config libc6-dev libxen-dev libdpdk-dev dpdk-dev liburing-d
 XEN_DEPS := qemu-system-x86 busybox-static cpio xz-utils kmod binutils ethtool strace
 # What tests/integration/test_uplink_ovs.sh needs besides; without it that is skipped.
 OVS_DEPS := openvswitch-switch-dpdk
+# What the fio engine and the nbdkit plugin are built from and tested with; without it they are not.
+PLUGIN_DEPS := fio dpkg-dev nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils
 BENCH_DEPS := fio nbdkit qemu-system-common xen-utils-4.17 libxenstore4 xenstore-utils
 
 # ---- flags; SAN=address,undefined or SAN=thread with a B of its own builds an instrumented tree
@@ -36,7 +38,8 @@ INTERNAL := rpc rpc_socket message devid backend inflight front pipe pipe_link w
 INTERNAL_SRC := $(INTERNAL:%=rings/%.c)
 LIBPVIO_SRC := $(filter-out $(INTERNAL_SRC) rings/pvio-hub.c,$(wildcard rings/*.c))
 DD_SRC := $(wildcard frontends/dd_*.c)
-LIBFRONT_SRC := $(filter-out frontends/pvio-%.c $(DD_SRC),$(wildcard frontends/*.c))
+PLUGIN_SRC := frontends/fio_pvio.c frontends/nbdkit_pvio.c
+LIBFRONT_SRC := $(filter-out frontends/pvio-%.c $(DD_SRC) $(PLUGIN_SRC),$(wildcard frontends/*.c))
 FRONT_PROGS := $(patsubst frontends/%.c,$(B)/%,$(wildcard frontends/pvio-*.c))
 PVIO_SRC := $(wildcard dom0-tools/pvio.c dom0-tools/cmd_*.c) netback/rules_parse.c # pvio rules check
 LIBTOOL_SRC := $(wildcard dom0-tools/libpvtool.c)
@@ -46,12 +49,16 @@ lib_of = $(call obj,$(filter-out %/main.c,$(1))) # a program less its main(): fo
 
 LIBS := $(B)/libpvfront.a $(B)/libpvtool.a $(B)/libpvinternal.a $(B)/libpvio.a # users before used
 PROGS := $(B)/pvio-hub $(B)/pviod $(B)/pvio $(B)/pvio-blkback $(B)/pvio-netback $(FRONT_PROGS)
+# Plugins of others' programs: as far as there are headers (make fio-headers), and not instrumented.
+FIO_SRC ?= build/fio-src/fio
+NBDKIT_DIR := $(call pc,--variable=plugindir,nbdkit)
+PLUGINS := $(if $(SAN),,$(if $(wildcard $(FIO_SRC)/config-host.h),$(B)/pvio-fio.so) $(if $(NBDKIT_DIR),$(B)/nbdkit-pvio-plugin.so))
 PERF := $(patsubst perf/%.c,$(B)/perf/%,$(filter-out perf/xenstored_shim.c,$(wildcard perf/*.c))) $(B)/perf/xenstored_shim.so
 MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard */*.1.scd */*.5.scd */*.8.scd)))
 vpath %.scd rings blkback netback frontends sriov dom0-tools perf
 
 .PHONY: all
-all: $(B)/libpvio.so $(LIBS) $(PROGS) $(MAN)
+all: $(B)/libpvio.so $(LIBS) $(PROGS) $(PLUGINS) $(MAN)
 
 # <pvio/x.h> in the tree is what it is when installed
 $(B)/include/.linked: $(wildcard rings/*.h frontends/*.h dom0-tools/libpvtool.h)
@@ -83,6 +90,11 @@ $(B)/pvio-netback: $(call obj,$(wildcard netback/*.c)) $(B)/libpvinternal.a $(B)
 $(B)/pvio-netback: X_LIBS = $(JSON_L) $(DPDK_L) -lmnl
 $(B)/pvio-dd: $(call obj,$(DD_SRC))
 $(FRONT_PROGS): $(B)/pvio-%: $(B)/obj/frontends/pvio-%.o $(B)/libpvfront.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
+$(B)/obj/frontends/fio_pvio.o: X_CFLAGS = -isystem $(FIO_SRC)
+$(B)/pvio-fio.so: $(B)/obj/frontends/fio_pvio.o
+$(B)/nbdkit-pvio-plugin.so: $(B)/obj/frontends/nbdkit_pvio.o
+$(B)/pvio-fio.so $(B)/nbdkit-pvio-plugin.so: $(B)/libpvfront.a $(B)/libpvinternal.a $(B)/libpvio.a frontends/plugin.map ; $(link)
+$(B)/pvio-fio.so $(B)/nbdkit-pvio-plugin.so: X_LIBS = -shared -Wl,--version-script=frontends/plugin.map
 $(B)/perf/%: $(B)/obj/perf/%.o $(LIBS) ; $(link)
 $(B)/perf/%: X_LIBS = $(JSON_L) -luring
 $(B)/perf/pmd: X_LIBS = $(DPDK_L)
@@ -114,13 +126,15 @@ $(B)/tests/fuzz/fuzz_store: $(call obj,$(wildcard dom0-tools/store_*.c))
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)
 
-.PHONY: deps xen-deps ovs-deps check check-long check-xen run bench install clean help
+.PHONY: deps xen-deps ovs-deps plugin-deps fio-headers check check-long check-xen run bench install clean help
 deps: ; @tests/deps $(DEPS)
 xen-deps: ; @tests/deps $(XEN_DEPS) || echo 'without these the scenarios of tests/xen are skipped'
 ovs-deps: ; @tests/deps $(OVS_DEPS) || echo 'without these the test with Open vSwitch is skipped'
-check: deps xen-deps ovs-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
+plugin-deps: ; @tests/deps $(PLUGIN_DEPS) || echo 'without these there is no fio engine and no nbdkit plugin'
+fio-headers: plugin-deps ; @[ -e $(FIO_SRC)/config-host.h ] || frontends/fio-headers $(dir $(FIO_SRC)) || true
+check: deps xen-deps ovs-deps plugin-deps fio-headers ; @$(MAKE) --no-print-directory all tests perf && tests/check
 check-xen: deps xen-deps ; @$(MAKE) --no-print-directory all tests && B=$(B) tests/xen/check --all
-check-long: deps xen-deps ovs-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
+check-long: deps xen-deps ovs-deps plugin-deps fio-headers ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
 run: deps ; @$(MAKE) --no-print-directory all perf && tests/integration/main_job.sh
 bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf && perf/bench
 
@@ -128,7 +142,7 @@ bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf
 PUBLIC_H := $(addprefix rings/,blk.h gnt_cache.h hub.h hyper.h net.h noxs.h ring.h) frontends/netfront.h frontends/blkfront.h dom0-tools/libpvtool.h
 PC := rings/libpvio.pc.in frontends/libpvfront.pc.in dom0-tools/libpvtool.pc.in
 UNITS := $(wildcard dom0-tools/systemd/*.service.in)
-$(B)/install/libpvfront.a: $(call obj,$(LIBFRONT_SRC) rings/front.c rings/devid.c)
+$(B)/install/libpvfront.a: $(call obj,$(filter-out frontends/blkio.c,$(LIBFRONT_SRC)) rings/front.c rings/devid.c)
 $(B)/install/libpvfront.a: KEEP := pv_netfront_* pv_blkfront_*
 $(B)/install/libpvtool.a: $(call obj,$(LIBTOOL_SRC) rings/rpc.c rings/rpc_socket.c rings/message.c rings/devid.c rings/text.c)
 $(B)/install/libpvtool.a: KEEP := pv_tool_*
@@ -139,6 +153,8 @@ install: all perf $(B)/install/libpvfront.a $(B)/install/libpvtool.a
 	install -m755 $(PROGS) $(DESTDIR)$(PREFIX)/bin/
 	install -m755 perf/bench $(DESTDIR)$(PREFIX)/bin/pvio-bench
 	install -m755 $(PERF) $(DESTDIR)$(PREFIX)/lib/pvio/perf/
+	if [ -e $(B)/pvio-fio.so ]; then install -m644 $(B)/pvio-fio.so $(DESTDIR)$(PREFIX)/lib/pvio/; fi
+	if [ -e $(B)/nbdkit-pvio-plugin.so ]; then install -d $(DESTDIR)$(NBDKIT_DIR) && install -m644 $(B)/nbdkit-pvio-plugin.so $(DESTDIR)$(NBDKIT_DIR)/; fi
 	install -m755 $(B)/libpvio.so $(DESTDIR)$(PREFIX)/lib/libpvio.so.$(VERSION)
 	ln -sf libpvio.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libpvio.so.$(SOVERSION)
 	ln -sf libpvio.so.$(SOVERSION) $(DESTDIR)$(PREFIX)/lib/libpvio.so
@@ -158,6 +174,7 @@ help:
 	@echo 'make check-long  the same with fuzzers at length, storms and many kills'
 	@echo 'make check-xen   every scenario on real Xen, under QEMU'
 	@echo 'make bench       ours and its peers, measured side by side'
+	@echo 'make fio-headers  what the fio engine is built with, from the source of fio in Debian; then make all'
 	@echo 'make all deps install clean'
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
