@@ -13,6 +13,7 @@
 #include <pvio/backend.h>
 #include <pvio/hyper.h>
 #include <pvio/inflight.h>
+#include <pvio/limit.h>
 #include <pvio/log.h>
 #include <pvio/net.h>
 #include <pvio/options.h>
@@ -349,23 +350,14 @@ void ctrl_work(struct netback *nb);
 unsigned ctrl_statics(const struct vif *vif); /* static grants that it has */
 
 /* ---- limit.c: bits and packets a second, of a device ---- */
-#define LIMIT_MAX 1000000000000ull /* of both a second */
-
 /* As it is given; 0: no limit, or for the burst: as much as is normal. */
 struct limit_config {
 	uint64_t tx_bits, rx_bits, tx_packets, rx_packets, burst /* bytes */;
 };
 
-/* One direction of a connected device, for all of its queues. Any worker. In 1/16 of TSC ticks. */
-struct limit_side {
-	double byte, packet; /* what one costs; 0: not limited */
-	uint64_t burst, wait;
-	uint64_t paid[2]; /* atomic: until when bytes and packets are paid for */
-};
-
 /* Owner: control thread. Workers use it from the vif's pointer to it for a turn. */
 struct limit {
-	struct limit_side tx, rx;
+	struct pv_limit tx, rx; /* ticks of the TSC */
 };
 
 int limit_parse_bits(const char *s, void *field);
@@ -377,8 +369,7 @@ int limit_new(const struct limit_config *c, uint64_t tsc_second, uint64_t tsc, s
 /* Control thread: that from now on, which is taken over; NULL: none. */
 void limit_change(struct vif *vif, struct limit *new);
 /* How many slots may be used now, at most `most`. 0: none before *until (TSC). */
-unsigned limit_slots(struct limit_side *s, uint64_t tsc, unsigned most, uint64_t *until);
-void limit_charge(struct limit_side *s, uint64_t bytes, uint64_t packets); /* that were used */
+unsigned limit_slots(struct pv_limit *side, uint64_t tsc, unsigned most, uint64_t *until);
 
 /* ---- vif.c ---- */
 enum { VIF_MTU_MAX = 65535 - 14 /* a packet's length has 16 bits in a ring */ };

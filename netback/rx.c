@@ -313,7 +313,7 @@ void rx_plan(struct vif_queue *q)
 		return;
 	for (unsigned i = first; i < w->nr_rx; i++)
 		bytes += w->rx[i].m->pkt_len;
-	limit_charge(&limit->rx, bytes, w->nr_rx - first);
+	pv_limit_charge(&limit->rx, bytes, w->nr_rx - first);
 }
 
 void rx_drop_all(struct vif_queue *q)

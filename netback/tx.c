@@ -153,7 +153,7 @@ static void charge(struct nb_worker *w, struct limit *limit, unsigned first)
 
 	for (unsigned i = first; i < w->nr_tx; i++)
 		bytes += w->tx[i].m ? w->tx[i].m->pkt_len : 0;
-	limit_charge(&limit->tx, bytes, w->nr_tx - first);
+	pv_limit_charge(&limit->tx, bytes, w->nr_tx - first);
 }
 
 void tx_collect(struct vif_queue *q)

@@ -14,7 +14,7 @@ static struct limit *make(const struct limit_config *c, uint64_t tsc)
 }
 
 /* Send packets of `len` bytes as fast as the limit lets, from `tsc` to `end`, with a queue that looks every `step`. Returns how many. */
-static uint64_t flood(struct limit_side *s, uint64_t tsc, uint64_t end, uint64_t step, unsigned len)
+static uint64_t flood(struct pv_limit *s, uint64_t tsc, uint64_t end, uint64_t step, unsigned len)
 {
 	uint64_t n = 0, until;
 
@@ -23,7 +23,7 @@ static uint64_t flood(struct limit_side *s, uint64_t tsc, uint64_t end, uint64_t
 
 		if (slots) {
 			assert_true(slots <= 64);
-			limit_charge(s, (uint64_t)slots * len, slots);
+			pv_limit_charge(s, (uint64_t)slots * len, slots);
 			n += slots;
 			tsc += step;
 		} else {
@@ -66,7 +66,7 @@ static void packets_a_second_are_kept(void **state)
 
 	(void)state;
 	in_range(flood(&l->rx, 0, 10 * SECOND, 1000, 60), 199000, 200400);
-	assert_true(l->tx.packet == 0); /* the other direction is free */
+	assert_true(l->tx.op == 0); /* the other direction is free */
 	assert_int_equal(limit_slots(&l->tx, 0, 64, &(uint64_t){ 0 }), 64);
 	free(l);
 }
@@ -91,7 +91,7 @@ static void pause_gives_the_burst_and_no_more(void **state)
 	(void)state;
 	flood(&l->tx, 0, 10 * SECOND, 1000, 1500);
 	while ((slots = limit_slots(&l->tx, at, 64, &until))) {
-		limit_charge(&l->tx, slots * 1500ull, slots);
+		pv_limit_charge(&l->tx, slots * 1500ull, slots);
 		n += slots * 1500ull;
 	}
 	in_range(n, 1000000, 1000000 + 64 * 1500);
@@ -112,7 +112,7 @@ static void queues_share_one_limit(void **state)
 		for (int q = 0; q < 2; q++)
 			slots[q] = limit_slots(&l->tx, tsc, 64, &until);
 		for (int q = 0; q < 2; q++) {
-			limit_charge(&l->tx, slots[q] * 1514ull, slots[q]);
+			pv_limit_charge(&l->tx, slots[q] * 1514ull, slots[q]);
 			bytes += slots[q] * 1514ull;
 		}
 		tsc += 10000;
@@ -129,7 +129,7 @@ static void clock_may_wrap_and_leap(void **state)
 
 	(void)state;
 	assert_int_equal(limit_slots(&l->tx, tsc, 64, &until) > 0, 1);
-	limit_charge(&l->tx, 1000000, 1);
+	pv_limit_charge(&l->tx, 1000000, 1);
 	assert_int_equal(limit_slots(&l->tx, tsc, 64, &until), 0);
 	tsc = 3 * 365 * 86400 * SECOND;
 	free(l);
