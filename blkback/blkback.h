@@ -15,12 +15,39 @@
 #include <pvio/blk.h>
 #include <pvio/gnt_cache.h>
 #include <pvio/hyper.h>
+#include <pvio/limit.h>
 #include <pvio/log.h>
 #include <pvio/worker.h>
 #include <sys/queue.h>
+#include <time.h>
 #include <uthash.h>
 
 struct blkq;
+
+static inline uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* ---- limit.c: how much a device may do ---- */
+
+enum limit_kind { LIMIT_READ, LIMIT_WRITE, LIMIT_BOTH, LIMIT_KINDS };
+
+/* As it is given; 0: no limit, or for the burst: as much as is normal. */
+struct limits_config {
+	uint64_t iops[LIMIT_KINDS], rate[LIMIT_KINDS] /* bytes */, burst /* bytes */;
+};
+
+struct limits;
+
+/* *out: NULL if nothing is limited; else free() it. Returns 0 or -ENOMEM. */
+int limits_new(const struct limits_config *c, uint64_t now, struct limits **out);
+/* May this one pass? Else not before *until. Any worker. */
+bool limits_pass(struct limits *l, const struct pv_blk_req *r, uint64_t now, uint64_t *until);
+void limits_charge(struct limits *l, const struct pv_blk_req *r, uint64_t bytes); /* it has */
 
 /* ---- config.c: the keys of a vbd ---- */
 
@@ -32,13 +59,15 @@ struct vbd_config {
 	unsigned queues; /* most that are offered */
 	unsigned indirect; /* segments offered, 0: none */
 	unsigned cache; /* mapped pages a queue, at most */
+	struct limits_config limit;
 };
 
 /* Fill from key=value strings. Returns 0, or -EINVAL with what is wrong and what would be right in why; free it in both cases. */
 int vbd_config_parse(struct json_object *pairs, struct vbd_config *out, char *why, size_t len);
 void vbd_config_free(struct vbd_config *c);
+/* Of what is fixed while the image is open, that is all but limits: are they the same? How many keys differ, and which? */
 bool vbd_config_equal(const struct vbd_config *a, const struct vbd_config *b);
-unsigned vbd_config_differ(const struct vbd_config *a, const struct vbd_config *b, char *names, size_t len); /* how many keys, and which */
+unsigned vbd_config_differ(const struct vbd_config *a, const struct vbd_config *b, char *names, size_t len);
 struct json_object *vbd_config_to_json(const struct vbd_config *c); /* new: every key as it would be written */
 void vbd_config_help(void); /* one line a key, to stdout */
 
@@ -57,7 +86,7 @@ bool blkplan_join(struct image_io *head, const struct image_io *next, unsigned r
 /* Where a request is. In all states but FREE it is taken and not yet answered. */
 enum blkr_state {
 	BLKR_FREE, /* on the free list */
-	BLKR_HELD, /* waits: for mapped pages to come free, or as a barrier for all before it to end. The queue takes nothing meanwhile */
+	BLKR_HELD, /* waits: for mapped pages to come free, for its device's limit, or as a barrier for all before it to end. The queue takes nothing meanwhile */
 	BLKR_PLANNED, /* in the I/O that is being put together in this turn */
 	BLKR_SYNC, /* the sync before its write is in flight */
 	BLKR_IO, /* its I/O, or the one that it was merged into, is in flight */
@@ -72,6 +101,7 @@ struct blkr {
 	enum blkr_state state;
 	bool pinned; /* its pages are */
 	uint64_t bytes;
+	int64_t cost; /* of its device's share, while it is in flight */
 	struct pv_blk_req req;
 	struct pv_blk_seg *segs; /* of an indirect request */
 	uint32_t *grefs;
@@ -84,6 +114,7 @@ struct blkq_stats {
 	uint64_t errors, unsupported; /* answers of that kind */
 	uint64_t bad_grefs; /* requests whose pages could not be mapped */
 	uint64_t merged; /* requests that went along in another's I/O */
+	uint64_t limited; /* times that a request waited because of its device's limits */
 	uint64_t cache_full; /* times that a request waited because all pages of cache= were in use */
 	uint64_t ios, retried; /* I/Os submitted; requests tried again alone */
 	uint64_t notifies, events, spurious; /* sent; received; received with no request behind it */
@@ -93,7 +124,8 @@ struct blkq_stats {
 enum blkq_state { BLKQ_RUN, BLKQ_STOP, BLKQ_BROKEN };
 
 /* On which of its worker's lists a queue is. IDLE: an event or a completion wakes it. ACTIVE: looked at each turn.
- * RESTING: its guest sent many events for nothing; looked at again a little later, and deaf until then (XSA-332). */
+ * RESTING: its guest sent many events for nothing; looked at again a little later, and deaf until then (XSA-332);
+ * or its device is beyond its limit. */
 enum blkq_list { BLKQ_IDLE, BLKQ_ACTIVE, BLKQ_RESTING };
 
 /* How often work came while a queue was being looked at in vain for poll_us, rather than after. */
@@ -113,6 +145,7 @@ struct blkq_config {
 	bool persistent;
 	unsigned cache; /* pages */
 	struct image *image;
+	struct limits *limit; /* NULL: none */
 	struct pv_blk_disk disk;
 };
 
@@ -137,6 +170,11 @@ struct blkq {
 	struct blkr *barrier; /* being executed: nothing is taken */
 	struct blkr *head, *tail; /* planned: the I/O that may still grow */
 	unsigned iov_room; /* entries of each request's iovec */
+
+	uint64_t until; /* ns: its device is beyond its limit until then; 0: it is not */
+	struct share *share; /* of its device */
+	bool starved; /* waits for what its device has in flight */
+	TAILQ_ENTRY(blkq) sharing;
 
 	enum blkq_list list;
 	TAILQ_ENTRY(blkq) link; /* of ACTIVE or RESTING */
@@ -170,6 +208,54 @@ void blkq_publish(struct blkq *q);
 /* Ask for an event. Returns true if there is something to take already. */
 bool blkq_rearm(struct blkq *q);
 
+TAILQ_HEAD(blkq_head, blkq);
+
+/* ---- share.c: a fair share of a worker for each device ---- */
+
+/* What a device may take a turn, and have in flight, in bytes. A request costs a 64th at least. */
+enum { SHARE_TURN = 1 << 18, SHARE_FLIGHT = 1 << 20 };
+
+/* A device on a worker. Owner: the worker, while it has queues of it. */
+struct share {
+	const void *owner; /* as blkq_config's */
+	uint64_t turn; /* of the worker, in which the device was looked at, and */
+	int64_t taken; /* so much was taken, or is owed for larger requests before */
+	int64_t inflight;
+	unsigned recent; /* 0: does not use the worker now */
+	bool starved; /* one of its queues is */
+	struct blkq_head queues;
+	TAILQ_ENTRY(share) link;
+};
+
+int share_join(struct blkq *q); /* 0 or -ENOMEM */
+void share_leave(struct blkq *q); /* who has not joined may too */
+int64_t share_room(struct blkq *q); /* how much the queue may take now; 0 or less: nothing */
+void share_took(struct blkq *q, int64_t cost); /* it has */
+void share_feed(struct share *s);
+void share_age(struct blkworker *w, uint64_t now);
+
+static inline int64_t share_cost(const struct blkr *r, int64_t share)
+{
+	return (int64_t)r->bytes > share / 64 ? (int64_t)r->bytes : share / 64;
+}
+
+/* Its I/O begins, or it has ended. */
+static inline void share_begin(struct blkr *r)
+{
+	r->cost = share_cost(r, SHARE_FLIGHT);
+	r->q->share->inflight += r->cost;
+}
+
+static inline void share_end(struct blkr *r)
+{
+	struct share *s = r->q->share;
+
+	s->inflight -= r->cost;
+	r->cost = 0;
+	if (s->starved && s->inflight < SHARE_FLIGHT)
+		share_feed(s);
+}
+
 /* ---- blkworker.c: a thread and its turns ---- */
 
 struct blkworker_options {
@@ -179,8 +265,6 @@ struct blkworker_options {
 	unsigned poll_us; /* look again for so long, at most, before asking for an event */
 	int broken_fd; /* an eventfd: told when a queue breaks, or the hypervisor ended the worker's handle */
 };
-
-TAILQ_HEAD(blkq_head, blkq);
 
 /* Owner: the control thread, which made it; all below `thread` is the thread's own. */
 struct blkworker {
@@ -192,9 +276,11 @@ struct blkworker {
 	struct uring uring;
 	struct uring_poll events, mailbox;
 	struct blkq_head active, resting, all, broken;
+	TAILQ_HEAD(, share) shares;
+	unsigned users; /* devices that use it now */
 	struct blkq **by_port; /* local port -> queue */
 	unsigned ports;
-	uint64_t turns, sleeps, trimmed_at;
+	uint64_t turns, sleeps, trimmed_at, aged_at;
 	bool ended; /* atomic: the hypervisor ended our handle */
 	int error; /* why it did not start */
 	char why[256];
@@ -207,6 +293,8 @@ void blkworker_stop(struct blkworker *w); /* its queues are closed. NULL is fine
 int blkworker_connect(struct blkworker *w, const struct blkq_config *c, struct blkq **out, char *why, size_t len);
 /* Stop a queue, wait for its I/O, and close it. -EAGAIN: I/O is still in flight after a while; the queue stays, stopped. */
 int blkworker_disconnect(struct blkworker *w, struct blkq *q);
+/* The device's limit is this one now; when the call has returned the worker knows the old one no more. */
+void blkworker_limit(struct blkworker *w, struct blkq *q, struct limits *limit);
 /* Is its hypervisor gone? Then nobody can be served. */
 bool blkworker_ended(const struct blkworker *w);
 /* The next queue that broke since the last time: its owner and reason. Returns false when there is none. */
@@ -235,6 +323,7 @@ struct vbd {
 	enum vbd_state state;
 	struct vbd_config config;
 	struct image *image;
+	struct limits *limit; /* NULL: none */
 	struct pv_noxs_choice choice; /* CONNECTED */
 	struct {
 		struct blkworker *w;

@@ -4,8 +4,8 @@
  * I/O come back through io_end, which fills the answers in; blkq_publish shows them. A request is answered exactly once, in any
  * order, and an error answers only the request that caused it. See enum blkr_state for where a request can be.
  *
- * A queue takes nothing while a request is HELD or a barrier is being executed. A held request always has others in flight before
- * it, whose ends wake the queue.
+ * A queue takes nothing while a request is HELD or a barrier is being executed. A held request either waits for its device's limit, until
+ * a timer wakes the queue, or has others in flight before it, whose ends do.
  */
 #include "blkback.h"
 #include <errno.h>
@@ -14,7 +14,6 @@
 
 enum {
 	BUDGET = 64, /* requests a turn: then it is the next queue's */
-	BYTES_BUDGET = 1 << 20, /* the same in bytes */
 	ROOM = 2, /* sqes that taking a request may need: the planned I/O's and its own */
 	OUT_OF_REACH = 1 << 30, /* requests ahead: more than any ring has */
 	IOV_MIN = 64, /* entries for merging, also where no indirect segments are offered */
@@ -68,6 +67,7 @@ static void answer(struct blkq *q, struct blkr *r, int16_t status)
 		pv_blk_fill_rsp(&q->ring, q->c.abi, r->req.id, r->req.op, status);
 	if (q->barrier == r)
 		q->barrier = NULL;
+	share_end(r);
 	r->state = BLKR_FREE;
 	r->next = q->free;
 	q->free = r;
@@ -168,6 +168,7 @@ static void plan(struct blkq *q, struct blkr *r)
 
 static void execute(struct blkq *q, struct blkr *r)
 {
+	share_begin(r);
 	r->io.offset = r->req.sector * PV_BLK_SECTOR;
 	r->io.len = r->bytes;
 	switch (r->req.op) {
@@ -252,13 +253,25 @@ static void hold(struct blkq *q, struct blkr *r)
 	q->held = r;
 }
 
+/* Has r to wait for its device's limit? A queue that stops ends what it took. */
+static bool limited(struct blkq *q, const struct blkr *r)
+{
+	uint64_t until;
+
+	if (q->state != BLKQ_RUN || limits_pass(q->c.limit, &r->req, now_ns(), &until))
+		until = 0;
+	q->stats.limited += until && !q->until;
+	q->until = until;
+	return until;
+}
+
 /* Begin a request whose slot was checked, or hold it, or answer it. */
 static void start(struct blkq *q, struct blkr *r)
 {
 	bool others = q->inflight > 1;
 	int ret;
 
-	if (r->req.op == BLKIF_OP_WRITE_BARRIER && others) {
+	if ((r->req.op == BLKIF_OP_WRITE_BARRIER && others) || (q->c.limit && limited(q, r))) {
 		hold(q, r);
 		return;
 	}
@@ -270,6 +283,8 @@ static void start(struct blkq *q, struct blkr *r)
 	}
 	if (ret == -ENOSPC)
 		ret = map_alone(q, r);
+	if (q->c.limit)
+		limits_charge(q->c.limit, &r->req, r->bytes);
 	if (ret < 0) {
 		q->stats.bad_grefs += ret != -EINVAL;
 		answer(q, r, BLKIF_RSP_ERROR);
@@ -280,7 +295,7 @@ static void start(struct blkq *q, struct blkr *r)
 
 /* ---- take ---- */
 
-static uint64_t take_one(struct blkq *q)
+static int64_t take_one(struct blkq *q)
 {
 	struct blkr *r = q->free; /* there is one: the ring's window counts what is not answered */
 	union pv_blk_raw raw;
@@ -295,10 +310,10 @@ static uint64_t take_one(struct blkq *q)
 	status = pv_blk_check(&r->req, &q->c.disk);
 	if (status) {
 		answer(q, r, status);
-		return 0;
+		return SHARE_TURN / 64;
 	}
 	start(q, r);
-	return r->bytes;
+	return share_cost(r, SHARE_TURN);
 }
 
 /* Try alone what failed together with others. Its pages are still pinned, so mapping them again only finds them. */
@@ -353,21 +368,21 @@ static int ready(struct blkq *q)
 bool blkq_take(struct blkq *q)
 {
 	bool did = resume(q);
-	int n = may_take(q) ? ready(q) : 0, taken = 0;
-	uint64_t bytes = 0;
+	int n = may_take(q) ? ready(q) : 0;
+	int64_t room = n > 0 ? share_room(q) : 0, cost = 0;
 
 	if (n < 0)
 		blkworker_break(q, "its request index is impossible");
 	if (n > BUDGET)
 		n = BUDGET;
-	while (taken < n && bytes < BYTES_BUDGET && may_take(q) && uring_room(&q->w->uring) >= ROOM) {
-		bytes += take_one(q);
-		taken++;
-	}
+	for (; n > 0 && cost < room && may_take(q) && uring_room(&q->w->uring) >= ROOM; n--)
+		cost += take_one(q);
 	plan_submit(q);
-	if (taken)
-		q->worked = q->took = true;
-	return did || taken;
+	if (!cost)
+		return did;
+	share_took(q, cost);
+	q->worked = q->took = true;
+	return true;
 }
 
 bool blkq_rearm(struct blkq *q)
@@ -375,7 +390,7 @@ bool blkq_rearm(struct blkq *q)
 	bool can_resume = q->again || (q->held && q->inflight == 1);
 	int n;
 
-	if (!may_take(q) || can_resume)
+	if (!may_take(q) || q->starved || can_resume)
 		return can_resume; /* otherwise the end of what it waits for wakes it */
 	q->armed = true;
 	n = pv_ring_rearm(&q->ring, 1);
@@ -440,6 +455,8 @@ int blkq_open(struct blkworker *w, const struct blkq_config *c, struct blkq **ou
 	ret = pv_gnt_cache_new(w->hyper, c->guest, c->cache, c->persistent, &q->cache);
 	if (ret == 0)
 		ret = alloc_requests(q);
+	if (ret == 0)
+		ret = share_join(q);
 	if (ret < 0)
 		goto fail;
 	ret = pv_evt_bind(w->hyper, c->guest, c->port);
@@ -471,6 +488,7 @@ void blkq_close(struct blkq *q)
 	if (q->why)
 		TAILQ_REMOVE(&w->broken, q, broken);
 	TAILQ_REMOVE(&w->all, q, all);
+	share_leave(q);
 	if (q->port) {
 		blkworker_port_del(w, q->port);
 		pv_evt_unbind(w->hyper, q->port);

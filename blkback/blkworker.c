@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -28,14 +27,6 @@ static const uint64_t trim_ns = 30ull * 1000000000; /* pages unused for one to t
 /* How long a disconnect waits for I/O before pviod has to ask again: the control thread, and with it every other guest's attach and
  * detach, waits as long. */
 static const uint64_t drain_ns = 100ull * 1000000;
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static void relax(void)
 {
@@ -194,6 +185,12 @@ static uint32_t lay_down(struct blkq *q, uint64_t now)
 		move(q, BLKQ_RESTING);
 		return 0;
 	}
+	if (q->until) { /* beyond its limit a timer looks, and events would only disturb */
+		pause_sleeps(q);
+		q->due = q->until;
+		move(q, BLKQ_RESTING);
+		return 0;
+	}
 	if (blkq_rearm(q))
 		return 0;
 	pause_sleeps(q);
@@ -213,7 +210,7 @@ static void trim(struct blkworker *w, uint64_t now)
 		pv_gnt_cache_trim(q->cache);
 }
 
-/* Look at the clock: what may go to sleep, what has rested, what can be unmapped? */
+/* Look at the clock: what may go to sleep, what can be unmapped? */
 static void look(struct blkworker *w)
 {
 	uint64_t now = now_ns(), poll = w->o.poll_us * 1000ull;
@@ -221,7 +218,7 @@ static void look(struct blkworker *w)
 	unsigned n = 0;
 	struct blkq *q, *next;
 
-	end_rests(w, now);
+	share_age(w, now);
 	if (now - w->trimmed_at >= trim_ns)
 		trim(w, now);
 	for (q = TAILQ_FIRST(&w->active); q && n < PORTS; q = next) {
@@ -237,6 +234,20 @@ static void look(struct blkworker *w)
 		pv_evt_unmask(w->hyper, ports, n);
 }
 
+/* How long it may sleep; 0: until something comes. */
+static uint64_t nap(const struct blkworker *w)
+{
+	uint64_t first = UINT64_MAX, now;
+	struct blkq *q;
+
+	if (TAILQ_EMPTY(&w->resting))
+		return TAILQ_EMPTY(&w->all) ? 0 : trim_ns;
+	TAILQ_FOREACH(q, &w->resting, link)
+		first = q->due < first ? q->due : first;
+	now = now_ns();
+	return first <= now ? 1 : first - now < trim_ns ? first - now : trim_ns;
+}
+
 /* Nothing was done in this turn. */
 static void idle(struct blkworker *w)
 {
@@ -248,7 +259,7 @@ static void idle(struct blkworker *w)
 	uring_poll_arm(&w->uring, &w->events);
 	uring_poll_arm(&w->uring, &w->mailbox);
 	w->sleeps++;
-	uring_wait(&w->uring, !TAILQ_EMPTY(&w->resting) ? REST_NS : TAILQ_EMPTY(&w->all) ? 0 : trim_ns);
+	uring_wait(&w->uring, nap(w));
 }
 
 /* ---- turns ---- */
@@ -262,6 +273,8 @@ static bool turn(struct blkworker *w)
 	w->turns++;
 	if (w->events.ready)
 		fetch_events(w);
+	if (!TAILQ_EMPTY(&w->resting))
+		end_rests(w, now_ns());
 	TAILQ_FOREACH(q, &w->active, link)
 		busy |= blkq_take(q);
 	uring_submit(&w->uring);
@@ -334,6 +347,7 @@ int blkworker_start(unsigned index, const struct blkworker_options *o, struct bl
 	TAILQ_INIT(&w->resting);
 	TAILQ_INIT(&w->all);
 	TAILQ_INIT(&w->broken);
+	TAILQ_INIT(&w->shares);
 	snprintf(name, sizeof(name), "blkback%u", index);
 	ret = pv_worker_start(&w->thread, name, o->cpu, body, w);
 	if (ret < 0) {
@@ -415,6 +429,28 @@ int blkworker_disconnect(struct blkworker *w, struct blkq *q)
 
 	w->load -= ret == 0;
 	return ret;
+}
+
+struct limits_call {
+	struct blkq *q;
+	struct limits *limit;
+};
+
+static int limit_here(void *arg)
+{
+	const struct limits_call *c = arg;
+
+	c->q->c.limit = c->limit;
+	c->q->until = 0;
+	blkworker_wake(c->q);
+	return 0;
+}
+
+void blkworker_limit(struct blkworker *w, struct blkq *q, struct limits *limit)
+{
+	struct limits_call c = { .q = q, .limit = limit };
+
+	pv_worker_call(w->thread, limit_here, &c);
 }
 
 struct broken_call {

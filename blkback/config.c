@@ -1,6 +1,7 @@
 /* config.c - the keys of a vbd: one table drives parsing, help and the dump. */
 #include "blkback.h"
 #include <errno.h>
+#include <inttypes.h>
 #include <pvio/log.h>
 #include <pvio/options.h>
 #include <stddef.h>
@@ -19,13 +20,19 @@ static int parse_path(const struct pv_option *o, const char *text, void *field)
 	return *path ? 0 : -EINVAL;
 }
 
+/* The field is a number of 64 bits. */
+static int parse_limit(const struct pv_option *o, const char *text, void *field)
+{
+	return pv_limit_parse(text, o->min, field);
+}
+
 static const char *const modes[] = { "w", "r", NULL };
 static const char *const directs[] = { [IMAGE_DIRECT_AUTO] = "auto", [IMAGE_DIRECT_ON] = "on", [IMAGE_DIRECT_OFF] = "off", NULL };
 static const char *const bools[] = { "0", "1", NULL };
 
 static const struct vbd_config presets = { .persistent = 1, .discard = 1, .queues = 4, .indirect = 256, .cache = 1056 };
 
-/* Every field but path is an unsigned: a number, or an index in names. */
+/* Every field but path and limits is an unsigned: a number, or an index in names. */
 #define FIELD(f) .field = offsetof(struct vbd_config, f)
 static const struct pv_option keys[] = {
 	{ "path", "IMAGE", "what holds the disk (required): a raw file or block device, extents:TABLE, ram:SIZE, null:SIZE", parse_path,
@@ -41,6 +48,15 @@ static const struct pv_option keys[] = {
 	{ "cache", "11..65536", "pages of the guest mapped at once for each ring; at least indirect= (1056)", pv_option_number, FIELD(cache),
 	  .min = PV_BLK_SEGS_DIRECT, .max = 65536 },
 	{ "discard", "1|0", "offer discard where the image can punch holes (1)", pv_option_name, FIELD(discard), .names = bools },
+	{ "iops", "1..1000G", "requests a second, over all rings; a discard or flush is one; changed at any time, as are those below", parse_limit,
+	  FIELD(limit.iops[LIMIT_BOTH]), .min = 1 },
+	{ "iops-r", "1..1000G", "of these, reads", parse_limit, FIELD(limit.iops[LIMIT_READ]), .min = 1 },
+	{ "iops-w", "1..1000G", "and all others", parse_limit, FIELD(limit.iops[LIMIT_WRITE]), .min = 1 },
+	{ "rate", "1k..1000G", "bytes a second, over all rings, such as 100M", parse_limit, FIELD(limit.rate[LIMIT_BOTH]), .min = 1000 },
+	{ "rate-r", "1k..1000G", "of these, read", parse_limit, FIELD(limit.rate[LIMIT_READ]), .min = 1000 },
+	{ "rate-w", "1k..1000G", "and written", parse_limit, FIELD(limit.rate[LIMIT_WRITE]), .min = 1000 },
+	{ "burst", "1..1000G", "bytes that may pass at once after a pause, where a rate is given; else what passes in 10 ms", parse_limit,
+	  FIELD(limit.burst), .min = 1 },
 	{ NULL },
 };
 
@@ -102,13 +118,23 @@ static struct json_object *text_of(const struct vbd_config *c, const struct pv_o
 {
 	const void *field = (const char *)c + k->field;
 	unsigned n;
-	char text[16];
+	char text[24];
 
 	if (k->parse == parse_path)
 		return json_object_new_string(c->path);
+	if (k->parse == parse_limit) {
+		snprintf(text, sizeof(text), "%" PRIu64, *(const uint64_t *)field);
+		return json_object_new_string(text);
+	}
 	n = *(const unsigned *)field;
 	snprintf(text, sizeof(text), "%u", n);
 	return json_object_new_string(k->names ? k->names[n] : text);
+}
+
+/* A limit that is not given has no value that one could write. */
+static bool limits_nothing(const struct vbd_config *c, const struct pv_option *k)
+{
+	return k->parse == parse_limit && !*(const uint64_t *)((const char *)c + k->field);
 }
 
 struct json_object *vbd_config_to_json(const struct vbd_config *c)
@@ -116,7 +142,8 @@ struct json_object *vbd_config_to_json(const struct vbd_config *c)
 	struct json_object *o = json_object_new_object();
 
 	for (const struct pv_option *k = keys; k->name; k++)
-		json_object_object_add(o, k->name, text_of(c, k));
+		if (!limits_nothing(c, k))
+			json_object_object_add(o, k->name, text_of(c, k));
 	return o;
 }
 
@@ -129,7 +156,7 @@ unsigned vbd_config_differ(const struct vbd_config *a, const struct vbd_config *
 	if (len)
 		names[0] = '\0';
 	for (const struct pv_option *k = keys; k->name; k++) {
-		if (json_object_equal(json_object_object_get(x, k->name), json_object_object_get(y, k->name)))
+		if (k->parse == parse_limit || json_object_equal(json_object_object_get(x, k->name), json_object_object_get(y, k->name)))
 			continue;
 		if (n < len)
 			n += (size_t)snprintf(names + n, len - n, "%s%s", nr ? ", " : "", k->name);

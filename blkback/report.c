@@ -62,7 +62,7 @@ static const struct {
 } counters[] = {
 #define COUNTER(c) { #c, offsetof(struct blkq_stats, c) }
 	COUNTER(reads), COUNTER(writes), COUNTER(flushes), COUNTER(barriers), COUNTER(discards), COUNTER(bytes_read),
-	COUNTER(bytes_written), COUNTER(errors), COUNTER(unsupported), COUNTER(bad_grefs), COUNTER(merged), COUNTER(cache_full),
+	COUNTER(bytes_written), COUNTER(errors), COUNTER(unsupported), COUNTER(bad_grefs), COUNTER(merged), COUNTER(limited), COUNTER(cache_full),
 	COUNTER(ios), COUNTER(retried), COUNTER(notifies), COUNTER(events), COUNTER(spurious),
 };
 

@@ -37,6 +37,7 @@ static void forget(struct vbds *v, struct vbd *d)
 {
 	HASH_DEL(v->all, d);
 	image_close(d->image);
+	free(d->limit);
 	vbd_config_free(&d->config);
 	free(d);
 }
@@ -66,11 +67,30 @@ static int make(struct vbds *v, const struct pv_device_id *id, struct vbd_config
 		return ret;
 	}
 	d->config = *c;
+	d->config.limit = (struct limits_config){ 0 }; /* none is at work yet */
 	c->path = NULL; /* it is the device's now */
 	HASH_ADD(hh, v->all, key, sizeof(d->key), d);
 	pv_log_about(&d->log, PV_LOG_INFO, "%s: %s, %llu sectors%s%s", d->name, d->config.path, (unsigned long long)d->image->facts.sectors,
 	       d->config.read_only ? ", read-only" : "", d->image->facts.direct ? ", O_DIRECT" : "");
 	*out = d;
+	return 0;
+}
+
+/* What the device may do from now on. New limits begin with a full burst. */
+static int change_limit(struct vbd *d, const struct limits_config *c, char *why, size_t len)
+{
+	struct limits *old = d->limit, *new;
+
+	if (!memcmp(&d->config.limit, c, sizeof(*c)))
+		return 0;
+	if (limits_new(c, now_ns(), &new) < 0)
+		return pv_why(why, len, -ENOMEM, "out of memory");
+	for (unsigned i = 0; i < d->queues; i++)
+		if (d->queue[i].q)
+			blkworker_limit(d->queue[i].w, d->queue[i].q, new);
+	d->config.limit = *c;
+	d->limit = new;
+	free(old);
 	return 0;
 }
 
@@ -91,6 +111,8 @@ static int prepared(struct vbds *v, const struct pv_device_id *id, struct json_o
 		if (ret == 0)
 			ret = make(v, id, &c, out, reason, sizeof(reason));
 	}
+	if (ret == 0)
+		ret = change_limit(*out, &c.limit, reason, sizeof(reason));
 	vbd_config_free(&c);
 	if (ret < 0) {
 		device_name(id, name, sizeof(name));
@@ -128,7 +150,7 @@ static int vbd_prepare(void *ctx, const struct pv_device_id *id, struct json_obj
 	return ret;
 }
 
-/* Nothing of an image that is open can be changed. */
+/* Of an image that is open nothing can be changed but its limits. */
 static int unchanged(const struct vbd *d, const struct vbd_config *c, char *why, size_t len)
 {
 	char keys[120];
@@ -154,6 +176,8 @@ static int vbd_set(void *ctx, const struct pv_device_id *id, struct json_object 
 		pv_why(why, len, ret, "%s: %s", d->name, reason);
 	else
 		ret = unchanged(d, &c, why, len);
+	if (ret == 0 && change_limit(d, &c.limit, reason, sizeof(reason)) < 0)
+		ret = pv_why(why, len, -ENOMEM, "%s: %s", d->name, reason);
 	vbd_config_free(&c);
 	if (ret == 0)
 		offer_of(d, &offer->vbd);
@@ -200,6 +224,7 @@ static int connect_queue(struct vbds *v, struct vbd *d, const struct pv_noxs_cho
 		.persistent = d->config.persistent && (choice->features & PV_VBD_PERSISTENT),
 		.cache = d->config.cache,
 		.image = d->image,
+		.limit = d->limit,
 		.disk = {
 			.sectors = f->sectors,
 			.sector_size = PV_BLK_SECTOR,

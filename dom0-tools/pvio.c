@@ -51,7 +51,7 @@ static const struct command commands[] = {
 		{ "--dialect", "NAME", "noxs: shared pages; xenstore: nodes, for kernels that know nothing of pvio (the guest's)", false },
 		{ "--wait", "[SECONDS]", "until it is connected, not only announced: 0..3600 (10)", false },
 	  } },
-	{ "set", "GUEST DEVICE KEY=VALUE...", 3, ARGS_MAX, false, "change keys of a device while it runs; KEY= takes one out: vif0 mtu=9000",
+	{ "set", "GUEST DEVICE KEY=VALUE...", 3, ARGS_MAX, false, "change keys of a device while it runs; KEY= takes one out: vif0 mtu=9000, xvda iops=500",
 	  cmd_set, { { 0 } } },
 	{ "detach", "GUEST DEVICE", 2, 3, false, "take a device from a guest: xvda, vif0, `vif 0`", cmd_detach, {
 		{ "--force", NULL, "without waiting for the guest", false },

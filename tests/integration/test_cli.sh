@@ -116,6 +116,16 @@ rc_is 0 "$pvio" attach web vbd xvdz path=null:1M # a kind of image and no file o
 rc_is 0 "$pvio" detach web xvdz
 rc_is 1 "$pvio" attach web vbd xvda path=/etc/passwd colour=red
 err_has "colour"
+truncate -s 1M "$work/limited"
+for dialect in noxs xenstore; do # a vbd's limits change while it is there, nothing else does
+	rc_is 0 "$pvio" attach web vbd xvdb "path=$work/limited" iops=100 --dialect $dialect
+	rc_is 0 "$pvio" set web xvdb iops= rate-r=1M
+	rc_is 1 "$pvio" set web xvdb queues=2
+	err_has queues
+	rc_is 0 "$pvio" inspect web xvdb --json
+	jq -e '.. | objects | select(.["rate-r"] == "1000000" and (has("iops") | not))' "$work/out" >/dev/null || die "$dialect: set: $(cat "$work/out")"
+	rc_is 0 "$pvio" detach web xvdb --force
+done
 rc_is 0 "$pvio" attach web vif
 rc_is 0 "$pvio" list --json
 jq -e 'length == 1 and .[0].guest == "web" and .[0].type == "vif" and .[0].state == "InitWait"' "$work/out" >/dev/null ||
