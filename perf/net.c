@@ -213,7 +213,7 @@ static void measure(void *arg)
 		rest(t);
 		return;
 	}
-	run(t, SETTLE_MS / 1e3);
+	run(t, perf_settle(t->o->msecs));
 	before = count(t, t->o->domid);
 	t->bursts = t->refused = t->got = 0;
 	a = front_stats(t);

@@ -79,6 +79,12 @@ static inline void perf_raise_limits(void)
 	}
 }
 
+/* Seconds to run before and after what is counted: a tenth of that, but no longer than it takes to settle. */
+static inline double perf_settle(unsigned msecs)
+{
+	return (msecs < 1000 ? msecs : 1000) / 1e4;
+}
+
 /* Say "ready", then measure once for each line read from stdin, so that whoever drives us can let another program have its
  * turn in between. once: measure at once, say nothing else, read nothing. idle (may be NULL) is called while fd is readable. */
 static inline void perf_serve(bool once, void (*measure)(void *), void (*idle)(void *), int fd, void *arg)

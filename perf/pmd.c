@@ -13,7 +13,7 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
-enum { MBUFS = 16384, CACHE = 256, DESCRIPTORS = 1024, SEGS_MAX = 64, TURNS = 64, SETTLE_MS = 100 };
+enum { MBUFS = 16384, CACHE = 256, DESCRIPTORS = 1024, SEGS_MAX = 64, TURNS = 64 };
 
 struct options {
 	const char *vdev, *to;
@@ -135,7 +135,7 @@ static void run(struct load *l, double secs)
 static void measure(void *arg)
 {
 	struct load *l = arg;
-	double settle = SETTLE_MS / 1e3, secs = l->o->msecs / 1e3, began, cpu;
+	double settle = perf_settle(l->o->msecs), secs = l->o->msecs / 1e3, began, cpu;
 
 	run(l, settle);
 	l->sent = l->got = l->bad = 0;

@@ -25,7 +25,8 @@ bench --runs 0 ring >/dev/null
 
 line=$(bench --runs 1 --seconds 0.1 ring.batch8.) || die "ring: $line $(cat "$work/err")"
 [[ $line =~ ^name=ring\.batch8\.spsc\ ours=[0-9.]+\ peer=[0-9.]+\ ratio=[0-9.]+\ unit=Mreq/s$ ]] || die "not a line as promised: $line"
-bench --json --runs 2 --seconds 0.1 ring.batch8. | jq -e '.ours.min <= .ours.max and (.ours.runs | length) == 2 and .ratio > 0' >/dev/null ||
+bench --json --runs 2 --seconds 0.1 ring.batch8. | jq -e '.ours.min <= .ours.max and (.ours.runs | length) == 2 and
+	(.ratios.runs[0] == .ours.runs[0].value / .peer.runs[0].value) and .ratio == (.ratios.runs | add / 2) and .ratios.min <= .ratio' >/dev/null ||
 	die "--json: $(cat "$work/err")"
 
 mkdir "$work/empty"
