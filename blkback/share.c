@@ -87,9 +87,12 @@ void share_feed(struct share *s)
 	struct blkq *first = TAILQ_FIRST(&s->queues), *q;
 
 	s->starved = false;
-	TAILQ_FOREACH(q, &s->queues, sharing)
-		if (q->starved)
-			blkworker_wake(q);
+	TAILQ_FOREACH(q, &s->queues, sharing) {
+		if (!q->starved)
+			continue;
+		q->starved = false; /* at once: the worker may ask whether it can sleep before it looks again */
+		blkworker_wake(q);
+	}
 	TAILQ_REMOVE(&s->queues, first, sharing);
 	TAILQ_INSERT_TAIL(&s->queues, first, sharing);
 }

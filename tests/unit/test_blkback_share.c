@@ -351,6 +351,30 @@ static void device_beside_others_has_a_bound_of_io_in_flight(void **state)
 	wait_left(0, QUEUES - 1, 0);
 }
 
+static int fed_here(void *arg)
+{
+	struct some one = { POLITE + 1, 1 };
+	bool before = blkq_rearm(lanes[QUEUES - 1].q);
+
+	(void)arg;
+	release_here(&one);
+	return !before && blkq_rearm(lanes[QUEUES - 1].q);
+}
+
+/* Between the end of I/O and the next look at the ring, too. */
+static void starved_queue_does_not_sleep_when_there_is_room(void **state)
+{
+	(void)state;
+	begin(0, POLITE);
+	fake.hold = true;
+	ask(POLITE + 1, QUEUES - 1, SLOTS, 1);
+	wait_ios(POLITE + 1 + SMALL_MOST);
+	assert_int_equal(pv_worker_call(worker->thread, fed_here, NULL), 1);
+	while (look().nheld > POLITE + 1)
+		release(POLITE + 1, 1);
+	wait_left(POLITE + 1, QUEUES - 1, 0);
+}
+
 static void device_whose_neighbours_are_gone_has_no_bound(void **state)
 {
 	(void)state;
@@ -391,6 +415,7 @@ int main(void)
 		TEST(many_queues_are_no_larger_part),
 		TEST(large_requests_are_no_larger_part),
 		TEST(device_beside_others_has_a_bound_of_io_in_flight),
+		TEST(starved_queue_does_not_sleep_when_there_is_room),
 		TEST(device_whose_neighbours_are_gone_has_no_bound),
 	};
 
