@@ -19,10 +19,10 @@ static int split(struct pvio *p, const char *arg, char key[KEY_LEN], const char 
 	return 0;
 }
 
-/* Does it name a kind of image, KIND:REST? The backend knows which there are, and what REST means. A file called so is ./KIND:REST. */
+/* Does it name a kind of image, KIND:REST, or a URI? The backend knows which there are, and what REST means. A file called so is ./KIND:REST. */
 static bool names_a_kind(const char *path)
 {
-	size_t n = strspn(path, "abcdefghijklmnopqrstuvwxyz0123456789");
+	size_t n = strspn(path, "abcdefghijklmnopqrstuvwxyz0123456789+");
 
 	return n > 0 && path[n] == ':';
 }
