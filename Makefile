@@ -8,13 +8,15 @@ DESTDIR ?=
 
 # The one list of Debian packages: to build, run and test; and what `make bench` needs besides.
 DEPS := gcc make pkg-config libc6-dev libxen-dev libdpdk-dev dpdk-dev liburing-dev libjson-c-dev libuv1-dev uthash-dev libcmocka-dev \
-	libmnl-dev scdoc e2fsprogs iproute2 iputils-ping iperf3 procps util-linux jq python3 tshark clang libclang-rt-14-dev spin
+	libmnl-dev libnbd-dev scdoc e2fsprogs iproute2 iputils-ping iperf3 procps util-linux jq python3 tshark clang libclang-rt-14-dev spin
 # What the lab of tests/xen needs besides; where it cannot be had, its scenarios are skipped.
 XEN_DEPS := qemu-system-x86 busybox-static cpio xz-utils kmod binutils ethtool strace
 # What tests/integration/test_uplink_ovs.sh needs besides; without it that is skipped.
 OVS_DEPS := openvswitch-switch-dpdk
 # What the fio engine and the nbdkit plugin are built from and tested with; without it they are not.
 PLUGIN_DEPS := fio dpkg-dev nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils
+# What tests/integration/test_images_nbd.sh needs besides; without it that is skipped.
+IMAGE_DEPS := nbdkit qemu-utils xz-utils
 BENCH_DEPS := fio nbdkit qemu-system-common xen-utils-4.17 libxenstore4 xenstore-utils
 
 # ---- flags; SAN=address,undefined or SAN=thread with a B of its own builds an instrumented tree
@@ -85,7 +87,7 @@ $(B)/pviod: X_LIBS = $(JSON_L) -luv $(XENCTRL_L)
 $(B)/pvio: $(call obj,$(PVIO_SRC)) $(B)/libpvtool.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pvio: X_LIBS = $(JSON_L)
 $(B)/pvio-blkback: $(call obj,$(wildcard blkback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
-$(B)/pvio-blkback: X_LIBS = $(JSON_L) -luring
+$(B)/pvio-blkback: X_LIBS = $(JSON_L) -luring -lnbd
 $(B)/pvio-netback: $(call obj,$(wildcard netback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pvio-netback: X_LIBS = $(JSON_L) $(DPDK_L) -lmnl
 $(B)/pvio-dd: $(call obj,$(DD_SRC))
@@ -111,7 +113,7 @@ $(B)/man/%: %.scd ; @mkdir -p $(@D) && scdoc < $< > $@
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/hostile/test_*.c))
 TSAN_TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_ring*.c tests/unit/test_noxs*.c tests/unit/test_handshake*.c tests/unit/test_pipe*.c))
 $(B)/tests/%: $(B)/obj/tests/%.o $(B)/libpviod.a $(B)/libblkback.a $(B)/libnetback.a $(LIBS) ; $(link)
-$(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -luv $(XENCTRL_L) $(if $(findstring netback,$@),$(DPDK_L) -lmnl)
+$(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -lnbd -luv $(XENCTRL_L) $(if $(findstring netback,$@),$(DPDK_L) -lmnl)
 .PHONY: tests tsan-tests perf
 tests: $(TESTS) $(B)/perf/xenstored_shim.so
 tsan-tests: $(TSAN_TESTS)
@@ -126,15 +128,16 @@ $(B)/tests/fuzz/fuzz_store: $(call obj,$(wildcard dom0-tools/store_*.c))
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)
 
-.PHONY: deps xen-deps ovs-deps plugin-deps fio-headers check check-long check-xen run bench install clean help
+.PHONY: deps xen-deps ovs-deps plugin-deps fio-headers image-deps check check-long check-xen run bench install clean help
 deps: ; @tests/deps $(DEPS)
 xen-deps: ; @tests/deps $(XEN_DEPS) || echo 'without these the scenarios of tests/xen are skipped'
 ovs-deps: ; @tests/deps $(OVS_DEPS) || echo 'without these the test with Open vSwitch is skipped'
 plugin-deps: ; @tests/deps $(PLUGIN_DEPS) || echo 'without these there is no fio engine and no nbdkit plugin'
 fio-headers: plugin-deps ; @[ -e $(FIO_SRC)/config-host.h ] || frontends/fio-headers $(dir $(FIO_SRC)) || true
-check: deps xen-deps ovs-deps plugin-deps fio-headers ; @$(MAKE) --no-print-directory all tests perf && tests/check
+image-deps: ; @tests/deps $(IMAGE_DEPS) || echo 'without these the test of images behind NBD servers is skipped'
+check: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
 check-xen: deps xen-deps ; @$(MAKE) --no-print-directory all tests && B=$(B) tests/xen/check --all
-check-long: deps xen-deps ovs-deps plugin-deps fio-headers ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
+check-long: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
 run: deps ; @$(MAKE) --no-print-directory all perf && tests/integration/main_job.sh
 bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf && perf/bench
 

@@ -59,6 +59,7 @@ struct vbd_config {
 	unsigned queues; /* most that are offered */
 	unsigned indirect; /* segments offered, 0: none */
 	unsigned cache; /* mapped pages a queue, at most */
+	unsigned wait; /* s for a server */
 	struct limits_config limit;
 };
 

@@ -444,6 +444,8 @@ int blkq_open(struct blkworker *w, const struct blkq_config *c, struct blkq **ou
 		return -ENOMEM;
 	*q = (struct blkq){ .w = w, .c = *c };
 	TAILQ_INSERT_TAIL(&w->all, q, all);
+	if (c->image->ops->attach)
+		c->image->ops->attach(c->image, &w->uring);
 	ret = pv_gnt_map(w->hyper, c->guest, c->ring_gref, pages, true, NULL, &q->ring_pages);
 	q->c.ring_gref = NULL; /* the caller's */
 	if (ret < 0) {
@@ -488,6 +490,8 @@ void blkq_close(struct blkq *q)
 	if (q->why)
 		TAILQ_REMOVE(&w->broken, q, broken);
 	TAILQ_REMOVE(&w->all, q, all);
+	if (q->c.image->ops->detach)
+		q->c.image->ops->detach(q->c.image);
 	share_leave(q);
 	if (q->port) {
 		blkworker_port_del(w, q->port);

@@ -411,8 +411,11 @@ static int disconnect_here(void *arg)
 		q->state = BLKQ_STOP;
 	blkworker_wake(q);
 	while (q->inflight) {
-		if (now_ns() >= end)
+		if (now_ns() >= end) {
+			if (q->c.image->ops->hurry)
+				q->c.image->ops->hurry(q->c.image);
 			return -EAGAIN;
+		}
 		if (!turn(w)) {
 			uring_wait(&w->uring, DRAIN_NAP_NS);
 			blkworker_wake(q);

@@ -6,10 +6,18 @@
 #include <pvio/options.h>
 #include <string.h>
 
-static const struct image_ops *const kinds[] = { &image_file_ops, &image_extents_ops, &image_ram_ops, &image_null_ops };
+static const struct image_ops *const kinds[] = { &image_file_ops, &image_extents_ops, &image_ram_ops, &image_null_ops, &image_nbd_ops };
+
+/* nbd://, nbds://, nbd+unix:// and the like: people know these, so they need no nbd: before them. */
+static bool is_nbd_uri(const char *path)
+{
+	return !strncmp(path, "nbd", 3) && !strncmp(path + strcspn(path, ":"), "://", 3);
+}
 
 int image_open(const struct image_config *c, struct image **out, char *why, size_t len)
 {
+	if (is_nbd_uri(c->path))
+		return image_nbd_ops.open(c, out, why, len);
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		size_t n = strlen(kinds[i]->name);
 		struct image_config of_kind = *c;

@@ -19,6 +19,7 @@ struct image_config {
 	bool read_only;
 	enum image_direct direct;
 	bool discard; /* offer it where the image can */
+	unsigned wait; /* seconds that I/O waits for a server that is gone or hangs */
 };
 
 /* What an image is. Constant while it is open. */
@@ -57,6 +58,12 @@ struct image_ops {
 	/* Of images that lie in files: where the byte at offset (below their size) is; and the n-th file to be synced, -1: no more. */
 	struct image_part (*part)(const struct image *im, uint64_t offset);
 	int (*file)(const struct image *im, unsigned n);
+	/* Of images that wait for descriptors of their own: a queue begins and ends to use it, on its worker, between two turns. Then all queues of
+	 * the vbd are on one worker. Nothing of that queue is in flight at its end. */
+	void (*attach)(struct image *im, struct uring *u);
+	void (*detach)(struct image *im);
+	/* Its queues are to be disconnected, and I/O is in flight: called again and again. After a while all of it shall end, well or not. */
+	void (*hurry)(struct image *im);
 };
 
 /* The head of every image. Owner: its vbd (control thread); workers only submit to it. */
@@ -65,10 +72,10 @@ struct image {
 	struct image_facts facts;
 };
 
-extern const struct image_ops image_file_ops, image_extents_ops, image_ram_ops, image_null_ops;
+extern const struct image_ops image_file_ops, image_extents_ops, image_ram_ops, image_null_ops, image_nbd_ops;
 
-/* Open what a path means: NAME:REST of a kind's name, else a file (file:REST, should its path look like that). Errors as those of the
- * kind. Control thread. */
+/* Open what a path means: NAME:REST of a kind's name, or a URI of NBD's as it is, else a file (file:REST, should its path look like that).
+ * Errors as those of the kind. Control thread. */
 int image_open(const struct image_config *c, struct image **out, char *why, size_t len);
 /* What comes after "null:" or "ram:": a size of whole sectors, in bytes. Returns 0, or -EINVAL with `why`. */
 int image_size(const char *text, uint64_t *bytes, char *why, size_t len);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SQ_ENTRIES = 512, CQ_ENTRIES = 4096 };
+enum { SQ_ENTRIES = 512, CQ_ENTRIES = 4096, UNWATCH_NAP_NS = 1000000 };
 
 /* Best first. COOP_TASKRUN spares the interrupt for each completion, TASKRUN_FLAG tells when to fetch them; DEFER_TASKRUN
  * measured no better, and each of its turns must enter the kernel. 5.19 has no SINGLE_ISSUER, 5.13 (the first with multishot
@@ -114,4 +114,28 @@ void uring_poll_arm(struct uring *u, struct uring_poll *p)
 	p->op.done = poll_done;
 	io_uring_prep_poll_multishot(uring_sqe(u, &p->op), p->fd, POLLIN);
 	p->armed = true;
+}
+
+void uring_watch(struct uring *u, struct uring_watch *w, int fd, unsigned events)
+{
+	io_uring_prep_poll_add(uring_sqe(u, &w->op), fd, events);
+	w->armed = true;
+}
+
+static void ignore(struct uring_op *op, int res, uint32_t flags)
+{
+	(void)op, (void)res, (void)flags;
+}
+
+void uring_unwatch(struct uring *u, struct uring_watch *w)
+{
+	static struct uring_op taken_back = { .done = ignore };
+
+	uring_submit(u);
+	if (w->armed)
+		io_uring_prep_poll_remove(uring_sqe(u, &taken_back), (uint64_t)(uintptr_t)w);
+	while (w->armed) {
+		uring_wait(u, UNWATCH_NAP_NS);
+		uring_reap(u);
+	}
 }

@@ -26,6 +26,12 @@ struct uring_poll {
 	bool armed, ready;
 };
 
+/* A descriptor whose owner is told once that it is readable or writable, as long as it is armed. It may be another one each time. */
+struct uring_watch {
+	struct uring_op op; /* `done`: the owner's */
+	bool armed; /* until uring_watch_done */
+};
+
 /* Owner: the worker. Lifetime: uring_open to uring_close. */
 struct uring {
 	struct io_uring ring;
@@ -55,5 +61,11 @@ unsigned uring_reap(struct uring *u);
 
 /* Keep a multishot poll armed on p->fd: sets p->ready at each edge. Again after the kernel ended it; no effect while armed. */
 void uring_poll_arm(struct uring *u, struct uring_poll *p);
+
+/* Have w->op.done called, once, as soon as fd is ready for events (POLLIN, POLLOUT), or failed. It is not armed yet, and `done` clears armed.
+ * Needs one sqe of uring_room. */
+void uring_watch(struct uring *u, struct uring_watch *w, int fd, unsigned events);
+/* Until w is not armed: takes it back, and lets completions come meanwhile. Between two turns. */
+void uring_unwatch(struct uring *u, struct uring_watch *w);
 
 #endif

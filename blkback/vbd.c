@@ -52,7 +52,8 @@ static void device_name(const struct pv_device_id *id, char *buf, size_t len)
 
 static int make(struct vbds *v, const struct pv_device_id *id, struct vbd_config *c, struct vbd **out, char *why, size_t len)
 {
-	struct image_config ic = { .path = c->path, .read_only = c->read_only, .direct = c->direct, .discard = c->discard };
+	struct image_config ic = { .path = c->path, .read_only = c->read_only, .direct = c->direct, .discard = c->discard,
+				   .wait = c->wait };
 	struct vbd *d = calloc(1, sizeof(*d));
 	int ret;
 
@@ -236,7 +237,7 @@ static int connect_queue(struct vbds *v, struct vbd *d, const struct pv_noxs_cho
 	char reason[200];
 	int ret;
 
-	d->queue[i].w = least_loaded(v);
+	d->queue[i].w = i && d->image->ops->attach ? d->queue[0].w : least_loaded(v);
 	ret = blkworker_connect(d->queue[i].w, &c, &d->queue[i].q, reason, sizeof(reason));
 	if (ret < 0)
 		pv_why(why, len, ret, "%s, queue %u: %s", d->name, i, reason);

@@ -68,7 +68,7 @@ static void vbd_config_parse_every_key_is_taken(void **state)
 
 static void vbd_config_parse_unknown_key_is_refused_with_the_known_ones(void **state)
 {
-	static const char *const known[] = { "bogus=", "path=", "mode=", "direct=", "queues=", "indirect=", "persistent=", "cache=", "discard=" };
+	static const char *const known[] = { "bogus=", "path=", "mode=", "direct=", "queues=", "indirect=", "persistent=", "cache=", "discard=", "wait=" };
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)
@@ -92,6 +92,7 @@ static void vbd_config_parse_wrong_values_are_refused(void **state)
 		{ "{\"path\":\"/x\",\"indirect\":\"513\"}", "0..512" },
 		{ "{\"path\":\"/x\",\"persistent\":\"yes\"}", "1|0" },
 		{ "{\"path\":\"/x\",\"cache\":\"10\"}", "11..65536" },
+		{ "{\"path\":\"/x\",\"wait\":\"-1\"}", "0..3600" },
 		{ "{\"path\":\"/x\",\"cache\":\"100\"}", "too small for indirect=256" },
 		{ "{\"path\":\"/x\",\"discard\":null}", "1|0" },
 		{ "[]", "key=value" },
