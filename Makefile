@@ -15,6 +15,8 @@ XEN_DEPS := qemu-system-x86 busybox-static cpio xz-utils kmod binutils ethtool s
 OVS_DEPS := openvswitch-switch-dpdk
 # What the fio engine and the nbdkit plugin are built from and tested with; without it they are not.
 PLUGIN_DEPS := fio dpkg-dev nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils
+# For rbd: images; where it cannot be had, pvio-blkback is built without them.
+CEPH_DEPS := librbd-dev
 # What tests/integration/test_images_nbd.sh needs besides; without it that is skipped.
 IMAGE_DEPS := nbdkit qemu-utils xz-utils
 BENCH_DEPS := fio nbdkit qemu-system-common xen-utils-4.17 libxenstore4 xenstore-utils
@@ -115,7 +117,9 @@ TSAN_TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_ring*.c tests/uni
 $(B)/tests/%: $(B)/obj/tests/%.o $(B)/libpviod.a $(B)/libblkback.a $(B)/libnetback.a $(LIBS) ; $(link)
 $(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -lnbd -luv $(XENCTRL_L) $(if $(findstring netback,$@),$(DPDK_L) -lmnl)
 .PHONY: tests tsan-tests perf
-tests: $(TESTS) $(B)/perf/xenstored_shim.so
+$(B)/tests/fake/librbd.so.1: $(B)/obj/tests/unit/fake_rbd.o ; $(link)
+$(B)/tests/fake/librbd.so.1: X_LIBS = -shared -Wl,-soname,librbd.so.1
+tests: $(TESTS) $(B)/tests/fake/librbd.so.1 $(B)/perf/xenstored_shim.so
 tsan-tests: $(TSAN_TESTS)
 perf: $(PERF)
 
@@ -128,16 +132,17 @@ $(B)/tests/fuzz/fuzz_store: $(call obj,$(wildcard dom0-tools/store_*.c))
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)
 
-.PHONY: deps xen-deps ovs-deps plugin-deps fio-headers image-deps check check-long check-xen run bench install clean help
+.PHONY: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ceph-deps check check-long check-xen run bench install clean help
 deps: ; @tests/deps $(DEPS)
 xen-deps: ; @tests/deps $(XEN_DEPS) || echo 'without these the scenarios of tests/xen are skipped'
 ovs-deps: ; @tests/deps $(OVS_DEPS) || echo 'without these the test with Open vSwitch is skipped'
 plugin-deps: ; @tests/deps $(PLUGIN_DEPS) || echo 'without these there is no fio engine and no nbdkit plugin'
 fio-headers: plugin-deps ; @[ -e $(FIO_SRC)/config-host.h ] || frontends/fio-headers $(dir $(FIO_SRC)) || true
+ceph-deps: ; @tests/deps $(CEPH_DEPS) || echo 'without these there are no rbd: images'
 image-deps: ; @tests/deps $(IMAGE_DEPS) || echo 'without these the test of images behind NBD servers is skipped'
-check: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
+check: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ceph-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
 check-xen: deps xen-deps ; @$(MAKE) --no-print-directory all tests && B=$(B) tests/xen/check --all
-check-long: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
+check-long: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ceph-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
 run: deps ; @$(MAKE) --no-print-directory all perf && tests/integration/main_job.sh
 bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf && perf/bench
 

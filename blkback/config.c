@@ -35,7 +35,7 @@ static const struct vbd_config presets = { .persistent = 1, .discard = 1, .queue
 /* Every field but path and limits is an unsigned: a number, or an index in names. */
 #define FIELD(f) .field = offsetof(struct vbd_config, f)
 static const struct pv_option keys[] = {
-	{ "path", "IMAGE", "what holds the disk (required): a raw file or block device, extents:TABLE, nbd:URI, ram:SIZE, null:SIZE", parse_path,
+	{ "path", "IMAGE", "what holds the disk (required): a raw file or block device, extents:TABLE, nbd:URI, rbd:POOL/IMAGE, ram:SIZE, null:SIZE", parse_path,
 	  FIELD(path) },
 	{ "mode", "r|w", "r: the guest may only read, and others may read too (w)", pv_option_name, FIELD(read_only), .names = modes },
 	{ "direct", "auto|on|off", "O_DIRECT, past the page cache; auto: where single sectors may be read so (auto)", pv_option_name,
@@ -48,7 +48,7 @@ static const struct pv_option keys[] = {
 	{ "cache", "11..65536", "pages of the guest mapped at once for each ring; at least indirect= (1056)", pv_option_number, FIELD(cache),
 	  .min = PV_BLK_SEGS_DIRECT, .max = 65536 },
 	{ "discard", "1|0", "offer discard where the image can punch holes (1)", pv_option_name, FIELD(discard), .names = bools },
-	{ "wait", "0..3600", "seconds that I/O waits for an NBD server that is gone, and a detach for one that hangs (30)", pv_option_number,
+	{ "wait", "0..3600", "seconds that I/O waits for a server that is gone (nbd:, rbd:), and a detach for one that hangs (30)", pv_option_number,
 	  FIELD(wait), .max = 3600 },
 	{ "iops", "1..1000G", "requests a second, over all rings; a discard or flush is one; changed at any time, as are those below", parse_limit,
 	  FIELD(limit.iops[LIMIT_BOTH]), .min = 1 },

@@ -6,7 +6,8 @@
 #include <pvio/options.h>
 #include <string.h>
 
-static const struct image_ops *const kinds[] = { &image_file_ops, &image_extents_ops, &image_ram_ops, &image_null_ops, &image_nbd_ops };
+static const struct image_ops *const kinds[] = { &image_file_ops, &image_extents_ops, &image_ram_ops, &image_null_ops, &image_nbd_ops,
+					       &image_rbd_ops };
 
 /* nbd://, nbds://, nbd+unix:// and the like: people know these, so they need no nbd: before them. */
 static bool is_nbd_uri(const char *path)

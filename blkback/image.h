@@ -72,7 +72,7 @@ struct image {
 	struct image_facts facts;
 };
 
-extern const struct image_ops image_file_ops, image_extents_ops, image_ram_ops, image_null_ops, image_nbd_ops;
+extern const struct image_ops image_file_ops, image_extents_ops, image_ram_ops, image_null_ops, image_nbd_ops, image_rbd_ops;
 
 /* Open what a path means: NAME:REST of a kind's name, or a URI of NBD's as it is, else a file (file:REST, should its path look like that).
  * Errors as those of the kind. Control thread. */
