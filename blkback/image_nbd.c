@@ -36,7 +36,7 @@ enum {
 	COMMAND_MAX = 1 << 20, /* bytes, also where the server takes more */
 	TRIM_MAX = 1 << 30,
 	TRIES_MAX = 8,
-	STEADY_MS = 1000, /* a server that goes sooner than this after it came is given a rest as long */
+	STEADY_MS = 250, /* a server that goes sooner than this after it came is given a rest as long */
 };
 
 /* An I/O that is not ended. Owner: the image, in the list that its state says. */
