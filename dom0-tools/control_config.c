@@ -146,11 +146,13 @@ static void set_done(void *arg, int code, const char *message, struct json_objec
 
 	code = outcome(s, asker_device(&s->asker), code, message, result, why, sizeof(why));
 	asker_answer(&s->asker, code, why, NULL);
+	if (code && !s->asker.conn)
+		pv_log(PV_LOG_WARN, "what was set meanwhile is not shown to a guest: %s", why);
 	json_object_put(s->config);
 	free(s);
 }
 
-static int ask_backend(struct request *r, struct device *dev, struct json_object *config)
+static int ask_backend(struct asker asker, struct device *dev, struct json_object *config)
 {
 	struct json_object *params = json_object_new_object();
 	struct setter *s = malloc(sizeof(*s));
@@ -161,7 +163,7 @@ static int ask_backend(struct request *r, struct device *dev, struct json_object
 		json_object_put(params);
 		return -ENOMEM;
 	}
-	*s = (struct setter){ asker_of(r, dev), json_object_get(config) };
+	*s = (struct setter){ asker, json_object_get(config) };
 	dev->setting = true;
 	rc = backend_query(dev, "set", params, set_done, s);
 	if (rc == 0)
@@ -178,15 +180,22 @@ static void set_config(struct request *r, struct device *dev, struct json_object
 
 	if (!dev->backend || dev->state == DEV_LOST) { /* the next prepare brings it */
 		keep(dev, config);
+		dev->unshown = true;
 		if (dev->backend)
 			device_post(dev, EV_BACK);
 		reply(r, NULL);
 		return;
 	}
-	rc = ask_backend(r, dev, config);
+	rc = ask_backend(asker_of(r, dev), dev, config);
 	r->answered = rc == 0;
 	if (rc)
 		refuse(r, rc, "%s", backend_not_asked(dev->backend_name, rc));
+}
+
+void config_show(struct device *dev)
+{
+	dev->unshown = false;
+	ask_backend((struct asker){ .d = dev->d, .device = dev->serial }, dev, dev->config); /* if it cannot be asked it is about to be lost again */
 }
 
 void do_set(struct request *r)

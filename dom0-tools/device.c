@@ -285,6 +285,8 @@ static int adopted(struct device *dev)
 	dev->nadopted++;
 	dev->error = 0;
 	dev->why[0] = '\0';
+	if (dev->unshown)
+		config_show(dev);
 	return 0;
 }
 
@@ -298,6 +300,7 @@ static int disown(struct device *dev)
 /* Whatever the frontend chose before is stale from now on. */
 static void begin_offer(struct device *dev)
 {
+	dev->unshown = false;
 	dev->offer.magic = PV_NOXS_MAGIC;
 	dev->offer.version = PV_NOXS_VERSION;
 	dev->offer.type = dev->id.type;

@@ -390,6 +390,7 @@ struct device {
 	uint16_t backend_domid; /* as announced */
 	struct json_object *config;
 	bool setting; /* the backend is asked to change that: no looks until it answers */
+	bool unshown; /* it changed while no backend served it */
 	/* announced: from the first offer on */
 	const struct dialect *dialect;
 	bool announced;
@@ -438,6 +439,7 @@ void device_drain(struct pviod *d); /* work off what was posted; frees what is g
 void device_tick(struct pviod *d); /* those whose time has come */
 void device_detach(struct device *dev, bool force);
 void device_changed(struct device *dev); /* its offer is another: show it */
+void config_show(struct device *dev); /* of control_config.c: its backend is asked what the guest is to see of its configuration */
 struct device *device_find(struct guest *g, const char *name);
 const char *device_state_name(const struct device *dev); /* XenBus' name of what is shown, or lost, broken */
 const char *device_state_inner(enum dev_state state);

@@ -293,6 +293,45 @@ static void backend_that_reconnects_goes_on(void **state)
 	assert_int_equal(count(0).maps, 1);
 }
 
+static uint32_t mtu_shown(void)
+{
+	struct pv_noxs_offer o;
+
+	return pv_noxs_offer_read(fe1.page, PV_NOXS_VIF, &o) < 0 ? 0 : o.vif.mtu;
+}
+
+/* A guest that stayed connected sees what was set while no backend was there. */
+static void what_was_set_meanwhile_is_shown(void **state)
+{
+	const struct pv_noxs_offer offer = { .type = PV_NOXS_VIF, .vif = { .mac = { 0, 0x16, 0x3e, 1, 2, 3 }, .queues_max = 4, .mtu = 1300,
+					     .features = PV_VIF_SG | PV_VIF_CSUM_IPV4, .carrier = 1 } };
+	struct be *b = &rig->be[0];
+	uint32_t generation;
+
+	(void)state;
+	attach();
+	fe1_open(0);
+	WAIT(fe1.state == FE_CONNECTED && is(0, "Connected"));
+	generation = fe1.generation;
+	pv_rpc_free(b->rpc);
+	b->rpc = NULL;
+	WAIT(is(0, "lost"));
+	good("set", "{\"guest\":\"web\",\"device\":\"vif0\",\"config\":{\"mtu\":\"1300\"}}");
+	assert_int_equal(mtu_shown(), 1500);
+	b->registered = false;
+	b->offer = pv_offer_to_json(&offer, PV_NOXS_VIF);
+	be_start(b, "vif", "netback");
+	WAIT(mtu_shown() == 1300);
+	assert_int_equal(b->adopts, 1);
+	assert_int_equal(b->calls[BE_SET], 1);
+	assert_int_equal(fe1.generation, generation);
+	assert_true(is(0, "Connected"));
+	json_object_put(b->offer);
+	b->offer = NULL;
+	fe1_close();
+	good("detach", "{\"guest\":\"web\",\"device\":\"vif0\"}");
+}
+
 static void detach_and_destroy_work_while_no_backend_answers(void **state)
 {
 	struct be *b = &rig->be[0];
@@ -323,6 +362,7 @@ int main(void)
 		with(flood_of_calls_cuts_the_backend_off),
 		with(backend_that_reconnects_lets_go_of_the_old_rings),
 		with(backend_that_reconnects_goes_on),
+		with(what_was_set_meanwhile_is_shown),
 		impatient(detach_and_destroy_work_while_no_backend_answers),
 	};
 
