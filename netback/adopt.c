@@ -9,6 +9,7 @@
  *		but its gref (pv_net_tx_fill_rsp). Where a chain has extra-info says its first slot, where that ends its flags.
  *	rx	A response covers the whole request, and extra-info its id too, so the ids are kept in the log. Each slot is answered with an
  *		error, as a packet of its own: a frontend posts the page again.
+ * What the guest told beside its packets is in the log's area (keep.h).
  * Packets that waited for the guest died with the process. All of these are counted, `tx_lost` and `rx_lost`. A guest that rewrites its
  * ring meanwhile gets answers with ids of its own making, or, for an impossible index, its device is broken in the first turn. */
 #include "netback.h"
@@ -17,12 +18,11 @@ enum { RINGS = 2 /* a queue: tx, rx */, RING_SLOTS = 256 };
 
 int adopt_log_open(const struct pv_connect *c, struct vif *vif, char *why, size_t len)
 {
-	const struct pv_inflight_shape shape = { .rings = vif->nr_queues * RINGS, .slots = RING_SLOTS, .record = sizeof(uint16_t) };
+	const struct pv_inflight_shape shape = { .rings = vif->nr_queues * RINGS, .slots = RING_SLOTS, .record = sizeof(uint16_t),
+						 .area = (uint32_t)keep_bytes(vif->nr_queues) };
 	char fault[200];
 	int ret;
 
-	if (c->adopt && c->choice.ctrl_port) /* what it was told by its control ring died with the process */
-		return pv_why(why, len, -EOPNOTSUPP, "%s: has a control ring, and cannot be taken over", vif->name);
 	ret = pv_inflight_open(c, &shape, &vif->inflight, fault, sizeof(fault));
 	if (ret < 0)
 		return pv_why(why, len, ret, "%s: cannot be taken over: %s", vif->name, fault);
@@ -30,6 +30,10 @@ int adopt_log_open(const struct pv_connect *c, struct vif *vif, char *why, size_
 		vif->queues[i].tx_log = pv_inflight_ring(vif->inflight, i * RINGS);
 		vif->queues[i].rx_log = pv_inflight_ring(vif->inflight, i * RINGS + 1);
 	}
+	vif->keep = pv_inflight_area(vif->inflight);
+	if (!keep_sound(vif->keep, vif->nr_queues))
+		return pv_why(why, len, -ENOENT, "%s: cannot be taken over: its in-flight log makes no sense", vif->name);
+	vif->mcast = (struct mcast){ .addr = vif->keep->group };
 	return 0;
 }
 

@@ -3,7 +3,8 @@
  *
  * Theory of operation. take (one private copy) -> ctrl_parse (pure) -> the page that it names, copied -> hash_request or statics_* on
  * private state -> published -> answer. Workers read one pointer a vif (hashing) and one a queue (static grants); a new state is
- * published before the old one is freed, and freed when every worker has passed between two turns. Requests and events cost a guest
+ * published before the old one is freed, and freed when every worker has passed between two turns. What a request changed, and its answer,
+ * is kept before the answer is given (keep.h), so that whoever adopts the vif begins with the same state. Requests and events cost a guest
  * from a budget of CTRL_BURST a window; one that used it up waits for the next window, its port masked. */
 #include "netback.h"
 #include <time.h>
@@ -24,6 +25,7 @@ struct ctrl {
 	unsigned used;
 	struct hash hash;
 	struct static_set *set[PV_NOXS_QUEUES_MAX]; /* NULL: nothing was ever added */
+	int changed; /* the queue whose set the present request changed; -1: none */
 };
 
 static uint64_t now_ms(void)
@@ -91,6 +93,13 @@ static int publish_statics(struct ctrl *c, unsigned queue)
 	return 0;
 }
 
+/* The present request changed it. */
+static void keep_set(struct ctrl *c, unsigned queue)
+{
+	statics_list(c->set[queue], keep_list_next(c->vif->keep, queue));
+	c->changed = (int)queue;
+}
+
 /* ---- requests ---- */
 
 /* One page of the guest, copied here or back. Returns 0 or -EFAULT. */
@@ -114,8 +123,10 @@ static uint32_t add_statics(struct ctrl *c, const struct ctrl_plan *plan, const 
 	before = statics_count(*set);
 	if (statics_add(*set, list, plan->count) < 0)
 		return XEN_NETIF_CTRL_STATUS_INVALID_PARAMETER;
-	if (publish_statics(c, plan->queue) == 0)
+	if (publish_statics(c, plan->queue) == 0) {
+		keep_set(c, plan->queue);
 		return XEN_NETIF_CTRL_STATUS_SUCCESS;
+	}
 	statics_shrink(*set, before); /* no memory for a table: the old one stands */
 	return XEN_NETIF_CTRL_STATUS_INVALID_PARAMETER;
 }
@@ -136,6 +147,7 @@ static uint32_t del_statics(struct ctrl *c, const struct ctrl_plan *plan, void *
 		if (publish_statics(c, plan->queue) < 0)
 			pv_worker_call(c->vif->queues[plan->queue].worker->pw, exchange_table, &(struct exchange){ &c->vif->queues[plan->queue], NULL });
 		statics_unmap(set);
+		keep_set(c, plan->queue);
 	} else {
 		for (unsigned i = 0; i < plan->count; i++)
 			list[i].status = XEN_NETIF_CTRL_STATUS_INVALID_PARAMETER;
@@ -169,15 +181,16 @@ static uint32_t carry_out(struct ctrl *c, const struct xen_netif_ctrl_request *r
 }
 
 /* Every byte of the slot. */
-static void answer(struct ctrl *c, const struct xen_netif_ctrl_request *req, uint32_t status, uint32_t data)
+static void answer(struct ctrl *c, const struct xen_netif_ctrl_response *rsp)
 {
 	union {
 		struct xen_netif_ctrl_response rsp;
 		uint32_t words[sizeof(struct xen_netif_ctrl_request) / 4];
 	} slot = { .words = { 0 } };
 
-	slot.rsp = (struct xen_netif_ctrl_response){ .id = req->id, .type = req->type, .status = status, .data = data };
+	slot.rsp = *rsp;
 	memcpy(pv_ring_fill(&c->ring), &slot, sizeof(slot));
+	keep_answered(c->vif->keep, c->ring.prod);
 }
 
 /* Work off what waits, within the turn and the budget. Returns how many requests, or -EPROTO. */
@@ -188,9 +201,12 @@ static int work(struct ctrl *c)
 	n = n > CTRL_TURN ? CTRL_TURN : n;
 	for (int i = 0; i < n; i++) {
 		struct xen_netif_ctrl_request req = *(const volatile struct xen_netif_ctrl_request *)pv_ring_take(&c->ring);
-		uint32_t data, status = carry_out(c, &req, &data);
+		struct xen_netif_ctrl_response rsp = { .id = req.id, .type = req.type };
 
-		answer(c, &req, status, data);
+		c->changed = -1;
+		rsp.status = carry_out(c, &req, &rsp.data);
+		keep_commit(c->vif->keep, c->ring.cons, &rsp, &c->hash, c->changed);
+		answer(c, &rsp);
 	}
 	if (pv_ring_publish(&c->ring))
 		pv_evt_notify(c->vif->nb->ctrl_h, c->port);
@@ -270,13 +286,35 @@ int ctrl_fd(const struct netback *nb)
 
 /* ---- coming and going ---- */
 
-/* Where the process before us stopped: what it answered is shared, and what it did not answer is carried out again. A guest that lies
- * about that harms its own control ring alone. */
-static void begin_ring(struct ctrl *c, bool adopt)
+/* The pages of a queue as the process before us had them. A guest that took some of them back meanwhile has them all copied. */
+static void restore_set(struct ctrl *c, unsigned queue)
 {
-	pv_ring_init_back(&c->ring, c->page, PV_PAGE_SIZE, sizeof(struct xen_netif_ctrl_request));
-	if (adopt)
-		c->ring.prod = c->ring.cons = c->ring.published = c->ring.seen = pv_index_load(&c->ring.shared->rsp_prod);
+	const struct keep_list *list = keep_list(c->vif->keep, queue);
+	struct static_set **set = &c->set[queue];
+
+	if (!list->nr)
+		return;
+	*set = statics_new(c->vif->nb->ctrl_h, c->vif->id.guest);
+	if (*set && statics_add(*set, list->page, list->nr) == 0 && publish_statics(c, queue) == 0)
+		return;
+	statics_free(*set);
+	*set = NULL;
+	pv_log_about(&c->vif->log, PV_LOG_WARN, "%s: queue %u: its %u static grants cannot be mapped again: its packets are copied by the hypervisor",
+		     c->vif->name, queue, list->nr);
+}
+
+/* Go on where the process before us stopped: what it carried out is answered, if it was not; what it did not is a request as any other. */
+static int restore(struct ctrl *c)
+{
+	const struct keep_state *s = keep_state(c->vif->keep);
+
+	pv_ring_init_adopted(&c->ring, c->page, PV_PAGE_SIZE, sizeof(struct xen_netif_ctrl_request), c->vif->keep->answered, s->done);
+	if (pv_ring_room(&c->ring))
+		answer(c, &s->answer);
+	pv_ring_publish(&c->ring);
+	for (unsigned i = 0; i < c->vif->nr_queues; i++)
+		restore_set(c, i);
+	return publish_hash(c, &s->hash) == XEN_NETIF_CTRL_STATUS_SUCCESS ? 0 : -ENOMEM;
 }
 
 int ctrl_connect(struct vif *vif, bool adopt, char *why, size_t len)
@@ -296,7 +334,10 @@ int ctrl_connect(struct vif *vif, bool adopt, char *why, size_t len)
 		c->page = NULL;
 		return pv_why(why, len, ret, "%s: cannot map its control ring, gref %u: %s", vif->name, gref, pv_hyper_error(nb->ctrl_h));
 	}
-	begin_ring(c, adopt);
+	if (!adopt)
+		pv_ring_init_back(&c->ring, c->page, PV_PAGE_SIZE, sizeof(struct xen_netif_ctrl_request));
+	else if (restore(c) < 0)
+		return pv_why(why, len, -ENOMEM, "%s: out of memory", vif->name);
 	ret = pv_evt_bind(nb->ctrl_h, vif->id.guest, remote);
 	if (ret < 0)
 		return pv_why(why, len, ret, "%s: cannot bind the guest's control port %u: %s", vif->name, remote, pv_hyper_error(nb->ctrl_h));

@@ -29,7 +29,7 @@ bool mcast_wants(const struct mcast *f, const struct rte_mbuf *m)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	uint64_t mac = switch_mac_in_frame(&eth->dst_addr);
-	bool found = f->unknown;
+	bool found = false;
 
 	if (!rte_is_multicast_ether_addr(&eth->dst_addr) || rte_is_broadcast_ether_addr(&eth->dst_addr))
 		return true;
@@ -42,7 +42,7 @@ unsigned mcast_count(const struct mcast *f)
 {
 	unsigned n = 0;
 
-	for (int i = 0; i < MCAST_MAX; i++)
+	for (int i = 0; f->addr && i < MCAST_MAX; i++)
 		n += __atomic_load_n(&f->addr[i], __ATOMIC_RELAXED) != 0;
 	return n;
 }

@@ -19,6 +19,7 @@
 #include <pvio/options.h>
 #include <pvio/worker.h>
 #include "ctrl.h"
+#include "keep.h"
 #include "statics.h"
 #include <rte_byteorder.h>
 #include <rte_mbuf.h>
@@ -326,13 +327,10 @@ int bridge_worker_begin(struct nb_worker *w, struct bridge *b);
 void bridge_worker_end(struct nb_worker *w, struct bridge *b);
 
 /* ---- mcast.c ---- */
-enum { MCAST_MAX = 64 /* netif.h's, addresses a vif */ };
-
-/* A guest's multicast filter. Zeroed: empty. */
+/* A guest's multicast filter. */
 struct mcast {
 	rte_spinlock_t lock; /* of those who change it */
-	bool unknown; /* a process before this one had it, and what is in it is not known: everything is wanted */
-	uint64_t addr[MCAST_MAX]; /* atomic; 0: free */
+	uint64_t *addr; /* MCAST_MAX words, atomic; 0: free. NULL: the vif is not connected */
 };
 
 /* Any worker. type: XEN_NETIF_EXTRA_TYPE_MCAST_ADD or _DEL. Returns what to answer: NETIF_RSP_ERROR if it is full, or no group's address. */
@@ -456,7 +454,8 @@ struct vif {
 	struct capture *capture; /* atomic; NULL: it is not captured */
 	unsigned nr_queues;
 	struct vif_queue *queues;
-	struct pv_inflight *inflight; /* of this connection */
+	struct pv_inflight *inflight; /* of this connection ... */
+	struct keep *keep; /* ... and its area */
 	struct rules *rules; /* atomic; the control thread's, see rules_replace */
 	const char *broken; /* atomic, set once by a worker: why, a static string */
 	struct ctrl *ctrl; /* control thread; NULL: no control ring */

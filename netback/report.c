@@ -258,7 +258,7 @@ static struct json_object *macs_object(struct bridge *b, int port)
 
 struct json_object *report_inspect(void *ctx, const struct pv_device_id *id)
 {
-	static const char *const states[] = { "resting", "active", "penance", "waiting" };
+	static const char *const states[] = { "resting", "active", "penance", "waiting", "held" };
 	struct netback *nb = ctx;
 	struct vif *vif = vif_find(nb, id);
 	struct json_object *o, *queues;

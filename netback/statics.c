@@ -1,7 +1,7 @@
 /* statics.c - the control thread's side of static grants: lists are mapped by one call each (two, if some of their pages are
  * read-only), and a call is unmapped when the last of its pages was taken out. Bounded in pages, and in calls, each of which is a mapping. */
 #include "statics.h"
-#include "ctrl.h"
+#include "keep.h"
 #include <errno.h>
 #include <pvio/gnt_cache.h>
 #include <stdlib.h>
@@ -36,6 +36,14 @@ void statics_free(struct static_set *set)
 unsigned statics_count(const struct static_set *set)
 {
 	return set->nr;
+}
+
+void statics_list(const struct static_set *set, struct keep_list *out)
+{
+	out->nr = set->nr;
+	for (unsigned i = 0; i < set->nr; i++)
+		out->page[i] = (struct xen_netif_gref){ .ref = set->page[i].gref,
+							.flags = set->page[i].writable ? 0 : XEN_NETIF_CTRLF_GREF_readonly };
 }
 
 static int find(const struct static_set *set, uint32_t gref)

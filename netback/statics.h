@@ -34,6 +34,7 @@ static inline uint8_t *statics_find(const struct statics *s, uint32_t gref, bool
 struct static_set;
 struct pv_hyper;
 struct xen_netif_gref;
+struct keep_list;
 
 /* The control thread's side: what is mapped for a queue. */
 struct static_set *statics_new(struct pv_hyper *h, uint16_t guest); /* NULL: no memory */
@@ -46,5 +47,6 @@ void statics_shrink(struct static_set *set, unsigned n); /* take back what was a
 void statics_unmap(struct static_set *set); /* what was taken out since the last call, once no table has it any more */
 int statics_table(const struct static_set *set, struct statics **out); /* a table of what is in the set, NULL for nothing; the caller's to free */
 unsigned statics_count(const struct static_set *set);
+void statics_list(const struct static_set *set, struct keep_list *out); /* what is in the set, as statics_add takes it */
 
 #endif

@@ -155,6 +155,8 @@ static void vif_disconnect(struct vif *vif)
 	limit_change(vif, NULL);
 	pv_inflight_close(vif->inflight);
 	vif->inflight = NULL;
+	vif->keep = NULL;
+	vif->mcast.addr = NULL;
 	vif->nr_queues = 0;
 }
 
@@ -404,7 +406,6 @@ static int start(struct vif *vif, const struct pv_connect *c, char *why, size_t 
 	vif->generation = ++nb->generation;
 	vif->reported = false;
 	vif->rx_too_big = vif->rx_no_memory = vif->rx_filtered = 0;
-	vif->mcast = (struct mcast){ .unknown = c->adopt };
 	vif->broken = NULL;
 	agree(vif);
 	vif->mac = switch_mac(vif->config.mac);

@@ -12,20 +12,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAGIC = 0x50564946 /* "PVIF" */, VERSION = 1, ALIGN = 64 };
+enum { MAGIC = 0x50564946 /* "PVIF" */, VERSION = 2, ALIGN = 64 };
 
-/* The head of the file, then the rings. What belongs to another connection, or another version of us, does not match. */
+/* The head of the file, then the rings, then the area. What belongs to another connection, or another version of us, does not match. */
 struct head {
 	uint32_t magic, version;
 	struct pv_inflight_shape shape;
-	uint32_t reserved;
 	struct pv_noxs_choice choice; /* whose grefs and ports these indices belong to */
 };
 
 struct pv_inflight {
 	int fd; /* locked; -1: private memory */
 	struct head *head;
-	size_t bytes, stride;
+	size_t bytes, stride, area;
 };
 
 static size_t round_up(size_t n)
@@ -138,7 +137,8 @@ int pv_inflight_open(const struct pv_connect *c, const struct pv_inflight_shape 
 	path_of(&c->id, path);
 	f->fd = -1;
 	f->stride = round_up(sizeof(struct pv_inflight_ring) + (size_t)shape->slots * shape->record);
-	f->bytes = round_up(sizeof(struct head)) + shape->rings * f->stride;
+	f->area = round_up(sizeof(struct head)) + shape->rings * f->stride;
+	f->bytes = f->area + shape->area;
 	ret = c->adopt ? go_on(f, c, path, shape) : begin(f, c, path);
 	if (ret == 0) {
 		f->head->shape = *shape;
@@ -154,6 +154,11 @@ int pv_inflight_open(const struct pv_connect *c, const struct pv_inflight_shape 
 struct pv_inflight_ring *pv_inflight_ring(struct pv_inflight *f, unsigned ring)
 {
 	return (struct pv_inflight_ring *)((uint8_t *)f->head + round_up(sizeof(struct head)) + ring * f->stride);
+}
+
+void *pv_inflight_area(struct pv_inflight *f)
+{
+	return (uint8_t *)f->head + f->area;
 }
 
 void pv_inflight_close(struct pv_inflight *f)

@@ -36,6 +36,7 @@ struct pv_inflight_shape {
 	uint32_t rings;
 	uint32_t slots; /* of a ring, at most: a power of two */
 	uint32_t record; /* bytes a slot */
+	uint32_t area; /* bytes of the device, beside its rings: the backend's to lay out, and to keep whole at every instant */
 };
 
 /* Owner: the device. Lifetime: a connection. */
@@ -46,6 +47,7 @@ struct pv_inflight;
  * file can be made the log is private memory: all works, but nobody can adopt. */
 int pv_inflight_open(const struct pv_connect *c, const struct pv_inflight_shape *shape, struct pv_inflight **out, char *why, size_t len);
 struct pv_inflight_ring *pv_inflight_ring(struct pv_inflight *f, unsigned ring);
+void *pv_inflight_area(struct pv_inflight *f); /* zeroed at first */
 void pv_inflight_close(struct pv_inflight *f); /* the file stays, for a successor; NULL is fine */
 void pv_inflight_remove(const struct pv_device_id *id); /* the device is gone: so is the file */
 

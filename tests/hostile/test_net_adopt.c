@@ -3,64 +3,15 @@
  *
  * The instants are made, not hoped for: while no process runs, this test writes into a guest's rings and in-flight log what a process
  * would have written until then. */
-#include "net_rig.h"
-#include <pvio/inflight.h>
-
-enum { SLOTS = 256 };
+#include "net_adopt.h"
 
 static struct net_guest c;
 static uint8_t sent[65536], got[65536];
-static const char *const args[] = { "--memory", "64", "--log", "warn", NULL };
-
-static struct pv_connect adoption(const struct net_guest *g, struct json_object *config)
-{
-	return (struct pv_connect){ .id = guest_device(g), .config = config, .choice = guest_choice(g), .adopt = true };
-}
-
-static int adopt(const struct net_guest *g)
-{
-	struct json_object *config = json_tokener_parse(LARGE_MTU), *params;
-	struct pv_connect connect = adoption(g, config);
-	int ret;
-
-	params = pv_connect_to_json(&connect);
-	json_object_put(config);
-	ret = rig_call("connect", params);
-	if (ret == 0)
-		assert_int_equal(rig_call("resume", NULL), 0);
-	return ret;
-}
-
-static void die(void)
-{
-	kill(rig.backend, SIGKILL);
-	waitpid(rig.backend, NULL, 0);
-}
-
-/* The next process, and the well-behaved are with it. */
-static void next(void)
-{
-	assert_int_equal(rig_start_backend("pvio-netback", args), 0);
-	assert_int_equal(adopt(&peers.a), 0);
-	assert_int_equal(adopt(&peers.b), 0);
-}
 
 /* What the dead process knew of a ring of c: 0 tx, 1 rx. */
-static struct pv_inflight *log_open(void)
-{
-	const struct pv_inflight_shape shape = { .rings = 2 * c.nq, .slots = SLOTS, .record = 2 };
-	struct pv_connect connect = adoption(&c, NULL);
-	struct pv_inflight *f;
-	char why[300];
-
-	if (pv_inflight_open(&connect, &shape, &f, why, sizeof(why)) < 0)
-		fail_msg("%s", why);
-	return f;
-}
-
 static void log_set(unsigned ring, uint32_t answered, uint32_t taken)
 {
-	struct pv_inflight *f = log_open();
+	struct pv_inflight *f = log_open(&c);
 
 	pv_inflight_ring(f, ring)->answered = answered;
 	pv_inflight_ring(f, ring)->taken = taken;
@@ -198,7 +149,7 @@ static void taken_rx_is_given_back(void **state)
 
 		rx_post(&c, 0, 6);
 		die();
-		f = log_open();
+		f = log_open(&c);
 		assert_int_equal(pv_inflight_ring(f, 1)->taken, at);
 		pv_inflight_ring(f, 1)->taken = at + 4;
 		pv_inflight_ring(f, 1)->waiting = 5;
@@ -376,7 +327,7 @@ static void two_never_serve_the_same_rings(void **state)
 
 	(void)state;
 	kill(old, SIGSTOP);
-	assert_int_equal(rig_start_backend("pvio-netback", args), 0);
+	assert_int_equal(rig_start_backend("pvio-netback", heir_args), 0);
 	assert_int_equal(adopt(&c), -EAGAIN);
 	kill(old, SIGKILL);
 	waitpid(old, NULL, 0);

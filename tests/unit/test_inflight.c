@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 static char dir[] = "/tmp/pvio-inflight.XXXXXX";
-static const struct pv_inflight_shape shape = { .rings = 3, .slots = 64, .record = 10 };
+static const struct pv_inflight_shape shape = { .rings = 3, .slots = 64, .record = 10, .area = 5000 };
 
 static struct pv_connect connection(bool adopt)
 {
@@ -33,6 +33,7 @@ static void open_adopts_what_was_logged(void **state)
 {
 	struct pv_connect begin = connection(false), adopt = connection(true);
 	struct pv_inflight *f;
+	uint8_t *area;
 
 	(void)state;
 	assert_int_equal(open_with(&adopt, &shape, &f), -ENOENT);
@@ -45,6 +46,9 @@ static void open_adopts_what_was_logged(void **state)
 		pv_inflight_answer(r, 10 + i);
 		memset(r->records, (int)i + 1, shape.slots * shape.record); /* up to its end, and not into the next ring */
 	}
+	area = pv_inflight_area(f);
+	assert_int_equal(area[0] | area[shape.area - 1], 0);
+	memset(area, 0xa5, shape.area);
 	pv_inflight_close(f);
 	adopt.choice.features = PV_VIF_SG; /* may have changed meanwhile */
 	assert_int_equal(open_with(&adopt, &shape, &f), 0);
@@ -56,6 +60,8 @@ static void open_adopts_what_was_logged(void **state)
 		assert_int_equal(r->records[0], i + 1);
 		assert_int_equal(r->records[shape.slots * shape.record - 1], i + 1);
 	}
+	area = pv_inflight_area(f);
+	assert_int_equal(area[0] & area[shape.area - 1], 0xa5);
 	pv_inflight_close(f);
 	assert_int_equal(open_with(&begin, &shape, &f), 0); /* anew: nothing of before */
 	assert_int_equal(pv_inflight_ring(f, 0)->taken, 0);

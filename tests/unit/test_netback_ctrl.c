@@ -215,7 +215,8 @@ static bool wants(const struct mcast *f, const uint8_t to[6])
 static void mcast_filter_has_64_places(void **state)
 {
 	uint8_t group[6] = { 0x33, 0x33, 0, 0, 0, 0 }, station[6] = { 2 }, all[6] = { 255, 255, 255, 255, 255, 255 };
-	struct mcast f = { 0 };
+	uint64_t places[MCAST_MAX] = { 0 };
+	struct mcast f = { .addr = places };
 
 	(void)state;
 	for (unsigned round = 0; round < 3; round++) {
@@ -239,8 +240,6 @@ static void mcast_filter_has_64_places(void **state)
 		}
 		assert_int_equal(mcast_count(&f), 0);
 	}
-	f.unknown = true;
-	assert_true(wants(&f, group));
 }
 
 /* ---- static grants ---- */
