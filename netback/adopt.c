@@ -13,8 +13,9 @@
  * Packets that waited for the guest died with the process. All of these are counted, `tx_lost` and `rx_lost`. A guest that rewrites its
  * ring meanwhile gets answers with ids of its own making, or, for an impossible index, its device is broken in the first turn. */
 #include "netback.h"
+#include <unistd.h>
 
-enum { RINGS = 2 /* a queue: tx, rx */, RING_SLOTS = 256 };
+enum { RINGS = 2 /* a queue: tx, rx */, RING_SLOTS = 256, LEAVE_MS = 50 };
 
 int adopt_log_open(const struct pv_connect *c, struct vif *vif, char *why, size_t len)
 {
@@ -86,6 +87,37 @@ int adopt_rings(struct vif_queue *q, void *tx, void *rx)
 	pv_ring_publish(&q->tx);
 	pv_ring_publish(&q->rx);
 	return 0;
+}
+
+static int leave(void *arg)
+{
+	((struct nb_worker *)arg)->leaving = true;
+	return 0;
+}
+
+static int waiting(void *arg)
+{
+	const struct nb_worker *w = arg;
+	bool any = !rte_ring_empty(w->posts);
+
+	for (uint32_t port = 0; port < w->nr_ports; port++)
+		any |= w->by_port[port] && w->by_port[port]->head != w->by_port[port]->tail;
+	return any;
+}
+
+void adopt_leave(struct netback *nb)
+{
+	bool more = true;
+
+	for (unsigned i = 0; i < nb->nr_workers; i++)
+		pv_worker_call(nb->workers[i]->pw, leave, nb->workers[i]);
+	for (unsigned tries = 0; more && tries < LEAVE_MS; tries++) {
+		more = false;
+		for (unsigned i = 0; i < nb->nr_workers; i++)
+			more |= pv_worker_call(nb->workers[i]->pw, waiting, nb->workers[i]) > 0;
+		if (more)
+			usleep(1000);
+	}
 }
 
 static int hold(void *arg)

@@ -115,6 +115,7 @@ int netback_open(struct netback *nb, const struct nb_options *opt, int plug_fd, 
 
 void netback_close(struct netback *nb)
 {
+	adopt_leave(nb);
 	adopt_hold(nb);
 	telemetry_close();
 	vif_free_all(nb);

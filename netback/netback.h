@@ -489,6 +489,9 @@ void queue_later(struct vif_queue *q); /* its later_at has come */
 /* ---- adopt.c: a queue goes on where a process that was killed left it ---- */
 int adopt_log_open(const struct pv_connect *c, struct vif *vif, char *why, size_t len); /* for all of the vif's queues */
 int adopt_rings(struct vif_queue *q, void *tx, void *rx); /* begin them, and answer what is owed. 0, -ENOENT: the log makes no sense */
+/* About to be handed over: nothing is taken from guests and uplinks any more, so that it waits for the next process, and guests are given what
+ * waits for them here, if they have room for it soon. Control thread. */
+void adopt_leave(struct netback *nb);
 void adopt_hold(struct netback *nb); /* all queues stop at once, and not one after the other: nobody sends to one that is gone. Control thread */
 void adopt_resume(void *ctx); /* all that were adopted are back: from now on their queues are looked at. Control thread; ctx: struct netback */
 void adopt_arrive(struct vif_queue *q); /* its ports are bound: wake the guest, whom the old process may owe it */
@@ -611,6 +614,7 @@ struct nb_worker {
 	uint32_t share; /* bytes that a backlog may hold now */
 	uint32_t uncontended; /* ... of which so many without counting */
 	bool contended; /* queues of several vifs are active */
+	bool leaving; /* nothing is taken any more, see adopt_leave */
 	unsigned nr_unmask;
 	uint32_t unmask[128];
 	uint64_t turns, sleeps, post_full, no_memory;

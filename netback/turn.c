@@ -142,6 +142,10 @@ static void from_guests(struct nb_worker *w)
 	unsigned done = 0;
 
 	w->nr_slots = 0;
+	if (unlikely(w->leaving)) {
+		flush_uplinks(w);
+		return;
+	}
 	TAILQ_FOREACH(q, &w->active, link) {
 		tx_collect(q);
 		if (w->nr_slots - done >= BATCH_SLOTS) {
@@ -160,7 +164,7 @@ static void turn(struct nb_worker *w)
 
 	look_around(w);
 	w->contended = !TAILQ_EMPTY(&w->active) && TAILQ_FIRST(&w->active)->vif != TAILQ_LAST(&w->active, queues)->vif;
-	for (unsigned i = 0; i < w->nr_up; i++)
+	for (unsigned i = 0; i < w->nr_up && !w->leaving; i++)
 		uplink_poll(w, &w->up[i]);
 	post_take(w);
 	from_guests(w);

@@ -212,6 +212,38 @@ static void guest_is_woken(void **state)
 	exchange(&c, &peers.b, 100, 1);
 }
 
+/* ---- handed over ---- */
+
+/* What waits for a guest is given to it before the process ends, as far as it has pages; what others send then waits in their rings. */
+static void what_waits_is_delivered_first(void **state)
+{
+	enum { PACKETS = 200 };
+	struct rig_answer retired = { .done = false };
+
+	(void)state;
+	for (unsigned i = 0; i < PACKETS; i++) {
+		frame(sent, c.mac, peers.a.mac, 100 + i, i);
+		tx_packet(&peers.a, 0, i % TX_PAGES, sent, 100 + i);
+		tx_publish(&peers.a, 0);
+		assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
+	}
+	kill(rig.backend, SIGSTOP);
+	rx_post(&c, 0, PACKETS);
+	assert_int_equal(pv_rpc_call(rig.rpc, "retire", NULL, PATIENCE, rig_on_done, &retired), 0);
+	rig_pump(0);
+	kill(rig.backend, SIGCONT);
+	waitpid(rig.backend, NULL, 0);
+	for (unsigned i = 0; i < PACKETS; i++) {
+		frame(sent, c.mac, peers.a.mac, 100 + i, i);
+		assert_int_equal(rx_packet(&c, 0, got, NULL, 0), 100 + i);
+		assert_memory_equal(got, sent, 100 + i);
+	}
+	next();
+	assert_int_equal(adopt(&c), 0);
+	assert_int_equal(guest_stat(&c, NULL, "rx_lost"), 0);
+	exchange(&peers.a, &c, 100, 1);
+}
+
 /* ---- what a guest does meanwhile ---- */
 
 static struct pv_any_sring *shared(void *page)
@@ -360,6 +392,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(answered_tx_is_published, up, down),
 		cmocka_unit_test_setup_teardown(taken_rx_is_given_back, up, down),
 		cmocka_unit_test_setup_teardown(guest_is_woken, up, down),
+		cmocka_unit_test_setup_teardown(what_waits_is_delivered_first, up, down),
 		cmocka_unit_test_setup_teardown(requests_impossible_break_it_alone, up, down),
 		cmocka_unit_test_setup_teardown(responses_rewritten_are_put_right, up, down),
 		cmocka_unit_test_setup_teardown(taken_slots_rewritten_harm_nobody, up, down),
