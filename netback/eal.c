@@ -6,13 +6,17 @@
  * Only telemetry, if it is asked for, has a socket, in a directory below ours. */
 #include "netback.h"
 #include <ctype.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_log.h>
+#include <sys/file.h>
 #include <unistd.h>
+
+enum { LOCK_TRIES = 1000, LOCK_US = 10000 };
 
 static char first_error[200]; /* since it was last asked for: what follows are its consequences */
 
@@ -57,6 +61,17 @@ static uint64_t free_mib(const char *size_kb)
 	return pages * strtoull(size_kb, NULL, 10) / 1024;
 }
 
+/* Of several that start at once each would find the same pages free, and EAL starts only once in a process: so each looks and takes what it
+ * needs behind this lock, whose file is there on every machine and left as it is. But nobody waits for ever: anyone may hold it. Returns a descriptor to close. */
+static int lock_hugepages(void)
+{
+	int fd = open("/sys/kernel/mm/hugepages", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	for (int tries = 0; fd >= 0 && tries < LOCK_TRIES && flock(fd, LOCK_EX | LOCK_NB) < 0; tries++)
+		usleep(LOCK_US);
+	return fd;
+}
+
 static int first_cpu(const cpu_set_t *set)
 {
 	for (int i = 0; i < CPU_SETSIZE; i++)
@@ -84,7 +99,7 @@ void eal_telemetry(const char *name)
 	atexit(remove_directories); /* runs behind what DPDK has run at exit, for that is registered later */
 }
 
-int eal_start(unsigned memory, char *why, size_t len)
+static int start(unsigned memory, char *why, size_t len)
 {
 	static const cookie_io_functions_t io = { .write = log_write };
 	bool huge = free_mib("2048") >= memory || free_mib("1048576") >= memory;
@@ -127,6 +142,15 @@ int eal_start(unsigned memory, char *why, size_t len)
 		pv_log(PV_LOG_INFO, "works without hugepages; with them packets cost fewer TLB misses: sysctl vm.nr_hugepages=%u",
 		       memory / 2);
 	return 0;
+}
+
+int eal_start(unsigned memory, char *why, size_t len)
+{
+	int lock = lock_hugepages(), ret = start(memory, why, len);
+
+	if (lock >= 0)
+		close(lock);
+	return ret;
 }
 
 void eal_stop(void)

@@ -1,0 +1,26 @@
+#!/bin/bash
+# Several pvio-netback start at the same time, and there are huge pages for two of them: each starts, whoever has them.
+# alone: it reserves huge pages
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+. tests/integration/lib.sh
+need root
+begin
+huge_pages 40
+"$bin/pvio" sandbox up --guests 1 >"$work/up" || die "sandbox up: $(cat "$work/up")"
+for round in 1 2 3; do
+	free=$(cat $huge/free_hugepages) memory=$((free * 4 / 5)) # MiB: two and a half times so much is there
+	for i in 1 2 3 4 5; do
+		"$bin/pvio-netback" --name "n$i" --memory $memory --uplink none 2>"$work/log$i" &
+		pids+=($!)
+	done
+	for i in 1 2 3 4 5; do
+		until_true 30 grep -q ready "$work/log$i" || die "round $round: $(cat "$work/log$i")"
+	done
+	[ "$(cat $huge/free_hugepages)" -lt $((free / 2)) ] || die "round $round: nobody took the huge pages"
+	[ "$(cat "$work"/log? | grep -c "without hugepages")" -ge 1 ] || die "round $round: there were enough for all"
+	kill "${pids[@]}"
+	wait "${pids[@]}" 2>/dev/null
+	pids=()
+	[ "$(cat $huge/free_hugepages)" = "$free" ] || die "round $round: huge pages are left over"
+done
