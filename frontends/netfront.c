@@ -52,9 +52,14 @@ void net_share_end(struct pv_netfront *f, struct net_share *s)
 
 static void teardown(struct pv_netfront *f)
 {
-	for (unsigned i = 0; f->queue && i < f->queues; i++)
-		if (f->queue[i].port)
-			pv_evt_unbind(f->front.h, f->queue[i].port);
+	for (unsigned i = 0; f->queue && i < f->queues; i++) {
+		const uint32_t *port = f->queue[i].port;
+
+		if (port[0])
+			pv_evt_unbind(f->front.h, port[0]);
+		if (port[1] && port[1] != port[0])
+			pv_evt_unbind(f->front.h, port[1]);
+	}
 	free(f->queue);
 	f->queue = NULL;
 	net_ctrl_teardown(f);
@@ -63,15 +68,26 @@ static void teardown(struct pv_netfront *f)
 	net_share_end(f, &f->rx);
 }
 
+static int setup_ports(struct pv_netfront *f, struct net_queue *q)
+{
+	for (int i = 0; i < 2; i++) {
+		int port = i && !f->config.split_ports ? (int)q->port[0] : pv_evt_alloc(f->front.h, f->front.entry.backend_domid);
+
+		if (port < 0)
+			return port;
+		q->port[i] = (uint32_t)port;
+	}
+	return 0;
+}
+
 static int setup_queue(struct pv_netfront *f, unsigned i, struct pv_noxs_vif_queue *choice)
 {
 	struct net_queue *q = &f->queue[i];
 	uint8_t *ring = f->ring.addr;
-	int port = pv_evt_alloc(f->front.h, f->front.entry.backend_domid);
+	int rc = setup_ports(f, q);
 
-	if (port < 0)
-		return port;
-	q->port = (uint32_t)port;
+	if (rc < 0)
+		return rc;
 	pv_ring_init_front(&q->tx, ring + (size_t)2 * i * PV_PAGE_SIZE, PV_PAGE_SIZE, PV_NET_TX_SLOT);
 	pv_ring_init_front(&q->rx, ring + (size_t)(2 * i + 1) * PV_PAGE_SIZE, PV_PAGE_SIZE, PV_NET_RX_SLOT);
 	q->tx_page = (uint8_t *)f->tx.addr + (size_t)i * SLOTS * PV_PAGE_SIZE;
@@ -83,7 +99,7 @@ static int setup_queue(struct pv_netfront *f, unsigned i, struct pv_noxs_vif_que
 		pv_net_rx_fill(&q->rx, id, q->rx_gref[id]);
 	}
 	pv_ring_publish(&q->rx); /* nobody to notify yet */
-	*choice = (struct pv_noxs_vif_queue){ f->ring.gref[2 * i], f->ring.gref[2 * i + 1], q->port, q->port };
+	*choice = (struct pv_noxs_vif_queue){ f->ring.gref[2 * i], f->ring.gref[2 * i + 1], q->port[0], q->port[1] };
 	return 0;
 }
 
@@ -173,7 +189,7 @@ void pv_netfront_close(struct pv_netfront *f, int timeout_ms)
 static void publish(struct pv_netfront *f, struct net_queue *q, struct pv_ring *r)
 {
 	if (pv_ring_publish(r)) {
-		pv_evt_notify(f->front.h, q->port);
+		pv_evt_notify(f->front.h, q->port[r == &q->rx]);
 		f->stats.notifies++;
 	}
 }
@@ -182,7 +198,7 @@ static void publish(struct pv_netfront *f, struct net_queue *q, struct pv_ring *
 static void unmask(struct pv_netfront *f, struct net_queue *q)
 {
 	if (q->masked)
-		pv_evt_unmask(f->front.h, &q->port, 1);
+		pv_evt_unmask(f->front.h, q->port, q->port[0] == q->port[1] ? 1 : 2);
 	q->masked = false;
 }
 
@@ -557,7 +573,7 @@ static int ports_work(struct pv_netfront *f, const uint32_t *ports, int n)
 		for (unsigned k = 0; k < f->queues; k++) {
 			int rc;
 
-			if (f->queue[k].port != ports[i])
+			if (f->queue[k].port[0] != ports[i] && f->queue[k].port[1] != ports[i])
 				continue;
 			f->queue[k].masked = true;
 			f->stats.events++;

@@ -22,6 +22,7 @@ struct pv_netfront_config {
 	uint16_t headroom; /* see pv_netfront_set_headroom */
 	bool multicast_filter; /* see pv_netfront_set_filter */
 	bool control; /* a control ring, for pv_netfront_set_hash */
+	bool split_ports; /* two event channels a queue, one for each direction */
 	bool static_grants; /* leave all pages with the backend: it then copies by itself, and the hypervisor is not called */
 };
 

@@ -18,7 +18,7 @@ enum tx_state { TX_FREE, TX_INFLIGHT, TX_GROUP /* in flight too: no packet, a ch
 /* Owner: its netfront. Lifetime: from setup to teardown. */
 struct net_queue {
 	struct pv_ring tx, rx;
-	uint32_t port; /* one for both rings; 0: none */
+	uint32_t port[2]; /* of tx and of rx, the same for both if they are not split; 0: none */
 	bool masked; /* its event was fetched; unmasked when there is nothing more to receive */
 	bool full; /* the last send found no room */
 	uint8_t *tx_page, *rx_page; /* SLOTS pages each */

@@ -38,6 +38,22 @@ static int control_result(struct pv_netfront *f)
 	return rc;
 }
 
+/* Each direction has an event channel of its own; the other end has one for both. */
+static void split_ports_carry_packets(void **state)
+{
+	struct pv_netfront_stats stats;
+
+	(void)state;
+	pair_up("mtu=65521 queues=2", (struct pv_netfront_config){ .queues = 2, .split_ports = true }, (struct pv_netfront_config){ .queues = 2 });
+	for (unsigned i = 0; i < 300; i++) { /* more than a ring's slots: each ring's answers are seen */
+		send_and_receive(a, b, SMALL + i, false, i);
+		send_and_receive(b, a, 65535 - i, i & 1, i);
+	}
+	pv_netfront_stats(a, &stats);
+	assert_int_equal(stats.tx_errors + stats.rx_errors, 0);
+	pair_down();
+}
+
 /* 65,521 bytes of MTU, in one packet; and a TCP segment of as much as 64 KiB, which nobody cuts. */
 static void largest_packets_arrive_whole(void **state)
 {
@@ -232,6 +248,7 @@ static void guest_is_told_whom_not_to_trust(void **state)
 static const struct CMUnitTest vif_tests[] = {
 	cmocka_unit_test(guest_is_told_whom_not_to_trust),
 	cmocka_unit_test(largest_packets_arrive_whole),
+	cmocka_unit_test(split_ports_carry_packets),
 	cmocka_unit_test(large_segments_pass_a_small_mtu_whole),
 	cmocka_unit_test(headroom_is_chosen_and_chosen_anew),
 	cmocka_unit_test(groups_are_filtered_while_it_is_wished),
