@@ -71,12 +71,13 @@ until_true() {
 }
 
 # So many huge pages of 2 MiB are free, or the test is skipped; those that this run reserves are given back by clean_up. Call after begin.
-huge=/sys/kernel/mm/hugepages/hugepages-2048kB huge_before=
+huge=/sys/kernel/mm/hugepages/hugepages-2048kB huge_ours=0
 huge_pages() { # N
-	local free
+	local free before
 	free=$(cat $huge/free_hugepages 2>/dev/null || echo 0)
 	[ "$free" -lt "$1" ] || return 0
-	huge_before=$(cat $huge/nr_hugepages 2>/dev/null) && echo $((huge_before + $1 - free)) 2>/dev/null >$huge/nr_hugepages
+	before=$(cat $huge/nr_hugepages 2>/dev/null) && echo $((before + $1 - free)) 2>/dev/null >$huge/nr_hugepages
+	huge_ours=$(($(cat $huge/nr_hugepages 2>/dev/null || echo 0) - ${before:-0}))
 	free=$(cat $huge/free_hugepages 2>/dev/null || echo 0)
 	[ "$free" -ge "$1" ] || missing hugepages "$1 huge pages of 2 MiB are wanted, and only $free can be had: sysctl vm.nr_hugepages=$1"
 }
@@ -94,7 +95,7 @@ clean_up() {
 	for p in "${pids[@]}"; do wait "$p" 2>/dev/null; done
 	[ -S "$PVIO_RUNDIR/pviod.sock" ] || [ -e "$PVIO_RUNDIR/hub.sock" ] && "$bin/pvio" sandbox down >/dev/null 2>&1
 	for p in "${holders[@]}"; do kill "$p" 2>/dev/null; wait "$p" 2>/dev/null; done
-	[ -z "$huge_before" ] || echo "$huge_before" >$huge/nr_hugepages
+	[ "$huge_ours" = 0 ] || echo $(($(cat $huge/nr_hugepages) - huge_ours)) >$huge/nr_hugepages # others may have reserved some meanwhile
 	rm -rf "$work" "$PVIO_RUNDIR"
 }
 
