@@ -45,20 +45,27 @@ const char *eal_error(void)
 	return told[0] ? told : "no reason given";
 }
 
-static uint64_t free_mib(const char *size_kb)
+static unsigned long long pages(const char *size_kb, const char *which)
 {
 	char path[100];
-	unsigned long long pages = 0;
+	unsigned long long n = 0;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%skB/free_hugepages", size_kb);
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%skB/%s_hugepages", size_kb, which);
 	f = fopen(path, "re");
 	if (!f)
 		return 0;
-	if (fscanf(f, "%llu", &pages) != 1)
-		pages = 0;
+	if (fscanf(f, "%llu", &n) != 1)
+		n = 0;
 	fclose(f);
-	return pages * strtoull(size_kb, NULL, 10) / 1024;
+	return n;
+}
+
+static uint64_t free_mib(const char *size_kb)
+{
+	unsigned long long free = pages(size_kb, "free"), promised = pages(size_kb, "resv");
+
+	return free > promised ? (free - promised) * strtoull(size_kb, NULL, 10) / 1024 : 0;
 }
 
 /* Of several that start at once each would find the same pages free, and EAL starts only once in a process: so each looks and takes what it
@@ -99,10 +106,17 @@ void eal_telemetry(const char *name)
 	atexit(remove_directories); /* runs behind what DPDK has run at exit, for that is registered later */
 }
 
+static bool ordinary; /* pages are wanted */
+
+void eal_ordinary_pages(void)
+{
+	ordinary = true;
+}
+
 static int start(unsigned memory, char *why, size_t len)
 {
 	static const cookie_io_functions_t io = { .write = log_write };
-	bool huge = free_mib("2048") >= memory || free_mib("1048576") >= memory;
+	bool huge = !ordinary && (free_mib("2048") >= memory || free_mib("1048576") >= memory);
 	FILE *stream = fopencookie(NULL, "w", io);
 	const char *old = getenv("RUNTIME_DIRECTORY");
 	char cores[32], mib[16], prefix[128], *saved = old ? strdup(old) : NULL;
@@ -134,7 +148,7 @@ static int start(unsigned memory, char *why, size_t len)
 	free(saved);
 	sched_setaffinity(0, sizeof(cpus), &cpus); /* EAL pinned us */
 	if (ret < 0)
-		return pv_why(why, len, rte_errno ? -rte_errno : -EINVAL,
+		return pv_why(why, len, huge ? -EAGAIN : rte_errno ? -rte_errno : -EINVAL,
 			      "DPDK does not start with %u MiB%s: %s; try --memory or --log debug", memory,
 			      huge ? " of hugepages" : "", eal_error());
 	eal_error(); /* what did not keep it from starting */

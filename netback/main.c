@@ -1,6 +1,7 @@
 /* main.c - pvio-netback: options, and the control thread's loop. */
 #include "capture.h"
 #include "netback.h"
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <poll.h>
 #include <pvio/privileges.h>
@@ -154,6 +155,31 @@ static int run(struct nb_options *opt, int sigfd, int plug_fd)
 	return ret < 0;
 }
 
+/* What this process has from an earlier self, see begin_anew. */
+#define INHERITED "PVIO_NETBACK_PLUG"
+
+/* Others took the huge pages that were free a moment ago, and DPDK starts only once in a process: begin it anew, without them. The plug process
+ * cannot be had again without the privileges that are gone, so it is passed on. Returns if that is impossible. */
+static void begin_anew(char **argv, int plug_fd)
+{
+	char fd[16];
+
+	snprintf(fd, sizeof(fd), "%d", plug_fd);
+	if (setenv(INHERITED, fd, 1) == 0 && fcntl(plug_fd, F_SETFD, 0) == 0)
+		execv("/proc/self/exe", argv);
+}
+
+static int plug_inherited(const char *fd)
+{
+	int plug_fd = atoi(fd);
+
+	unsetenv(INHERITED);
+	fcntl(plug_fd, F_SETFD, FD_CLOEXEC);
+	pv_log(PV_LOG_WARN, "others took the huge pages that were free: it works without");
+	eal_ordinary_pages();
+	return plug_fd;
+}
+
 int main(int argc, char **argv)
 {
 	struct nb_options opt = { .domid = -1, .workers = 1, .memory = 128, .poll_us = 20, .name = "netback",
@@ -171,14 +197,21 @@ int main(int argc, char **argv)
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
-	plug_fd = plug_start();
+	plug_fd = getenv(INHERITED) ? plug_inherited(getenv(INHERITED)) : plug_start();
 	/* What opening an uplink may take; netback_open gives up these too. No thread runs yet. */
 	pv_privileges_keep(opt.uplinks.nr ? (const int[]){ CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_IPC_LOCK, -1 } : (const int[]){ -1 });
 	sigfd = signals_open();
 	if (opt.telemetry)
 		eal_telemetry(opt.name);
-	if (plug_fd < 0 || sigfd < 0 || eal_start(opt.memory, why, sizeof(why)) < 0) {
-		pv_log(PV_LOG_ERR, "%s", plug_fd < 0 || sigfd < 0 ? "out of descriptors: raise ulimit -n" : why);
+	if (plug_fd < 0 || sigfd < 0) {
+		pv_log(PV_LOG_ERR, "out of descriptors: raise ulimit -n");
+		return 1;
+	}
+	ret = eal_start(opt.memory, why, sizeof(why));
+	if (ret == -EAGAIN)
+		begin_anew(argv, plug_fd);
+	if (ret < 0) {
+		pv_log(PV_LOG_ERR, "%s", why);
 		return 1;
 	}
 	ret = run(&opt, sigfd, plug_fd);

@@ -89,6 +89,8 @@ struct nb_options {
 /* ---- eal.c: DPDK's environment, without a trace on the file system ---- */
 /* Before eal_start: with DPDK's telemetry, whose socket is $PVIO_RUNDIR/dpdk/NAME/dpdk_telemetry.v2. name is borrowed. */
 void eal_telemetry(const char *name);
+void eal_ordinary_pages(void); /* ... without huge pages, even if there are some */
+/* Once in a process. Returns 0 or -errno; -EAGAIN: huge pages that were free are not any more. */
 int eal_start(unsigned memory, char *why, size_t len);
 void eal_stop(void);
 const char *eal_error(void); /* what DPDK complained of first since the last call; control thread */

@@ -1,10 +1,11 @@
 #!/bin/bash
-# Several pvio-netback start at the same time, and there are huge pages for two of them: each starts, whoever has them.
+# Several pvio-netback start at the same time, and there are huge pages for two of them; and one while another program takes and drops all: each
+# starts, whoever has them.
 # alone: it reserves huge pages
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/lib.sh
-need root
+need root python3
 begin
 huge_pages 40
 "$bin/pvio" sandbox up --guests 1 >"$work/up" || die "sandbox up: $(cat "$work/up")"
@@ -23,4 +24,24 @@ for round in 1 2 3; do
 	wait "${pids[@]}" 2>/dev/null
 	pids=()
 	[ "$(cat $huge/free_hugepages)" = "$free" ] || die "round $round: huge pages are left over"
+done
+
+cat >"$work/racer" <<'PY'
+import mmap, sys, time
+while True:
+    try:
+        pages = mmap.mmap(-1, int(sys.argv[1]) << 21, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000)  # MAP_HUGETLB
+        time.sleep(0.01)
+        pages.close()
+    except OSError:
+        pass
+    time.sleep(0.01)
+PY
+background python3 "$work/racer" $(($(cat $huge/free_hugepages) - 8))
+for round in 1 2 3 4 5 6 7 8; do
+	"$bin/pvio-netback" --name n1 --memory $((free * 4 / 5)) --uplink none 2>"$work/log" &
+	pids+=($!)
+	until_true 30 grep -q ready "$work/log" || die "beside a racer: $(cat "$work/log")"
+	kill $!
+	wait $! 2>/dev/null
 done
