@@ -262,13 +262,20 @@ struct backend *backend_self(struct pviod *d)
 	return d->self;
 }
 
-/* Take over the devices that a backend of this kind, name and domain left. */
+/* Whose device was it? Names in domain 0 are anybody's, and go with the domid that is claimed; a driver domain's name is its own, and if it was
+ * destroyed and is there again, it has another domid. */
+static bool left_by(const struct backend *b, const struct device *dev)
+{
+	return dev->id.type == b->type && strcmp(dev->backend_name, b->name) == 0 && (dev->backend_domid == b->domid || b->conn->pipe);
+}
+
+/* Take over the devices that a backend of this kind and name left. */
 static void adopt(struct backend *b)
 {
 	struct device *dev, *next;
 
 	HASH_ITER(hh_serial, b->d->by_serial, dev, next) {
-		if (dev->backend || dev->id.type != b->type || dev->backend_domid != b->domid || strcmp(dev->backend_name, b->name))
+		if (dev->backend || !left_by(b, dev))
 			continue;
 		dev->backend = b;
 		b->ndevices++;

@@ -378,6 +378,10 @@ static int ask_connect(struct device *dev)
 static int ask_adopt(struct device *dev)
 {
 	dev->retry_due = 0;
+	if (dev->backend && dev->backend->domid != dev->backend_domid) { /* to another domain everything has to be granted anew */
+		device_post(dev, EV_FAILED);
+		return 0;
+	}
 	if (dev->backend)
 		dev->backend->resume = true;
 	return ask_connect(dev); /* the state says that it is one */

@@ -456,10 +456,11 @@ static bool present(struct device *dev)
 	return (front > XenbusStateInitialising && front < XenbusStateClosed) || front == XenbusStateReconfiguring;
 }
 
-/* A frontend that is connected notices nothing of its backend's end, and nothing in XenStore makes Linux connect anew. */
+/* A frontend that is connected notices nothing of its backend's end, and nothing in XenStore makes Linux connect anew. In which domain its
+ * backend is Linux reads when the device appears, and when the guest was suspended. */
 static bool renewable(struct device *dev)
 {
-	return dev->offer.state != XenbusStateConnected;
+	return dev->offer.state != XenbusStateConnected && dev->backend->domid == dev->backend_domid;
 }
 
 static void retire(struct device *dev)

@@ -2,7 +2,8 @@
  *
  * Theory of operation. Three shares: the rings, the segment pages (one a slot, read-only to the backend, only if indirect
  * requests are offered) and the pool, in which the caller's data lies. The pool and the segment pages outlive a connection, so
- * that a backend that comes back finds the same references; the rings are new each time.
+ * that a backend that comes back finds the same references; the rings are new each time. One that comes back in another domain (a driver
+ * domain that was started again) is granted new pages: the caller's buffers stay where they are, as memory of ours, and data is copied.
  * Each slot of a queue has a shadow: what was asked, in private memory. Its number is the request's id. An answer is believed
  * only if it names a shadow in flight, and the operation that was asked (XSA-376); what is in flight when a backend goes away
  * is asked again of the next one, out of the shadows.
@@ -15,9 +16,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum {
 	PORTS = 32, /* events fetched at once */
+	SLOTS_MAX = 512, /* of a ring of 16 pages */
 	POOL_PAGES_MIN = 64, /* what we are content with when nobody asked for a size and grants are short */
 };
 
@@ -34,6 +37,7 @@ struct shadow {
 	uint64_t offset, len; /* bytes */
 	void *buf;
 	void *user;
+	uint32_t asked; /* where in the ring: in which order they were */
 };
 
 /* Owner: its blkfront. Lifetime: from open to close; the ring and the port: as long as a connection. */
@@ -60,6 +64,8 @@ struct pv_blkfront {
 	struct pv_blkfront_stats stats;
 	struct blk_share ring, segs, data;
 	struct pool pool; /* of data's pages */
+	uint8_t *mem; /* the caller's buffers: in data's pages, or ... */
+	bool copies; /* ... in memory of ours, and data's pages have the copies that the backend sees */
 	struct blk_queue *queue;
 	unsigned queues, order, slots; /* slots of one queue */
 	unsigned segs_max; /* of one request */
@@ -108,6 +114,7 @@ static int share_pool(struct pv_blkfront *f)
 		pages = all < POOL_PAGES_MAX ? all : POOL_PAGES_MAX;
 	while ((rc = share(f, &f->data, pages, true)) == -ENOSPC && !f->config.pool_pages && pages / 2 >= POOL_PAGES_MIN)
 		pages /= 2;
+	f->mem = f->data.addr;
 	return rc ? rc : front_pool_new(&f->pool, pages);
 }
 
@@ -127,16 +134,30 @@ static void disconnect(struct pv_blkfront *f)
 
 static void fill(struct pv_blkfront *f, struct blk_queue *q, uint16_t id);
 
-/* A new ring for a queue. What its shadows say was asked and not answered is asked again. */
+/* The one that was asked first comes first. */
+static int by_age(const void *a, const void *b, void *arg)
+{
+	const struct blk_queue *q = arg;
+	uint32_t x = q->ring.prod - q->shadow[*(const uint16_t *)a].asked, y = q->ring.prod - q->shadow[*(const uint16_t *)b].asked;
+
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* A new ring for a queue. What its shadows say was asked and not answered is asked again, in the same order. */
 static void start_queue(struct pv_blkfront *f, unsigned i)
 {
 	struct blk_queue *q = &f->queue[i];
 	size_t bytes = (size_t)PV_PAGE_SIZE << f->order;
+	uint16_t ids[SLOTS_MAX];
+	unsigned n = 0;
 
-	pv_ring_init_front(&q->ring, (uint8_t *)f->ring.addr + i * bytes, bytes, sizeof(struct blkif_request));
 	for (unsigned id = 0; id < f->slots; id++)
 		if (q->shadow[id].state == SHADOW_ASKED)
-			fill(f, q, (uint16_t)id);
+			ids[n++] = (uint16_t)id;
+	qsort_r(ids, n, sizeof(*ids), by_age, q);
+	pv_ring_init_front(&q->ring, (uint8_t *)f->ring.addr + i * bytes, bytes, sizeof(struct blkif_request));
+	for (unsigned k = 0; k < n; k++)
+		fill(f, q, ids[k]);
 	pv_ring_publish(&q->ring); /* nobody to notify yet */
 }
 
@@ -192,6 +213,14 @@ static void choose(struct pv_blkfront *f)
 	f->backend = f->front.entry.backend_domid;
 }
 
+static void point_segs(struct pv_blkfront *f)
+{
+	for (unsigned i = 0; f->segs.pages && i < f->queues; i++) {
+		f->queue[i].segs = (uint64_t *)f->segs.addr + (size_t)i * f->slots * PV_BLK_SEGS_PAGE;
+		f->queue[i].segs_gref = f->segs.gref + (size_t)i * f->slots;
+	}
+}
+
 static int make_queues(struct pv_blkfront *f)
 {
 	f->queue = calloc(f->queues, sizeof(*f->queue));
@@ -205,11 +234,8 @@ static int make_queues(struct pv_blkfront *f)
 			return -ENOMEM;
 		for (unsigned id = 0; id < f->slots; id++)
 			q->shadow[id].next = (uint16_t)(id + 1);
-		if (f->segs.pages) {
-			q->segs = (uint64_t *)f->segs.addr + (size_t)i * f->slots * PV_BLK_SEGS_PAGE;
-			q->segs_gref = f->segs.gref + (size_t)i * f->slots;
-		}
 	}
+	point_segs(f);
 	return 0;
 }
 
@@ -260,6 +286,8 @@ void pv_blkfront_close(struct pv_blkfront *f, int timeout_ms)
 	disconnect(f);
 	unshare(f, &f->segs);
 	unshare(f, &f->data);
+	if (f->copies)
+		munmap(f->mem, (size_t)f->pool.pages * PV_PAGE_SIZE);
 	front_pool_free(&f->pool);
 	for (unsigned i = 0; f->queue && i < f->queues; i++)
 		free(f->queue[i].shadow);
@@ -282,13 +310,13 @@ void *pv_blkfront_buf(struct pv_blkfront *f, size_t len)
 	if (len > (size_t)POOL_PAGES_MAX * PV_PAGE_SIZE)
 		return NULL;
 	page = front_pool_take(&f->pool, pages_of(len));
-	return page < 0 ? NULL : (uint8_t *)f->data.addr + (size_t)page * PV_PAGE_SIZE;
+	return page < 0 ? NULL : f->mem + (size_t)page * PV_PAGE_SIZE;
 }
 
 void pv_blkfront_buf_free(struct pv_blkfront *f, void *buf, size_t len)
 {
 	if (buf)
-		front_pool_give(&f->pool, (unsigned)(((uint8_t *)buf - (uint8_t *)f->data.addr) / PV_PAGE_SIZE), pages_of(len));
+		front_pool_give(&f->pool, (unsigned)(((uint8_t *)buf - f->mem) / PV_PAGE_SIZE), pages_of(len));
 }
 
 /* ---- asking ---- */
@@ -308,7 +336,7 @@ static unsigned segs_of(const void *buf, uint64_t len)
 /* Segment i of a buffer: its page, and which sectors of that. */
 static struct pv_blk_seg seg_at(const struct pv_blkfront *f, const struct shadow *s, unsigned i)
 {
-	size_t from = (size_t)((uint8_t *)s->buf - (uint8_t *)f->data.addr), until = from + s->len;
+	size_t from = (size_t)((uint8_t *)s->buf - f->mem), until = from + s->len;
 	size_t page = from / PV_PAGE_SIZE + i, begin = page * PV_PAGE_SIZE, end = begin + PV_PAGE_SIZE;
 
 	return (struct pv_blk_seg){
@@ -341,12 +369,21 @@ static void fill_segs(const struct pv_blkfront *f, struct blk_queue *q, uint16_t
 	}
 }
 
+/* Where the backend sees a buffer, if that is elsewhere. */
+static void *copy_of(const struct pv_blkfront *f, const struct shadow *s)
+{
+	return (uint8_t *)f->data.addr + ((uint8_t *)s->buf - f->mem);
+}
+
 /* Put what shadow id says into the ring. */
 static void fill(struct pv_blkfront *f, struct blk_queue *q, uint16_t id)
 {
-	const struct shadow *s = &q->shadow[id];
+	struct shadow *s = &q->shadow[id];
 	struct pv_blk_req req;
 
+	s->asked = q->ring.prod;
+	if (f->copies && s->op == BLKIF_OP_WRITE)
+		memcpy(copy_of(f, s), s->buf, s->len);
 	req.id = id;
 	req.op = req.op_slot = s->op;
 	req.indirect = false;
@@ -367,7 +404,7 @@ static bool is_data(enum pv_blkfront_op op)
 /* Buffer of a READ or WRITE: inside the pool, aligned, and no more segments than a request may have. */
 static int check_buf(const struct pv_blkfront *f, const struct pv_blkfront_io *io)
 {
-	size_t from = (uintptr_t)io->buf - (uintptr_t)f->data.addr, size = (size_t)f->data.pages * PV_PAGE_SIZE;
+	size_t from = (uintptr_t)io->buf - (uintptr_t)f->mem, size = (size_t)f->pool.pages * PV_PAGE_SIZE;
 
 	if (!io->buf || from >= size || io->len > size - from || from % f->sector_size)
 		return -EINVAL;
@@ -478,6 +515,8 @@ static int finish(struct pv_blkfront *f, struct blk_queue *q, const struct blkif
 		return front_broken(&f->front, "an answer to another operation than was asked");
 	done->user = s->user;
 	done->result = rsp->status == BLKIF_RSP_OKAY ? 0 : rsp->status == BLKIF_RSP_EOPNOTSUPP ? -EOPNOTSUPP : -EIO;
+	if (f->copies && s->op == BLKIF_OP_READ)
+		memcpy(s->buf, copy_of(f, s), s->len);
 	count(f, s, done->result);
 	s->state = SHADOW_FREE;
 	s->next = q->free;
@@ -532,11 +571,52 @@ int pv_blkfront_reap(struct pv_blkfront *f, unsigned queue, struct pv_blkfront_d
 
 /* ---- events ---- */
 
+/* The caller's buffers become memory of ours, where they are. The pages go first, so that these are never the backend's at the same time. */
+static int keep_buffers(struct pv_blkfront *f)
+{
+	const int rw = PROT_READ | PROT_WRITE, own = MAP_PRIVATE | MAP_ANONYMOUS;
+	size_t bytes = (size_t)f->pool.pages * PV_PAGE_SIZE;
+	void *copy = mmap(NULL, bytes, rw, own, -1, 0), *at;
+
+	if (copy == MAP_FAILED)
+		return -ENOMEM;
+	memcpy(copy, f->mem, bytes);
+	unshare(f, &f->data);
+	at = mmap(f->mem, bytes, rw, own | MAP_FIXED_NOREPLACE, -1, 0); /* what another thread may have mapped there meanwhile stays */
+	f->copies = at == f->mem;
+	if (f->copies)
+		memcpy(f->mem, copy, bytes);
+	else if (at != MAP_FAILED)
+		munmap(at, bytes);
+	munmap(copy, bytes);
+	return f->copies ? 0 : -ENOMEM;
+}
+
+/* Its backend is in another domain now, to which segment pages and data are granted anew. */
+static int move(struct pv_blkfront *f)
+{
+	unsigned segs = f->segs.pages;
+	int rc = f->copies ? 0 : keep_buffers(f);
+
+	unshare(f, &f->data); /* copies of the last time */
+	unshare(f, &f->segs);
+	f->backend = f->front.entry.backend_domid;
+	if (rc == 0 && segs)
+		rc = share(f, &f->segs, segs, false);
+	if (rc == 0)
+		rc = share(f, &f->data, f->pool.pages, true);
+	if (rc < 0)
+		return no_resources(f, rc);
+	point_segs(f);
+	return 0;
+}
+
 /* The backend went away and left us the device: connect to the next one, with the same shape, and ask again what it owes. */
 static int come_back(struct pv_blkfront *f)
 {
 	const struct pv_noxs_vbd_offer *offer = &f->front.offer.vbd;
 	char name[24];
+	int rc;
 
 	if (f->front.state == FRONT_LOST) {
 		disconnect(f);
@@ -544,7 +624,7 @@ static int come_back(struct pv_blkfront *f)
 	}
 	if (front_find(&f->front) < 0)
 		return front_error(&f->front);
-	if (f->front.entry.backend_domid != f->backend || offer->queues_max < f->queues || offer->ring_order_max < f->order ||
+	if (offer->queues_max < f->queues || offer->ring_order_max < f->order ||
 	    (offer->features & f->features) != f->features || offer->sector_size != f->sector_size ||
 	    (f->segs.pages && offer->indirect_max < f->segs_max)) {
 		snprintf(f->front.why, sizeof(f->front.why), "%s of domain %u came back as another device; open it again",
@@ -552,7 +632,8 @@ static int come_back(struct pv_blkfront *f)
 		f->front.state = FRONT_GONE;
 		return front_error(&f->front);
 	}
-	return connect_device(f);
+	rc = f->front.entry.backend_domid != f->backend ? move(f) : 0;
+	return rc ? rc : connect_device(f);
 }
 
 int pv_blkfront_work(struct pv_blkfront *f)

@@ -48,7 +48,7 @@ int pv_blkfront_fd(const struct pv_blkfront *f);
 
 /* Events and state changes. Returns 0; 1: completions may wait; -EPROTO: the backend lied; -ESHUTDOWN: dom0 detaches (reap what
  * is in flight, close), or with the state Unknown: our domain or its hypervisor is gone (close); -ECONNREFUSED: the backend would not connect, or stopped for an error. A device that is offered anew
- * (its backend was restarted) is connected anew by itself and what was in flight is asked again: the caller only sees that the
+ * (its backend was restarted, or a driver domain under a new domid) is connected anew by itself and what was in flight is asked again: the caller only sees that the
  * state is Initialising for a while and that queue says -EAGAIN. While it is not Connected, call this at least every 100 ms. */
 int pv_blkfront_work(struct pv_blkfront *f);
 

@@ -16,7 +16,7 @@ pvio sandbox up --guests 2 >/dev/null || die "sandbox up"
 pvio guest create storage >/dev/null && pvio attach storage pipe >/dev/null && pvio attach storage pipe 5 >/dev/null || die "no pipes"
 storage=$(domid_of storage)
 start() { # PROGRAM : in the driver domain; its pid in $backend
-	"$bin/$1" --domid "$storage" --pviod pipe --log warn 2>>"$work/$1.log" &
+	"$bin/$1" --domid "$storage" --pviod pipe --log warn 2>>"$work/$1.log" 7>&- &
 	backend=$!
 	pids+=($!)
 }
@@ -68,13 +68,31 @@ start pvio-blkback
 until_true 10 is g1 vbdxvda InitWait || die "not offered anew: $(pvio list; cat "$work/pvio-blkback.log")"
 dd_of xvda --wait 5 of=- | cmp - "$work/new" || die "the disk reads otherwise after its backend came back"
 
-# ---- the domain dies
-"$bin/pvio-dd" --domid "$(domid_of g1)" --vbd xvda --wait 5 --bench randread --seconds 60 >/dev/null 2>&1 &
+# ---- the domain dies, while somebody writes
+cp "$work/new" "$work/newer"
+head -c 8M /dev/urandom | dd of="$work/newer" conv=notrunc bs=1M seek=4 status=none
+mkfifo "$work/feed"
+"$bin/pvio-dd" --domid "$(domid_of g1)" --vbd xvda --wait 5 "if=$work/feed" --flush 2>>"$work/dd.log" &
+writer=$!
 pids+=($!)
+exec 7>"$work/feed"
+head -c 6M "$work/newer" >&7
 until_true 10 is g1 vbdxvda Connected || die "the disk is not connected: $(pvio list)"
 pvio guest destroy storage --force || die "the driver domain cannot be ended"
 lost_within_a_second vbdxvda vif1
 [ "$(pvio guest list --json | jq -r '[.[].name] | sort | join(" ")')" = "g1 g2" ] || die "other guests suffered: $(pvio guest list)"
 [ -z "$(pvio backend list --json | jq -r '.[] | select(.domid != 0) | .name')" ] || die "it still has backends: $(pvio backend list)"
 dd_of xvdb --wait 5 of=- | cmp - "$work/other" || die "the disk from domain 0 suffered"
-pvio detach g1 xvda --force && pvio detach g1 vif1 --force || die "what is lost cannot be detached"
+
+# ---- and comes back, under another domid: what it served goes on
+storage=$((storage + 20))
+pvio guest create storage --domid $storage >/dev/null && pvio attach storage pipe >/dev/null && pvio attach storage pipe 5 >/dev/null || die "no pipes"
+start pvio-blkback
+start pvio-netback
+until_true 20 is g1 vbdxvda Connected || die "the disk is not connected anew: $(pvio list; cat "$work/pvio-blkback.log" "$work/dd.log")"
+tail -c +6291457 "$work/newer" >&7
+exec 7>&-
+wait $writer || die "the writer has noticed: $(cat "$work/dd.log")"
+cmp "$work/newer" "$work/disk" || die "what was written is not on the disk"
+until_true 20 in_netns g1 ping -c 1 -W 1 10.9.8.2 || die "no way from g1 to g2 any more: $(pvio list)"
+pvio detach g1 xvda && pvio detach g1 vif1 --force || die "they cannot be detached"

@@ -391,6 +391,77 @@ static void blkfront_work_asks_again_after_a_new_offer(void **state)
 		assert_int_equal(ask(0, PV_BLKFRONT_READ, 0, 512, buf), 0);
 }
 
+static struct pv_hyper *dom0, *driver; /* whose half the fake backend is */
+
+/* Its driver domain is gone; another one has the device. */
+static void another_domain(void)
+{
+	uint16_t domid = (uint16_t)lb_guest(dom0, 0);
+
+	if (k.queues)
+		fake_disconnect(&k);
+	if (driver)
+		pv_hyper_close(driver);
+	driver = lb_open(domid);
+	k.h = dom0;
+	k.entry.backend_domid = domid;
+	fake_offer(&k);
+	fake_until(pv_blkfront_work(f) == 0 && pv_blkfront_state(f) == XenbusStateInitialised);
+	k.h = driver;
+	fake_serve(&k);
+	k.h = dom0;
+	fake_state(&k, XenbusStateConnected, 0);
+	k.h = driver;
+}
+
+/* Requests in flight when a driver domain dies are asked again of the next one, in their order, and answered once; twice in a row. */
+static void blkfront_work_asks_again_in_another_domain(void **state)
+{
+	static const uint64_t sectors[] = { 700, 9, 512, 300, 11, 300 };
+	enum { N = sizeof(sectors) / sizeof(sectors[0]) };
+	static struct fake_req req;
+	uint8_t *buf;
+
+	(void)state;
+	connected((struct pv_blkfront_config){ 0 });
+	dom0 = k.h;
+	buf = pv_blkfront_buf(f, N * 65536);
+	for (unsigned i = 0; i < 5; i++) /* so that shadows are used in another order than they were asked in */
+		assert_int_equal(ask(0, PV_BLKFRONT_READ, 0, 512, buf), 0);
+	pv_blkfront_submit(f);
+	assert_int_equal(fake_work(&k), 5);
+	assert_int_equal(pv_blkfront_reap(f, 0, done, 512), 5);
+	memset(buf, 0x77, N * 65536);
+	for (unsigned i = 0; i < N; i++)
+		assert_int_equal(ask(0, i % 2 ? PV_BLKFRONT_WRITE : PV_BLKFRONT_READ, sectors[i] * 512, i == 2 ? 65536 : 1024, buf + i * 65536), 0);
+	pv_blkfront_submit(f);
+	assert_true(fake_req_take(&k, &k.queue[0], &req));
+	for (unsigned round = 0; round < 2; round++) {
+		another_domain();
+		for (unsigned i = 0; round == 0 && i < N; i++) {
+			assert_true(fake_req_take(&k, &k.queue[0], &req));
+			assert_int_equal(req.r.sector, sectors[i]);
+		}
+	}
+	assert_int_equal(fake_work(&k), N);
+	fake_until(pv_blkfront_work(f) == 1);
+	assert_int_equal(pv_blkfront_reap(f, 0, done, 512), N);
+	for (unsigned i = 0; i < N; i++) {
+		assert_ptr_equal(done[i].user, buf + i * 65536);
+		assert_int_equal(done[i].result, 0);
+		assert_memory_equal(buf + i * 65536, fake_disk + sectors[i] * 512, i == 2 ? 65536 : 1024);
+	}
+	assert_int_equal(pv_blkfront_reap(f, 0, done, 512), 0);
+	assert_int_equal(fake_disk[9 * 512], 0x77);
+	memset(buf, 0x78, 65536);
+	assert_int_equal(io(PV_BLKFRONT_WRITE, 65536, 65536, buf), 0);
+	assert_int_equal(fake_disk[65536 + 65535], 0x78);
+	fake_disconnect(&k);
+	pv_hyper_close(driver);
+	driver = NULL;
+	k.h = dom0;
+}
+
 static void blkfront_work_comes_back_as_another_device(void **state)
 {
 	(void)state;
@@ -462,6 +533,7 @@ int main(void)
 		T(blkfront_reap_polling_asks_for_no_event),
 		T(blkfront_work_follows_a_resize),
 		T(blkfront_work_asks_again_after_a_new_offer),
+		T(blkfront_work_asks_again_in_another_domain),
 		T(blkfront_work_comes_back_as_another_device),
 		T(blkfront_work_dom0_detaches),
 		T(blkfront_close_frees_everything),
