@@ -141,7 +141,7 @@ fio-headers: plugin-deps ; @[ -e $(FIO_SRC)/config-host.h ] || frontends/fio-hea
 ceph-deps: ; @tests/deps $(CEPH_DEPS) || echo 'without these there are no rbd: images'
 image-deps: ; @tests/deps $(IMAGE_DEPS) || echo 'without these the test of images behind NBD servers is skipped'
 check: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ceph-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
-check-xen: deps xen-deps ; @$(MAKE) --no-print-directory all tests && B=$(B) tests/xen/check --all
+check-xen: deps xen-deps ; @$(MAKE) --no-print-directory all tests perf && B=$(B) tests/xen/check --all
 check-long: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ceph-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
 run: deps ; @$(MAKE) --no-print-directory all perf && tests/integration/main_job.sh
 bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf && perf/bench

@@ -79,7 +79,8 @@ pair "tcp to the guest" KB/s vif0 tcp ""
 pair "tcp from the guest" KB/s vif0 tcp -R
 pair "udp 64 bytes to the guest" packets/s vif0 udp ""
 pair "udp 64 bytes from the guest" packets/s vif0 udp -R
-for p in pviod pvio-blkback pvio-netback; do info "$p: $(awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$(pidof $p)/status") MiB resident"; done
+resident() { for pid in $(pidof "$1"); do cat "/proc/$pid/status"; done | awk '/VmRSS/ {kib += $2} END {print int(kib / 1024)}'; } # MiB
+for p in pviod pvio-blkback pvio-netback; do info "$p: $(resident $p) MiB resident"; done
 pvio guest destroy ours
 xl destroy linux
 logs blkback netback
