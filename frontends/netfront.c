@@ -416,14 +416,9 @@ static bool rx_ids_right(const struct pv_net_rx_packet *rx, uint32_t slot)
 	return true;
 }
 
-static void rx_copy(const struct net_queue *q, const struct pv_net_rx_packet *rx, struct pv_netfront_packet *p)
+/* All that is said of a packet beside its bytes. */
+static void rx_describe(const struct pv_net_rx_packet *rx, struct pv_netfront_packet *p)
 {
-	uint8_t *to = p->data;
-
-	for (unsigned i = 0; i < rx->nr; i++) {
-		memcpy(to, q->rx_page + (size_t)rx->frag[i].id * PV_PAGE_SIZE + rx->frag[i].offset, rx->frag[i].len);
-		to += rx->frag[i].len;
-	}
 	p->len = rx->len;
 	p->csum_blank = rx->flags & NETRXF_csum_blank;
 	p->data_validated = rx->flags & NETRXF_data_validated;
@@ -435,8 +430,40 @@ static void rx_copy(const struct net_queue *q, const struct pv_net_rx_packet *rx
 	p->hash_type = rx->hash_type;
 }
 
+static void *rx_data(const struct net_queue *q, const struct pv_net_rx_packet *rx, unsigned frag)
+{
+	return q->rx_page + (size_t)rx->frag[frag].id * PV_PAGE_SIZE + rx->frag[frag].offset;
+}
+
+/* Where received packets go, one of these: copied into the caller's buffers, or lent to it in their pages. */
+struct rx_into {
+	struct pv_netfront_packet *copies;
+	struct pv_netfront_loan *loans;
+};
+
+/* Packet number `at` of a call. Returns whether it found room. */
+static bool rx_give(const struct net_queue *q, const struct pv_net_rx_packet *rx, const struct rx_into *into, unsigned at)
+{
+	struct pv_netfront_packet *p = into->loans ? &into->loans[at].packet : &into->copies[at];
+	uint8_t *to = p->data;
+
+	if (into->loans) {
+		p->data = rx_data(q, rx, 0);
+		into->loans[at].niov = rx->nr;
+		for (unsigned i = 0; i < rx->nr; i++)
+			into->loans[at].iov[i] = (struct iovec){ rx_data(q, rx, i), rx->frag[i].len };
+	} else if (rx->len > p->len) {
+		return false;
+	} else {
+		for (unsigned i = 0; i < rx->nr; to += rx->frag[i++].len)
+			memcpy(to, rx_data(q, rx, i), rx->frag[i].len);
+	}
+	rx_describe(rx, p);
+	return true;
+}
+
 /* Post n slots again, in their order. */
-static void rx_repost(struct net_queue *q, int n)
+static void rx_repost(struct net_queue *q, unsigned n)
 {
 	while (n-- > 0) {
 		uint16_t id = (uint16_t)(q->rx.prod & (SLOTS - 1));
@@ -445,8 +472,14 @@ static void rx_repost(struct net_queue *q, int n)
 	}
 }
 
-/* The next packet into *p. Returns slots used (p->len is 0 if it had to be dropped), 0: no whole packet here, or -EPROTO. */
-static int rx_packet(struct pv_netfront *f, struct net_queue *q, struct pv_netfront_packet *p)
+static void rx_give_back(struct net_queue *q)
+{
+	rx_repost(q, q->lent);
+	q->lent = 0;
+}
+
+/* The next packet. Returns slots used (*got tells whether it was given), 0: no whole packet here, or -EPROTO. */
+static int rx_packet(struct pv_netfront *f, struct net_queue *q, const struct rx_into *into, unsigned *got)
 {
 	uint32_t slot = q->rx.cons - (q->seen_until - q->seen_from);
 	struct pv_net_rx_packet rx;
@@ -456,16 +489,17 @@ static int rx_packet(struct pv_netfront *f, struct net_queue *q, struct pv_netfr
 		return 0;
 	if (used < 0 || !rx_ids_right(&rx, slot))
 		return front_broken(&f->front, used < 0 ? "an impossible chain of rx answers" : "an rx answer in another request's slot");
-	if (rx.error || rx.len > p->len) {
+	if (rx.error || !rx_give(q, &rx, into, *got)) {
 		f->stats.rx_errors++;
-		p->len = 0;
 	} else {
-		rx_copy(q, &rx, p);
+		++*got;
 		f->stats.rx_packets++;
 		f->stats.rx_bytes += rx.len;
 	}
 	q->seen_from += (unsigned)used;
-	rx_repost(q, used);
+	q->lent += (unsigned)used;
+	if (!into->loans)
+		rx_give_back(q);
 	return used;
 }
 
@@ -485,13 +519,12 @@ static int rx_rest(struct pv_netfront *f, struct net_queue *q)
 }
 
 /* Receive up to n packets; used counts slots. Returns packets, or -EPROTO; fewer than n: nothing more is there. */
-static int rx_burst(struct pv_netfront *f, struct net_queue *q, struct pv_netfront_packet *p, unsigned n, unsigned *used)
+static int rx_burst(struct pv_netfront *f, struct net_queue *q, const struct rx_into *into, unsigned n, unsigned *used)
 {
 	unsigned got = 0;
 
 	while (got < n && *used < DROPS_MAX) {
-		uint32_t room = p[got].len;
-		int rc = rx_packet(f, q, &p[got]);
+		int rc = rx_packet(f, q, into, &got);
 
 		if (rc < 0)
 			return rc;
@@ -504,15 +537,11 @@ static int rx_burst(struct pv_netfront *f, struct net_queue *q, struct pv_netfro
 			continue;
 		}
 		*used += (unsigned)rc;
-		if (p[got].len)
-			got++;
-		else
-			p[got].len = room;
 	}
 	return (int)got;
 }
 
-int pv_netfront_recv(struct pv_netfront *f, unsigned queue, struct pv_netfront_packet *p, unsigned n)
+static int receive(struct pv_netfront *f, unsigned queue, const struct rx_into *into, unsigned n)
 {
 	struct net_queue *q;
 	unsigned used = 0;
@@ -523,19 +552,31 @@ int pv_netfront_recv(struct pv_netfront *f, unsigned queue, struct pv_netfront_p
 	if (queue >= f->queues)
 		return -EINVAL;
 	q = &f->queue[queue];
+	rx_give_back(q);
 	do {
-		got = rx_burst(f, q, p, n, &used);
+		got = rx_burst(f, q, into, n, &used);
 		if (got < 0)
 			return got;
 		if (got > 0 || n == 0) {
 			publish(f, q, &q->rx);
 			return got;
 		}
+		rx_give_back(q); /* what was no packet */
 		more = rx_rest(f, q);
 		if (more < 0)
 			return more;
 	} while (more && used < DROPS_MAX);
 	return more ? -EAGAIN : 0;
+}
+
+int pv_netfront_recv(struct pv_netfront *f, unsigned queue, struct pv_netfront_packet *p, unsigned n)
+{
+	return receive(f, queue, &(struct rx_into){ .copies = p }, n);
+}
+
+int pv_netfront_borrow(struct pv_netfront *f, unsigned queue, struct pv_netfront_loan *l, unsigned n)
+{
+	return receive(f, queue, &(struct rx_into){ .loans = l }, n);
 }
 
 /* ---- events ---- */

@@ -9,7 +9,9 @@
 #define PV_NETFRONT_H
 
 #include <pvio/hyper.h>
+#include <pvio/net.h>
 #include <pvio/noxs.h>
+#include <sys/uio.h>
 
 struct pv_netfront;
 
@@ -38,6 +40,13 @@ struct pv_netfront_packet {
 	bool hashed; /* the backend told its hash; the rest says which */
 	uint8_t hash_type; /* _XEN_NETIF_CTRL_HASH_TYPE_* */
 	uint32_t hash;
+};
+
+/* A received packet where it lies. */
+struct pv_netfront_loan {
+	struct pv_netfront_packet packet; /* len: of all; data: its first piece */
+	unsigned niov;
+	struct iovec iov[PV_NET_FRAGS_MAX];
 };
 
 struct pv_netfront_stats {
@@ -86,6 +95,10 @@ int pv_netfront_send(struct pv_netfront *f, unsigned queue, const struct pv_netf
  * their buffer are dropped and counted. When 0 is returned the queue is re-armed: fd tells when to come back (unless config.poll). -EAGAIN: a call's worth
  * of packets had to be dropped; more may wait: call again. */
 int pv_netfront_recv(struct pv_netfront *f, unsigned queue, struct pv_netfront_packet *p, unsigned n);
+
+/* As pv_netfront_recv, but the packets stay in their pages, which the caller may read until its next pv_netfront_work, or _borrow or _recv of
+ * that queue (n may be 0: give them back). The backend can still write there: whoever looks at something twice, copies it first. */
+int pv_netfront_borrow(struct pv_netfront *f, unsigned queue, struct pv_netfront_loan *l, unsigned n);
 
 /* Join or leave a multicast group in the backend's filter, which has 64 places. Returns 0: sent (stats tell of groups that were refused);
  * -EAGAIN: no room now, or not connected; -EOPNOTSUPP. A connection begins with an empty filter. */

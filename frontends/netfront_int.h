@@ -29,6 +29,7 @@ struct net_queue {
 	uint8_t tx_state[SLOTS]; /* enum tx_state */
 	union pv_net_rx_slot seen[SEEN]; /* answers taken and not yet parsed: [seen_from, seen_until) */
 	unsigned seen_from, seen_until;
+	unsigned lent; /* slots taken, whose pages the caller may still read: posted again by its next call */
 };
 
 struct net_share {

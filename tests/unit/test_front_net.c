@@ -352,6 +352,69 @@ static void netfront_recv_buffer_too_small(void **state)
 	assert_int_equal(stats().rx_errors, 1);
 }
 
+/* Lent pages are the backend's again only after the next call. */
+static void netfront_borrow_lends_until_the_next_call(void **state)
+{
+	static const unsigned sizes[] = { 60, 9000, 4096 };
+	static struct pv_netfront_loan l[8];
+	struct fake_queue *q = &k.queue[0];
+	struct pv_netfront_packet p;
+	int posted;
+
+	(void)state;
+	connected(1);
+	for (unsigned round = 0; round < 100; round++) { /* around the ring, several times */
+		posted = pv_ring_ready(&q->rx);
+		assert_int_equal(posted, 256);
+		for (unsigned i = 0; i < 3; i++) {
+			fake_frame(frame, sizes[i], round + i);
+			fake_deliver(&k, q, frame, sizes[i], NETRXF_data_validated, 0);
+		}
+		pv_ring_publish(&q->rx);
+		assert_int_equal(pv_netfront_borrow(f, 0, l, 8), 3);
+		assert_int_equal(pv_ring_ready(&q->rx), 256 - 5);
+		for (unsigned i = 0; i < 3; i++) {
+			uint32_t at = 0;
+
+			assert_int_equal(l[i].packet.len, sizes[i]);
+			assert_true(l[i].packet.data_validated);
+			assert_ptr_equal(l[i].packet.data, l[i].iov[0].iov_base);
+			assert_int_equal(l[i].niov, (sizes[i] + 4095) / 4096);
+			fake_frame(frame, sizes[i], round + i);
+			for (unsigned j = 0; j < l[i].niov; at += (uint32_t)l[i].iov[j++].iov_len)
+				assert_memory_equal(l[i].iov[j].iov_base, frame + at, l[i].iov[j].iov_len);
+			assert_int_equal(at, sizes[i]);
+		}
+		if (round % 2)
+			assert_int_equal(recv_one(0, &p), 0);
+		else
+			assert_int_equal(pv_netfront_borrow(f, 0, NULL, 0), 0);
+	}
+	assert_int_equal(stats().rx_packets, 300);
+}
+
+static void netfront_borrow_passes_over_what_is_no_packet(void **state)
+{
+	struct fake_queue *q = &k.queue[0];
+	static struct pv_netfront_loan l[2];
+	struct netif_rx_request req;
+
+	(void)state;
+	connected(1);
+	assert_true(pv_ring_ready(&q->rx) > 0);
+	pv_net_rx_take(&q->rx, &req);
+	pv_net_rx_fill_rsp(&q->rx, req.id, 0, 0, NETIF_RSP_ERROR);
+	fake_frame(frame, 100, 7);
+	fake_deliver(&k, q, frame, 100, 0, 0);
+	pv_ring_publish(&q->rx);
+	assert_int_equal(pv_netfront_borrow(f, 0, l, 2), 1);
+	assert_memory_equal(l[0].iov[0].iov_base, frame, 100);
+	assert_int_equal(stats().rx_errors, 1);
+	assert_int_equal(pv_netfront_borrow(f, 0, l, 2), 0);
+	assert_int_equal(pv_ring_ready(&q->rx), 256);
+	assert_int_equal(pv_netfront_borrow(f, 3, l, 2), -EINVAL);
+}
+
 /* The first half of a chain is published, the second later: it waits. */
 static void netfront_recv_chain_in_two_halves(void **state)
 {
@@ -499,6 +562,8 @@ int main(void)
 		T(netfront_recv_gso),
 		T(netfront_recv_burst_and_rest),
 		T(netfront_recv_buffer_too_small),
+		T(netfront_borrow_lends_until_the_next_call),
+		T(netfront_borrow_passes_over_what_is_no_packet),
 		T(netfront_recv_chain_in_two_halves),
 		T(netfront_recv_error_status),
 		T(netfront_fd_wakes_again_after_rest),
