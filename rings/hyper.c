@@ -217,12 +217,13 @@ int pv_gnt_unmap(struct pv_hyper *h, void *addr, unsigned n)
 
 int pv_gnt_copy(struct pv_hyper *h, struct pv_gnt_copy *ops, unsigned n)
 {
-	unsigned i;
+	uint64_t bytes = 0;
 
-	for (i = 0; i < n; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		ops[i].status = GNTST_general_error;
-		h->counts.copied_bytes += ops[i].len;
+		bytes += ops[i].len;
 	}
+	h->counts.copied_bytes += bytes;
 	h->counts.copies++;
 	h->counts.copied_pieces += n;
 	return h->ops->copy(h, ops, n);

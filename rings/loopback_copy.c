@@ -261,22 +261,36 @@ static void copy_slowly(struct loopback *lb, struct pv_gnt_copy *op)
 	/* the preset status stands */
 }
 
-/* The address of an end if it is known and still right, else NULL. */
-static inline uint8_t *known(const struct loopback *lb, const struct pv_gnt_end *end, uint32_t len, uint64_t need)
+/* A domain whose pages we may know, and no fault is injected into its copies; else NULL. */
+static inline const struct peer *known_peer(const struct loopback *lb, uint16_t domid)
 {
-	const struct peer *p;
+	const struct peer *p = lb->peers[domid];
+
+	return p && !__atomic_load_n(&p->table->inject, __ATOMIC_RELAXED) ? p : NULL;
+}
+
+/* The address of a granted end if it is known and still right, else NULL. p: its domain's, or NULL. */
+static inline uint8_t *known(const struct peer *p, const struct pv_gnt_end *end, uint32_t len, uint64_t need)
+{
 	const struct xlate *x;
 	uint64_t word;
 
-	if (end->local)
-		return end->local;
-	p = lb->peers[end->domid];
-	if (!p || end->gref >= p->n || end->offset + len > HUB_PAGE || __atomic_load_n(&p->table->inject, __ATOMIC_RELAXED))
+	if (__builtin_expect(!p || end->gref >= p->n || end->offset + len > HUB_PAGE, 0))
 		return NULL;
 	/* Relaxed: the word protects no data, it only says whether the address that we know is still the right one. */
 	word = __atomic_load_n(&p->table->entries[end->gref].word, __ATOMIC_RELAXED);
 	x = &p->xlate[end->gref];
 	return x->word == word && (word & need) == need ? x->addr + end->offset : NULL;
+}
+
+static inline uint8_t *known_from(const struct loopback *lb, const struct pv_gnt_copy *op)
+{
+	return op->from.local ? op->from.local : known(known_peer(lb, op->from.domid), &op->from, op->len, HUB_WORD_VALID);
+}
+
+static inline uint8_t *known_to(const struct loopback *lb, const struct pv_gnt_copy *op)
+{
+	return op->to.local ? op->to.local : known(known_peer(lb, op->to.domid), &op->to, op->len, HUB_WORD_VALID | HUB_WORD_WRITABLE);
 }
 
 /* Two looks at a block of copies: the first finds where the bytes are and has them fetched, many lines at once, from the other core's
@@ -286,16 +300,16 @@ static bool copy_block(const struct loopback *lb, struct pv_gnt_copy *ops, unsig
 	uint8_t *from[COPY_BLOCK], *to[COPY_BLOCK];
 
 	for (unsigned i = 0; i < n; i++) {
-		from[i] = known(lb, &ops[i].from, ops[i].len, HUB_WORD_VALID);
-		to[i] = known(lb, &ops[i].to, ops[i].len, HUB_WORD_VALID | HUB_WORD_WRITABLE);
+		unsigned ahead = ops[i].len < COPY_AHEAD ? ops[i].len : COPY_AHEAD;
+
+		from[i] = known_from(lb, &ops[i]);
+		to[i] = known_to(lb, &ops[i]);
 		if (__builtin_expect(!from[i] || !to[i], 0))
 			return false;
-		for (unsigned at = 0; at < ops[i].len && at < COPY_AHEAD; at += 64) {
-			if (!ops[i].from.local)
-				__builtin_prefetch(from[i] + at);
-			if (!ops[i].to.local)
-				pv_prefetch_write(to[i] + at);
-		}
+		for (unsigned at = 0; !ops[i].from.local && at < ahead; at += 64)
+			__builtin_prefetch(from[i] + at);
+		for (unsigned at = 0; !ops[i].to.local && at < ahead; at += 64)
+			pv_prefetch_write(to[i] + at);
 	}
 	for (unsigned i = 0; i < n; i++) {
 		memcpy(to[i], from[i], ops[i].len);
@@ -306,8 +320,8 @@ static bool copy_block(const struct loopback *lb, struct pv_gnt_copy *ops, unsig
 
 static void copy_one(struct loopback *lb, struct pv_gnt_copy *op)
 {
-	const uint8_t *from = known(lb, &op->from, op->len, HUB_WORD_VALID);
-	uint8_t *to = known(lb, &op->to, op->len, HUB_WORD_VALID | HUB_WORD_WRITABLE);
+	const uint8_t *from = known_from(lb, op);
+	uint8_t *to = known_to(lb, op);
 
 	if (__builtin_expect(!from || !to, 0)) {
 		copy_slowly(lb, op);
