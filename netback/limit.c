@@ -65,7 +65,7 @@ int limit_new(const struct limit_config *c, uint64_t tsc_second, uint64_t tsc, s
 
 void limit_change(struct vif *vif, struct limit *new)
 {
-	struct limit *old = __atomic_exchange_n(&vif->limit, new, __ATOMIC_ACQ_REL); /* pairs with tx_collect and rx_plan */
+	struct limit *old = __atomic_exchange_n(&vif->limit, new, __ATOMIC_ACQ_REL); /* pairs with tx_work and rx_plan */
 
 	if (old)
 		netback_barrier(vif->nb);

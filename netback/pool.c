@@ -1,15 +1,14 @@
 /* pool.c - the packet memory: one pool of segments, each of which is a page.
  *
  * The hypervisor copies between pages: from a page of a guest into a page of ours it is one operation, and two where the data lies
- * across two. A packet that leaves half of its page free begins somewhere in the first half: if all began where their page
- * does, they would meet in the same few sets of the CPU's caches. */
+ * across two. */
 #define ALLOW_EXPERIMENTAL_API /* rte_pktmbuf_pool_create_extbuf: there since 20.05, and stable from 23.11 on as it was */
 #include "netback.h"
 #include <rte_errno.h>
 #include <rte_malloc.h>
 #include <rte_mempool.h>
 
-enum { COLOURS = PV_PAGE_SIZE / 2 / RTE_CACHE_LINE_SIZE };
+enum { REFILL = POOL_SPARE / 2 };
 
 static unsigned seg_cost(void)
 {
@@ -47,32 +46,45 @@ unsigned pool_seg_cost(void)
 	return seg_cost();
 }
 
-static struct rte_mbuf *empty(struct rte_mbuf *m, uint32_t len)
+bool pool_refill(struct pool_spare *spare)
 {
-	m->data_off = len <= PV_PAGE_SIZE / 2 ? (uintptr_t)m->buf_addr / PV_PAGE_SIZE % COLOURS * RTE_CACHE_LINE_SIZE : 0;
-	return m;
+	if (rte_pktmbuf_alloc_bulk(spare->pool, spare->m, REFILL) == 0)
+		spare->n = REFILL;
+	else if ((spare->m[0] = rte_pktmbuf_alloc(spare->pool))) /* the last ones */
+		spare->n = 1;
+	return spare->n;
 }
 
-static struct rte_mbuf *take(struct rte_mempool *pool, struct pool_spare *spare)
+static void put_segment(struct pool_spare *spare, struct rte_mbuf *seg)
 {
-	if (unlikely(!spare->n)) {
-		if (rte_pktmbuf_alloc_bulk(pool, spare->m, POOL_SPARE) < 0)
-			return rte_pktmbuf_alloc(pool); /* the last ones */
-		spare->n = POOL_SPARE;
+	if (likely(spare->n < POOL_SPARE && seg->pool == spare->pool))
+		spare->m[spare->n++] = seg;
+	else
+		rte_pktmbuf_free_seg(seg);
+}
+
+static void put_chain(struct pool_spare *spare, struct rte_mbuf *m)
+{
+	struct rte_mbuf *next;
+
+	for (; m; m = next) {
+		next = m->next;
+		m->next = NULL;
+		m->nb_segs = 1;
+		put_segment(spare, m);
 	}
-	return spare->m[--spare->n];
 }
 
-struct rte_mbuf *pool_first(struct rte_mempool *pool, struct pool_spare *spare, uint32_t len)
+void pool_put(struct pool_spare *spare, struct rte_mbuf **m, unsigned n)
 {
-	struct rte_mbuf *m = take(pool, spare);
-
-	return m ? empty(m, len) : NULL;
-}
-
-struct rte_mbuf *pool_page(struct rte_mempool *pool, struct pool_spare *spare)
-{
-	return pool_first(pool, spare, PV_PAGE_SIZE);
+	for (unsigned i = 0; i < n; i++) {
+		if (unlikely(rte_mbuf_refcnt_read(m[i]) > 1 || m[i]->ol_flags & RTE_MBUF_F_INDIRECT))
+			rte_pktmbuf_free(m[i]);
+		else if (likely(m[i]->nb_segs == 1))
+			put_segment(spare, m[i]);
+		else
+			put_chain(spare, m[i]);
+	}
 }
 
 struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len)
@@ -81,7 +93,8 @@ struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len)
 
 	if (!m)
 		return NULL;
-	empty(m, len)->data_len = (uint16_t)RTE_MIN(len, (uint32_t)PV_PAGE_SIZE);
+	m->data_off = pool_begin(m, len);
+	m->data_len = (uint16_t)RTE_MIN(len, (uint32_t)PV_PAGE_SIZE);
 	m->pkt_len = len;
 	for (uint32_t left = len - m->data_len; left; left -= last->data_len) {
 		struct rte_mbuf *seg = rte_pktmbuf_alloc(pool);
@@ -90,7 +103,8 @@ struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len)
 			rte_pktmbuf_free(m);
 			return NULL;
 		}
-		empty(seg, PV_PAGE_SIZE)->data_len = (uint16_t)RTE_MIN(left, (uint32_t)PV_PAGE_SIZE);
+		seg->data_off = 0;
+		seg->data_len = (uint16_t)RTE_MIN(left, (uint32_t)PV_PAGE_SIZE);
 		last->next = seg;
 		last = seg;
 		m->nb_segs++;

@@ -398,6 +398,6 @@ void rx_finish(struct nb_worker *w)
 		}
 		w->done[i] = r->m;
 	}
-	rte_pktmbuf_free_bulk(w->done, w->nr_rx);
+	pool_put(&w->spare, w->done, w->nr_rx);
 	w->nr_rx = w->nr_ops = 0;
 }

@@ -15,7 +15,6 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { BATCH_SLOTS = 64 };
 enum { IDLE_US = 500, EVENTS_US = 20, SHARE_US = 1000 /* to count what is free is to look into the caches of 128 possible threads */ };
 enum { WAKE_EVENTS = 1, WAKE_MAILBOX, WAKE_KICK, WAKE_UPLINK /* and more: of the bridge with that index */ };
 
@@ -128,36 +127,6 @@ static void look_around(struct nb_worker *w)
 		look_later(w);
 }
 
-static void flush_uplinks(struct nb_worker *w)
-{
-	for (unsigned i = 0; i < w->nr_up; i++)
-		uplink_flush(w, &w->up[i]);
-}
-
-/* What the guests sent, in batches: so few packets at a time that their segments, which go back to the pool when they leave, are taken
- * from there for the next ones while they are still in the CPU's caches. */
-static void from_guests(struct nb_worker *w)
-{
-	struct vif_queue *q;
-	unsigned done = 0;
-
-	w->nr_slots = 0;
-	if (unlikely(w->leaving)) {
-		flush_uplinks(w);
-		return;
-	}
-	TAILQ_FOREACH(q, &w->active, link) {
-		tx_collect(q);
-		if (w->nr_slots - done >= BATCH_SLOTS) {
-			tx_finish(w);
-			flush_uplinks(w);
-			done = w->nr_slots;
-		}
-	}
-	tx_finish(w);
-	flush_uplinks(w);
-}
-
 static void turn(struct nb_worker *w)
 {
 	struct vif_queue *q, *next;
@@ -167,7 +136,10 @@ static void turn(struct nb_worker *w)
 	for (unsigned i = 0; i < w->nr_up && !w->leaving; i++)
 		uplink_poll(w, &w->up[i]);
 	post_take(w);
-	from_guests(w);
+	if (likely(!w->leaving))
+		TAILQ_FOREACH(q, &w->active, link)
+			tx_work(q);
+	tx_finish(w);
 	TAILQ_FOREACH(q, &w->active, link) {
 		rx_plan(q);
 		q->rx_log->waiting = q->tail - q->head; /* before finish() answers for what is in there */
@@ -258,6 +230,7 @@ static int begin(struct nb_worker *w)
 
 	TAILQ_INIT(&w->active);
 	TAILQ_INIT(&w->later);
+	w->spare.pool = w->nb->pool;
 	accept_driver_signals();
 	if (rte_thread_register() < 0)
 		return pv_why(w->why, sizeof(w->why), -rte_errno, "worker %u: DPDK takes no more threads: give fewer --workers",

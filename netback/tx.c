@@ -1,31 +1,36 @@
 /* tx.c - from a guest: take its slots, plan the copies, and when the batch was copied, answer and forward.
  *
- * take -> parse -> plan		tx_collect, for each active queue
+ * take -> parse -> plan		tx_work, for each active queue
  * one pv_gnt_copy			tx_finish, for a batch of them together
  * answer, forward
+ * A batch is so small that it is in the CPU's first cache from its copy until it has left, and its segments, which are at hand again then,
+ * are taken for the next one while they are still there.
  * A packet is private from the copy on: parser, switch and wire see only the copy. A slot is answered only after the copy. */
 #include "netback.h"
 
+enum { BATCH_BYTES = 24 << 10 };
+_Static_assert((2 * NB_QUEUE_SLOTS + (int)PV_NET_CHAIN_MAX) * NB_SLOT_OPS <= NB_TURN_OPS &&
+	       2 * NB_QUEUE_SLOTS + (int)PV_NET_CHAIN_MAX <= (int)NB_TURN_PACKETS, "a batch fits into the worker's arrays");
+
 /* What the guest says about its packet beside the bytes; forward() believes it only after a look at the headers. */
+static uint64_t flags_of(uint16_t flags)
+{
+	if (flags & NETTXF_csum_blank)
+		return NB_BLANK | NB_VALID; /* it never left the machine */
+	return flags & NETTXF_data_validated ? NB_VALID : 0;
+}
+
 static void set_flags(struct rte_mbuf *m, const struct pv_net_packet *p)
 {
-	uint64_t flags = 0;
-
-	if (p->flags & NETTXF_csum_blank)
-		flags |= NB_BLANK | NB_VALID; /* it never left the machine */
-	if (p->flags & NETTXF_data_validated)
-		flags |= NB_VALID;
-	if (p->gso_type) {
-		flags |= NB_GSO | NB_BLANK | NB_VALID;
-		if (p->gso_type == XEN_NETIF_GSO_TYPE_TCPV6)
-			flags |= NB_GSO_V6;
-		m->tso_segsz = p->gso_size;
-	}
-	m->ol_flags |= flags;
+	m->ol_flags |= flags_of(p->flags);
+	if (!p->gso_type)
+		return;
+	m->ol_flags |= NB_GSO | NB_BLANK | NB_VALID | (p->gso_type == XEN_NETIF_GSO_TYPE_TCPV6 ? NB_GSO_V6 : 0);
+	m->tso_segsz = p->gso_size;
 }
 
 /* One copy of a slot's bytes to the end of a segment: now, if the page is a static grant, else in the batch. */
-static void plan_copy(struct vif_queue *q, uint32_t gref, uint16_t off, uint16_t n, struct rte_mbuf *seg)
+static inline void plan_copy(struct vif_queue *q, uint32_t gref, uint16_t off, uint16_t n, struct rte_mbuf *seg)
 {
 	struct nb_worker *w = q->worker;
 	struct pv_gnt_copy *op;
@@ -50,7 +55,7 @@ static void plan_copy(struct vif_queue *q, uint32_t gref, uint16_t off, uint16_t
 
 static struct rte_mbuf *add_segment(struct nb_worker *w, struct rte_mbuf *m, struct rte_mbuf *last)
 {
-	struct rte_mbuf *seg = pool_page(w->nb->pool, &w->spare);
+	struct rte_mbuf *seg = pool_page(&w->spare);
 
 	if (seg) {
 		last->next = seg;
@@ -107,7 +112,7 @@ static void plan(struct vif_queue *q, const struct pv_net_packet *p, unsigned sl
 		q->n.tx_bad++;
 		return;
 	}
-	t->m = pool_first(w->nb->pool, &w->spare, p->len);
+	t->m = pool_first(&w->spare, p->len);
 	if (unlikely(!t->m || plan_copies(q, p, t->m) < 0)) {
 		t->status = NETIF_RSP_DROPPED;
 		q->n.tx_no_memory++;
@@ -118,8 +123,28 @@ static void plan(struct vif_queue *q, const struct pv_net_packet *p, unsigned sl
 		return;
 	}
 	t->m->pkt_len = p->len;
+	w->tx_bytes += p->len;
 	set_flags(t->m, p);
 	t->ops = (uint16_t)(w->nr_ops - t->op);
+}
+
+/* A packet of one slot. False: there is no memory. */
+static bool plan_plain(struct vif_queue *q, const struct netif_tx_request *req, unsigned slot)
+{
+	struct nb_worker *w = q->worker;
+	struct rte_mbuf *m = pool_first(&w->spare, req->size);
+	unsigned op = w->nr_ops;
+
+	if (unlikely(!m))
+		return false;
+	plan_copy(q, req->gref, req->offset, req->size, m);
+	w->tx[w->nr_tx++] = (struct tx_packet){
+		.queue = q, .m = m, .slot = (uint16_t)slot, .slots = 1, .op = (uint16_t)op, .ops = (uint16_t)(w->nr_ops - op),
+	};
+	m->pkt_len = req->size;
+	m->ol_flags |= flags_of(req->flags);
+	w->tx_bytes += req->size;
+	return true;
 }
 
 /* A chain of which `have` slots were taken goes on: take its next one. Linux publishes whole chains only, and so must a guest:
@@ -136,14 +161,23 @@ static int take_more(struct vif_queue *q, unsigned taken, int *ready)
 	return 0;
 }
 
-/* How many slots to take at first: the budget, and what surely fits in this turn's arrays with the end of a chain. */
-static unsigned may_take(const struct nb_worker *w, const struct vif_queue *q, unsigned ready)
+/* Take slots: at most `most`, and of large packets no more than a batch's worth. Returns how many. */
+static unsigned take(struct vif_queue *q, unsigned most)
 {
-	unsigned tail = PV_NET_CHAIN_MAX, n = RTE_MIN(ready, w->contended ? q->share : (unsigned)NB_QUEUE_SLOTS);
-	unsigned ops = (NB_TURN_OPS - w->nr_ops) / NB_SLOT_OPS, slots = NB_TURN_PACKETS - w->nr_slots;
+	union pv_net_tx_slot *slots = &q->worker->slots[q->worker->nr_slots];
+	struct pv_ring ring = q->tx; /* a copy, which the compiler keeps in registers: no slot that is written may be a part of it */
+	unsigned size, batch, n = 1;
 
-	n = RTE_MIN(n, ops > tail ? ops - tail : 0);
-	return RTE_MIN(n, slots > tail ? slots - tail : 0);
+	pv_net_tx_take(&ring, slots);
+	size = slots->req.size; /* a packet's, if it is honest */
+	if (size > BATCH_BYTES / NB_QUEUE_SLOTS) {
+		batch = RTE_MAX(BATCH_BYTES / size, size / PV_PAGE_SIZE + 2);
+		most = RTE_MIN(most, batch);
+	}
+	for (; n < most; n++)
+		pv_net_tx_take(&ring, slots + n);
+	q->tx = ring;
+	return n;
 }
 
 /* What was taken since `first` is paid for, whatever becomes of it. */
@@ -156,35 +190,24 @@ static void charge(struct nb_worker *w, struct limit *limit, unsigned first)
 	pv_limit_charge(&limit->tx, bytes, w->nr_tx - first);
 }
 
-void tx_collect(struct vif_queue *q)
+/* A batch's worth of what is ready. Returns the slots that it took. */
+static unsigned collect(struct vif_queue *q, int *ready, unsigned most)
 {
 	struct nb_worker *w = q->worker;
 	struct pv_net_packet p;
-	struct limit *limit = __atomic_load_n(&q->vif->limit, __ATOMIC_ACQUIRE); /* pairs with limit_change */
-	unsigned taken, at = 0, first = w->nr_tx;
-	int ready = pv_ring_ready(&q->tx), used;
-	bool waited = q->tx_until;
+	unsigned at = 0, taken = take(q, RTE_MIN(most, (unsigned)*ready));
+	int used;
 
-	q->tx_until = 0;
-	if (ready <= 0) {
-		if (ready)
-			queue_broken(q, "its tx ring's producer index is impossible");
-		return;
-	}
-	taken = may_take(w, q, (unsigned)ready);
-	if (unlikely(limit && taken)) {
-		taken = limit_slots(&limit->tx, w->tsc, taken, &q->tx_until);
-		q->n.tx_limited += !taken && !waited;
-		if (!taken)
-			return; /* a timer makes us look again */
-	}
-	q->worked = true;
-	for (unsigned i = 0; i < taken; i++)
-		pv_net_tx_take(&q->tx, &w->slots[w->nr_slots + i]);
-	ready -= (int)taken;
+	*ready -= (int)taken;
 	while (at < taken) {
-		used = pv_net_tx_parse(&w->slots[w->nr_slots + at], taken - at, &p);
-		if (!used && !take_more(q, taken, &ready)) {
+		const union pv_net_tx_slot *s = &w->slots[w->nr_slots + at];
+
+		if (likely(pv_net_tx_plain(s)) && likely(plan_plain(q, &s->req, w->nr_slots + at))) {
+			at++;
+			continue;
+		}
+		used = pv_net_tx_parse(s, taken - at, &p);
+		if (!used && !take_more(q, taken, ready)) {
 			taken++;
 			continue;
 		}
@@ -197,8 +220,37 @@ void tx_collect(struct vif_queue *q)
 	}
 	w->nr_slots += taken;
 	pv_inflight_take(q->tx_log, q->tx.cons);
-	if (unlikely(limit != NULL))
-		charge(w, limit, first);
+	return taken;
+}
+
+void tx_work(struct vif_queue *q)
+{
+	struct nb_worker *w = q->worker;
+	struct limit *limit = __atomic_load_n(&q->vif->limit, __ATOMIC_ACQUIRE); /* pairs with limit_change */
+	unsigned left = w->contended ? q->share : NB_QUEUE_SLOTS, taken;
+	int ready = pv_ring_ready(&q->tx);
+	bool waited = q->tx_until;
+
+	q->tx_until = 0;
+	if (ready <= 0) {
+		if (ready)
+			queue_broken(q, "its tx ring's producer index is impossible");
+		return;
+	}
+	if (unlikely(limit != NULL)) {
+		left = limit_slots(&limit->tx, w->tsc, left, &q->tx_until);
+		q->n.tx_limited += !left && !waited; /* a timer makes us look again */
+	}
+	for (; left && ready > 0 && !q->broken; left -= RTE_MIN(left, taken)) {
+		unsigned first = w->nr_tx;
+
+		q->worked = true;
+		taken = collect(q, &ready, left);
+		if (unlikely(limit != NULL))
+			charge(w, limit, first);
+		if (w->nr_slots >= NB_QUEUE_SLOTS || w->tx_bytes >= BATCH_BYTES)
+			tx_finish(w);
+	}
 }
 
 static bool copied(const struct pv_gnt_copy *ops, unsigned n)
@@ -214,8 +266,9 @@ static void answer(struct nb_worker *w, const struct tx_packet *t, int16_t statu
 {
 	const union pv_net_tx_slot *slot = &w->slots[t->slot];
 
-	for (unsigned i = 0; i < t->slots; i++) {
-		if (i && i <= t->extras)
+	pv_net_tx_fill_rsp(&t->queue->tx, slot->req.id, status);
+	for (unsigned i = 1; i < t->slots; i++) {
+		if (i <= t->extras)
 			pv_net_tx_fill_rsp_null(&t->queue->tx, &slot[i]);
 		else
 			pv_net_tx_fill_rsp(&t->queue->tx, slot[i].req.id, status);
@@ -245,5 +298,7 @@ void tx_finish(struct nb_worker *w)
 		q->n.tx_bytes += t->m->pkt_len;
 		forward(w, q->vif->bridge, q, t->m);
 	}
-	w->nr_tx = w->nr_ops = 0;
+	w->nr_tx = w->nr_ops = w->nr_slots = w->tx_bytes = 0;
+	for (unsigned i = 0; i < w->nr_up; i++)
+		uplink_flush(w, &w->up[i]);
 }

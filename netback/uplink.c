@@ -131,7 +131,7 @@ void uplink_flush(struct nb_worker *w, struct uplink_queue *q)
 }
 
 /* A finished packet, by whoever moves the uplink's packets. */
-static void hand_over(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
+static inline void hand_over(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 {
 	struct uplink_queue *q = &w->up[b->index];
 
@@ -165,18 +165,17 @@ void uplink_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 		rte_pktmbuf_free(m);
 		return;
 	}
-	if (up->offloads) {
-		if (flags & NB_BLANK)
-			csum_pseudo(m);
-		hand_over(w, b, m);
-		return;
-	}
-	if (flags & NB_GSO) {
+	if (!up->offloads && flags & NB_GSO) {
 		cut_and_send(w, b, m);
 		return;
 	}
-	if (flags & NB_BLANK)
-		csum_complete(m); /* it can: forward() looked */
-	m->ol_flags &= ~NB_FLAGS;
+	if (flags & NB_BLANK) {
+		if (up->offloads)
+			csum_pseudo(m);
+		else
+			csum_complete(m); /* it can: forward() looked */
+	}
+	if (!up->offloads)
+		m->ol_flags &= ~NB_FLAGS;
 	hand_over(w, b, m);
 }

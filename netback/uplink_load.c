@@ -62,7 +62,7 @@ static int load_intr_fd(const struct uplink *up, unsigned queue)
 
 static struct rte_mbuf *say(struct nb_worker *w, const struct load *l)
 {
-	struct rte_mbuf *m = pool_first(w->nb->pool, &w->spare, l->len), *seg = m;
+	struct rte_mbuf *m = pool_first(&w->spare, l->len), *seg = m;
 
 	for (uint32_t at = 0, n; seg; at += n, m->nb_segs++) {
 		n = RTE_MIN(l->len - at, (uint32_t)PV_PAGE_SIZE - seg->data_off);
@@ -70,7 +70,7 @@ static struct rte_mbuf *say(struct nb_worker *w, const struct load *l)
 		seg->data_len = (uint16_t)n;
 		if (at + n == l->len)
 			break;
-		seg = seg->next = pool_page(w->nb->pool, &w->spare);
+		seg = seg->next = pool_page(&w->spare);
 	}
 	if (!seg) {
 		rte_pktmbuf_free(m);
@@ -119,7 +119,6 @@ static unsigned load_send(struct nb_worker *w, struct uplink_queue *q, struct rt
 {
 	struct load *l = q->bridge->uplink.load;
 
-	(void)w;
 	if (unlikely(!l->len))
 		learn(l, out[0]);
 	for (unsigned i = 0; i < n; i++)
@@ -127,7 +126,7 @@ static unsigned load_send(struct nb_worker *w, struct uplink_queue *q, struct rt
 			for (uint32_t at = 0; at + sizeof(uint32_t) <= seg->data_len; at += RTE_CACHE_LINE_SIZE)
 				l->seen += *rte_pktmbuf_mtod_offset(seg, const volatile uint32_t *, at);
 	l->due = RTE_MIN(l->due + n * l->times, (unsigned)DUE_MAX);
-	rte_pktmbuf_free_bulk(out, n);
+	pool_put(&w->spare, out, n);
 	return n;
 }
 

@@ -146,7 +146,7 @@ static bool fill(struct nb_worker *w, struct uplink_queue *q)
 	for (unsigned i = 0; i < NB_SEGS_MAX; i++) {
 		if (q->tap_seg[i])
 			continue;
-		q->tap_seg[i] = pool_page(w->nb->pool, &w->spare);
+		q->tap_seg[i] = pool_page(&w->spare);
 		if (!q->tap_seg[i]) {
 			turn_no_memory(w);
 			return false;
@@ -278,7 +278,7 @@ static unsigned tap_send(struct nb_worker *w, struct uplink_queue *q, struct rte
 
 	while (sent < n) {
 		if (likely(write_packet(q->bridge->uplink.tap_fd[w->index], out[sent]))) {
-			rte_pktmbuf_free(out[sent++]);
+			sent++;
 		} else { /* it alone is refused */
 			struct rte_mbuf *refused = out[sent];
 
@@ -286,6 +286,7 @@ static unsigned tap_send(struct nb_worker *w, struct uplink_queue *q, struct rte
 			out[n] = refused;
 		}
 	}
+	pool_put(&w->spare, out, sent);
 	return sent;
 }
 

@@ -34,6 +34,13 @@ static inline void pv_net_tx_take(struct pv_ring *r, union pv_net_tx_slot *out)
 	out->req = *(const volatile struct netif_tx_request *)pv_ring_take(r);
 }
 
+/* Most packets: one slot, nothing said beside it, within its page. Of a private copy. pv_net_tx_parse takes all others. */
+static inline bool pv_net_tx_plain(const union pv_net_tx_slot *s)
+{
+	return !(s->req.flags & (NETTXF_more_data | NETTXF_extra_info)) && s->req.size >= PV_NET_LEN_MIN &&
+	       (uint32_t)s->req.offset + s->req.size <= PV_PAGE_SIZE;
+}
+
 static inline void pv_net_tx_take_rsp(struct pv_ring *r, struct netif_tx_response *out)
 {
 	*out = *(const volatile struct netif_tx_response *)pv_ring_take(r);
