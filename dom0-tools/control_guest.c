@@ -127,13 +127,15 @@ void do_guest_create(struct request *r)
 
 /* ---- a guest's domain ---- */
 
-/* A guest that is there, and how its domain does. Returns NULL if it was refused. */
+/* A guest that is there and ours, and how its domain does. Returns NULL if it was refused. */
 static struct guest *param_domain(struct request *r, struct domctl **ctl, struct domain_info *info)
 {
 	struct guest *g = param_guest(r, true);
 	char why[WHY_LEN];
 	int rc;
 
+	if (!r->answered && claim_is_foreign(g))
+		refuse(r, -EPERM, "guest %s is another toolstack's; `xl unpause`, `xl pause` and `xl shutdown` are for it", g->name);
 	if (r->answered)
 		return NULL;
 	rc = domains_control(r->d, ctl, why, sizeof(why));

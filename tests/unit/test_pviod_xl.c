@@ -543,6 +543,9 @@ static void attach_adopts_a_guest_by_name(void **state)
 	front_connect(&f);
 	assert_int_equal(refused("guest.destroy", "{\"guest\":\"web\"}"), -EPERM);
 	assert_non_null(strstr(refused_why, "xl destroy 5"));
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(refused(i == 0 ? "guest.start" : i == 1 ? "guest.pause" : "guest.shutdown", "{\"guest\":\"web\"}"), -EPERM);
+	assert_non_null(strstr(refused_why, "guest web is another toolstack's"));
 	good("detach", "{\"guest\":\"web\",\"device\":\"xvda\",\"force\":true}");
 	assert_true(empty("/local/domain/0/backend"));
 	assert_true(empty("/local/domain/5/device/vbd"));
