@@ -56,6 +56,8 @@ struct vbd_config {
 	char *path;
 	unsigned read_only, persistent, discard; /* 0 or 1 */
 	unsigned direct; /* enum image_direct */
+	unsigned sector; /* bytes: 512 or 4096 */
+	unsigned cdrom, removable; /* 0 or 1: what the guest is told; a CD-ROM is read-only */
 	unsigned queues; /* most that are offered */
 	unsigned indirect; /* segments offered, 0: none */
 	unsigned cache; /* mapped pages a queue, at most */
@@ -339,10 +341,18 @@ struct vbd {
 int vbds_new(struct blkworker **workers, unsigned n, struct vbds **out);
 void vbds_free(struct vbds *v); /* removes every device */
 extern const struct pv_backend_ops vbd_ops; /* ctx: struct vbds */
+void vbd_offer(const struct vbd *d, struct pv_noxs_vbd_offer *offer);
 struct vbd *vbd_find(struct vbds *v, const struct pv_device_id *id); /* or NULL */
 
 /* Log the devices that broke and tell pviod. Call when broken_fd is readable. */
 void vbds_report_broken(struct vbds *v, struct pv_backend *b);
+
+/* ---- resize.c ---- */
+
+void vbd_look_size(struct vbd *d); /* the image's present size is the disk's, if it says one */
+/* "resize" {size, force}: answered by an offer, as set is. size in bytes, 0: as the image is now. */
+struct json_object *vbd_ask(void *ctx, const struct pv_device_id *id, const char *what, struct json_object *params, int *error, char *why,
+			    size_t len);
 
 /* ---- report.c ---- */
 

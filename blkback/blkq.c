@@ -166,6 +166,14 @@ static void plan(struct blkq *q, struct blkr *r)
 	q->head = q->tail = r;
 }
 
+/* blkif.h: where it is not offered the flag means nothing. */
+static enum image_kind discard_kind(const struct blkq *q, const struct blkr *r)
+{
+	bool secure = r->req.discard_flag & BLKIF_DISCARD_SECURE && q->c.disk.features & PV_VBD_SECURE_DISCARD;
+
+	return secure ? IMAGE_DISCARD_SECURE : IMAGE_DISCARD;
+}
+
 static void execute(struct blkq *q, struct blkr *r)
 {
 	share_begin(r);
@@ -178,7 +186,7 @@ static void execute(struct blkq *q, struct blkr *r)
 		break;
 	case BLKIF_OP_DISCARD:
 		r->io.len = r->req.nr_sectors * PV_BLK_SECTOR;
-		submit(q, r, IMAGE_DISCARD, BLKR_IO);
+		submit(q, r, discard_kind(q, r), BLKR_IO);
 		break;
 	case BLKIF_OP_WRITE_BARRIER: /* alone in flight: start() waited for that */
 		q->barrier = r;

@@ -26,11 +26,22 @@ static int parse_limit(const struct pv_option *o, const char *text, void *field)
 	return pv_limit_parse(text, o->min, field);
 }
 
+/* A size that is written out. */
+static int parse_sector(const struct pv_option *o, const char *text, void *field)
+{
+	(void)o;
+	if (strcmp(text, "512") && strcmp(text, "4096"))
+		return -EINVAL;
+	*(unsigned *)field = *text == '5' ? 512 : 4096;
+	return 0;
+}
+
 static const char *const modes[] = { "w", "r", NULL };
 static const char *const directs[] = { [IMAGE_DIRECT_AUTO] = "auto", [IMAGE_DIRECT_ON] = "on", [IMAGE_DIRECT_OFF] = "off", NULL };
 static const char *const bools[] = { "0", "1", NULL };
 
-static const struct vbd_config presets = { .persistent = 1, .discard = 1, .queues = 4, .indirect = 256, .cache = 1056, .wait = 30 };
+static const struct vbd_config presets = { .persistent = 1, .discard = 1, .sector = PV_BLK_SECTOR, .queues = 4, .indirect = 256, .cache = 1056,
+					   .wait = 30 };
 
 /* Every field but path and limits is an unsigned: a number, or an index in names. */
 #define FIELD(f) .field = offsetof(struct vbd_config, f)
@@ -40,6 +51,10 @@ static const struct pv_option keys[] = {
 	{ "mode", "r|w", "r: the guest may only read, and others may read too (w)", pv_option_name, FIELD(read_only), .names = modes },
 	{ "direct", "auto|on|off", "O_DIRECT, past the page cache; auto: where single sectors may be read so (auto)", pv_option_name,
 	  FIELD(direct), .names = directs },
+	{ "sector", "512|4096", "bytes of a sector; with 4096 an image with sectors of that size can be had past the page cache (512)", parse_sector,
+	  FIELD(sector) },
+	{ "cdrom", "0|1", "tell the guest that it is a CD-ROM, which it may only read (0)", pv_option_name, FIELD(cdrom), .names = bools },
+	{ "removable", "0|1", "tell the guest that it is a removable medium (0)", pv_option_name, FIELD(removable), .names = bools },
 	{ "queues", "1..16", "rings that the guest may have (4)", pv_option_number, FIELD(queues), .min = 1, .max = PV_NOXS_QUEUES_MAX },
 	{ "indirect", "0..512", "pages that one request may have; 0: 11, no indirect requests (256)", pv_option_number,
 	  FIELD(indirect), .max = 512 },
@@ -104,6 +119,8 @@ int vbd_config_parse(struct json_object *pairs, struct vbd_config *out, char *wh
 	}
 	if (!out->path)
 		return pv_why(why, len, -EINVAL, "path= is missing: the file or block device that holds the disk");
+	if (out->cdrom)
+		out->read_only = 1;
 	if (out->cache < out->indirect)
 		return pv_why(why, len, -EINVAL, "cache=%u is too small for indirect=%u: a request needs that many pages at once",
 			      out->cache, out->indirect);

@@ -15,7 +15,7 @@ static bool is_nbd_uri(const char *path)
 	return !strncmp(path, "nbd", 3) && !strncmp(path + strcspn(path, ":"), "://", 3);
 }
 
-int image_open(const struct image_config *c, struct image **out, char *why, size_t len)
+static int open_kind(const struct image_config *c, struct image **out, char *why, size_t len)
 {
 	if (is_nbd_uri(c->path))
 		return image_nbd_ops.open(c, out, why, len);
@@ -29,6 +29,26 @@ int image_open(const struct image_config *c, struct image **out, char *why, size
 		return kinds[i]->open(&of_kind, out, why, len);
 	}
 	return image_file_ops.open(c, out, why, len);
+}
+
+int image_open(const struct image_config *c, struct image **out, char *why, size_t len)
+{
+	int ret = open_kind(c, out, why, len);
+	struct image_facts *f;
+
+	if (ret < 0 || c->sector_size <= PV_BLK_SECTOR)
+		return ret;
+	f = &(*out)->facts; /* the disk is whole sectors */
+	f->sectors -= f->sectors % (c->sector_size / PV_BLK_SECTOR);
+	if (f->physical_sector_size < c->sector_size)
+		f->physical_sector_size = c->sector_size;
+	if (f->discard_granularity < c->sector_size)
+		f->discard_granularity = c->sector_size;
+	if (f->sectors)
+		return 0;
+	image_close(*out);
+	*out = NULL;
+	return pv_why(why, len, -EINVAL, "%s is smaller than a sector of %u bytes; use sector=512", c->path, c->sector_size);
 }
 
 int image_size(const char *text, uint64_t *bytes, char *why, size_t len)

@@ -20,11 +20,12 @@ struct image_config {
 	enum image_direct direct;
 	bool discard; /* offer it where the image can */
 	unsigned wait; /* seconds that I/O waits for a server that is gone or hangs */
+	unsigned sector_size; /* bytes: what requests are aligned to; 0: 512 */
 };
 
-/* What an image is. Constant while it is open. */
+/* What an image is. Constant while it is open, but for its size. */
 struct image_facts {
-	uint64_t sectors; /* of 512 bytes */
+	uint64_t sectors; /* of 512 bytes; the control thread's */
 	uint32_t physical_sector_size; /* bytes */
 	uint32_t features; /* PV_VBD_* */
 	uint32_t discard_granularity, discard_alignment; /* bytes */
@@ -32,7 +33,7 @@ struct image_facts {
 	bool direct; /* past the page cache */
 };
 
-enum image_kind { IMAGE_READ, IMAGE_WRITE, IMAGE_WRITE_DSYNC, IMAGE_FLUSH, IMAGE_DISCARD };
+enum image_kind { IMAGE_READ, IMAGE_WRITE, IMAGE_WRITE_DSYNC, IMAGE_FLUSH, IMAGE_DISCARD, IMAGE_DISCARD_SECURE /* if it says that it can */ };
 
 /* One I/O. Owner: who submits it, until `end`; meanwhile the image moves iov, done and left. Thread: the worker of `uring`. */
 struct image_io {
@@ -64,6 +65,10 @@ struct image_ops {
 	void (*detach)(struct image *im);
 	/* Its queues are to be disconnected, and I/O is in flight: called again and again. After a while all of it shall end, well or not. */
 	void (*hurry)(struct image *im);
+	/* Of images whose size can change while they are open: what it is now, in bytes. NULL: it stays. And to change it: NULL, or -EOPNOTSUPP
+	 * with a line in why: that is done elsewhere. Control thread; I/O goes on meanwhile. Return 0 or -errno. */
+	int (*size)(const struct image *im, uint64_t *bytes);
+	int (*truncate)(struct image *im, uint64_t bytes, char *why, size_t len);
 };
 
 /* The head of every image. Owner: its vbd (control thread); workers only submit to it. */
@@ -91,6 +96,18 @@ struct image_part {
 
 /* The submit of such images: an I/O is done part by part. */
 void image_io_submit(struct image_io *io);
+
+/* ---- eraser.c: secure discard of block devices ---- */
+
+struct eraser;
+typedef int image_erase(int fd, uint64_t offset, uint64_t len); /* blocks. Returns 0 or -errno */
+
+int eraser_ioctl(int fd, uint64_t offset, uint64_t len); /* the one of block devices */
+bool eraser_can(int fd, image_erase *erase); /* may it be asked for? Changes nothing */
+/* One for an image whose descriptor is fd. Returns 0 or -errno. */
+int eraser_new(int fd, image_erase *erase, struct eraser **out);
+void eraser_free(struct eraser *e); /* nothing is in flight. NULL is fine */
+void eraser_submit(struct eraser *e, struct image_io *io); /* as image_ops.submit */
 
 static inline void image_close(struct image *im)
 {

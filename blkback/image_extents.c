@@ -125,6 +125,8 @@ static int add(struct image_extents *x, const struct image_config *c, char *line
 	has = x->device[n].image->facts.sectors;
 	if (first >= has || sectors > has - first)
 		return pv_why(why, len, -ERANGE, "%s:%u: %s has %" PRIu64 " sectors", c->path, nr, path, has);
+	if (c->sector_size && (first | sectors) % (c->sector_size / PV_BLK_SECTOR))
+		return pv_why(why, len, -EINVAL, "%s:%u: is no whole sectors of %u bytes", c->path, nr, c->sector_size);
 	if (x->nr == EXTENTS_MAX)
 		return pv_why(why, len, -E2BIG, "%s:%u: more than %d extents", c->path, nr, EXTENTS_MAX);
 	e = &x->extent[x->nr++];
@@ -200,6 +202,7 @@ static void find_facts(struct image_extents *x, const struct image_config *c)
 	for (unsigned i = 0; i < x->nr; i++) /* the disk is whole physical sectors, and so is each of its pieces */
 		if ((x->extent[i].offset | x->extent[i].len) % f->physical_sector_size)
 			f->physical_sector_size = PV_BLK_SECTOR;
+	f->features &= ~(uint32_t)PV_VBD_SECURE_DISCARD; /* of one device, not of many */
 	f->sectors = x->bytes / PV_BLK_SECTOR;
 	f->read_only = c->read_only;
 }

@@ -27,6 +27,7 @@ struct image_file {
 	int fd;
 	uint64_t bytes;
 	bool block; /* a block device */
+	struct eraser *eraser; /* NULL: it cannot discard securely */
 };
 
 static struct image_part file_part(const struct image *im, uint64_t offset)
@@ -39,6 +40,46 @@ static struct image_part file_part(const struct image *im, uint64_t offset)
 static int file_fd(const struct image *im, unsigned n)
 {
 	return n ? -1 : ((const struct image_file *)im)->fd;
+}
+
+static void file_submit(struct image_io *io)
+{
+	if (io->kind == IMAGE_DISCARD_SECURE)
+		eraser_submit(((struct image_file *)io->image)->eraser, io);
+	else
+		image_io_submit(io);
+}
+
+/* ---- its size ---- */
+
+static int fd_size(int fd, bool block, uint64_t *bytes)
+{
+	struct stat st;
+
+	if (block)
+		return ioctl(fd, BLKGETSIZE64, bytes) < 0 ? -errno : 0;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	*bytes = st.st_size;
+	return 0;
+}
+
+static int file_size(const struct image *im, uint64_t *bytes)
+{
+	const struct image_file *f = (const struct image_file *)im;
+
+	return fd_size(f->fd, f->block, bytes);
+}
+
+static int file_truncate(struct image *im, uint64_t bytes, char *why, size_t len)
+{
+	struct image_file *f = (struct image_file *)im;
+
+	if (f->block)
+		return pv_why(why, len, -EOPNOTSUPP, "a block device is resized by who made it (lvextend); then ask again without a size");
+	if (f->head.facts.read_only)
+		return pv_why(why, len, -EROFS, "it is open for reading only; change the file, then ask again without a size");
+	return ftruncate(f->fd, bytes) < 0 ? pv_why(why, len, -errno, "%s", strerror(errno)) : 0;
 }
 
 /* ---- opening ---- */
@@ -56,21 +97,23 @@ static unsigned direct_align(int fd)
 		return 0;
 	if (pread(fd, (char *)page + PV_BLK_SECTOR, PV_BLK_SECTOR, PV_BLK_SECTOR) >= 0)
 		align = PV_BLK_SECTOR;
+	else if (pread(fd, page, PV_PAGE_SIZE, 0) >= 0)
+		align = PV_PAGE_SIZE;
 	free(page);
 	return align;
 }
 
-/* Set O_DIRECT as asked: `auto` where single sectors may be read and written that way. */
+/* Set O_DIRECT as asked: `auto` where single sectors, as the guest has them, may be read and written that way. */
 static int set_direct(struct image_file *f, const struct image_config *c, char *why, size_t len)
 {
 	int fd = f->fd, flags = fcntl(fd, F_GETFL);
-	unsigned align = 0;
+	unsigned align = 0, sector = c->sector_size ? c->sector_size : PV_BLK_SECTOR;
 
 	if (c->direct == IMAGE_DIRECT_OFF)
 		return 0;
 	if (fcntl(fd, F_SETFL, flags | O_DIRECT) == 0)
 		align = direct_align(fd);
-	f->head.facts.direct = align && align <= PV_BLK_SECTOR;
+	f->head.facts.direct = align && align <= sector;
 	if (f->head.facts.direct)
 		return 0;
 	fcntl(fd, F_SETFL, flags);
@@ -78,8 +121,8 @@ static int set_direct(struct image_file *f, const struct image_config *c, char *
 		return 0;
 	if (!align)
 		return pv_why(why, len, -EOPNOTSUPP, "%s: its file system has no O_DIRECT; use direct=auto", c->path);
-	return pv_why(why, len, -EOPNOTSUPP, "%s: O_DIRECT needs %u-byte sectors here, the guest is offered 512; use direct=auto",
-		      c->path, align);
+	return pv_why(why, len, -EOPNOTSUPP, "%s: O_DIRECT needs sectors of %u bytes here, the guest has %u; use sector=4096, or direct=auto",
+		      c->path, align, sector);
 }
 
 static unsigned long queue_limit(dev_t dev, const char *name)
@@ -119,6 +162,8 @@ static void find_discard(struct image_file *f, const struct stat *st)
 			return;
 	}
 	facts->features |= PV_VBD_DISCARD;
+	if (f->block && eraser_can(f->fd, eraser_ioctl) && eraser_new(f->fd, eraser_ioctl, &f->eraser) == 0)
+		facts->features |= PV_VBD_SECURE_DISCARD;
 }
 
 static int find_facts(struct image_file *f, const struct image_config *c, char *why, size_t len)
@@ -132,8 +177,7 @@ static int find_facts(struct image_file *f, const struct image_config *c, char *
 	f->block = S_ISBLK(st.st_mode);
 	if (!f->block && !S_ISREG(st.st_mode))
 		return pv_why(why, len, -EINVAL, "%s is neither a file nor a block device", c->path);
-	f->bytes = st.st_size;
-	if (f->block && ioctl(f->fd, BLKGETSIZE64, &f->bytes) < 0)
+	if (fd_size(f->fd, f->block, &f->bytes) < 0)
 		return pv_why(why, len, -errno, "%s: cannot tell its size: %s", c->path, strerror(errno));
 	facts->sectors = f->bytes / PV_BLK_SECTOR;
 	if (facts->sectors && f->bytes % PV_BLK_SECTOR)
@@ -166,6 +210,7 @@ static int lock(struct image_file *f, const struct image_config *c, char *why, s
 
 static void file_close(struct image *im)
 {
+	eraser_free(((struct image_file *)im)->eraser);
 	close(((struct image_file *)im)->fd);
 	free(im);
 }
@@ -200,5 +245,5 @@ static int file_open(const struct image_config *c, struct image **out, char *why
 	return 0;
 }
 
-const struct image_ops image_file_ops = { .name = "file", .open = file_open, .close = file_close, .submit = image_io_submit,
-					  .part = file_part, .file = file_fd };
+const struct image_ops image_file_ops = { .name = "file", .open = file_open, .close = file_close, .submit = file_submit,
+					  .part = file_part, .file = file_fd, .size = file_size, .truncate = file_truncate };

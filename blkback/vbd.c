@@ -53,7 +53,7 @@ static void device_name(const struct pv_device_id *id, char *buf, size_t len)
 static int make(struct vbds *v, const struct pv_device_id *id, struct vbd_config *c, struct vbd **out, char *why, size_t len)
 {
 	struct image_config ic = { .path = c->path, .read_only = c->read_only, .direct = c->direct, .discard = c->discard,
-				   .wait = c->wait };
+				   .wait = c->wait, .sector_size = c->sector };
 	struct vbd *d = calloc(1, sizeof(*d));
 	int ret;
 
@@ -122,15 +122,15 @@ static int prepared(struct vbds *v, const struct pv_device_id *id, struct json_o
 	return ret;
 }
 
-static void offer_of(const struct vbd *d, struct pv_noxs_vbd_offer *offer)
+void vbd_offer(const struct vbd *d, struct pv_noxs_vbd_offer *offer)
 {
 	const struct image_facts *f = &d->image->facts;
 
 	*offer = (struct pv_noxs_vbd_offer){
 		.sectors = f->sectors,
-		.sector_size = PV_BLK_SECTOR,
+		.sector_size = d->config.sector,
 		.physical_sector_size = f->physical_sector_size,
-		.info = f->read_only ? VDISK_READONLY : 0,
+		.info = (f->read_only ? VDISK_READONLY : 0) | (d->config.cdrom ? VDISK_CDROM : 0) | (d->config.removable ? VDISK_REMOVABLE : 0),
 		.features = f->features | (d->config.persistent ? PV_VBD_PERSISTENT : 0),
 		.queues_max = d->config.queues,
 		.ring_order_max = 4,
@@ -146,9 +146,12 @@ static int vbd_prepare(void *ctx, const struct pv_device_id *id, struct json_obj
 	struct vbd *d;
 	int ret = prepared(ctx, id, config, &d, why, len);
 
-	if (ret == 0)
-		offer_of(d, &offer->vbd);
-	return ret;
+	if (ret < 0)
+		return ret;
+	if (d->state == VBD_PREPARED)
+		vbd_look_size(d); /* nobody was told another yet */
+	vbd_offer(d, &offer->vbd);
+	return 0;
 }
 
 /* Of an image that is open nothing can be changed but its limits. */
@@ -181,7 +184,7 @@ static int vbd_set(void *ctx, const struct pv_device_id *id, struct json_object 
 		ret = pv_why(why, len, -ENOMEM, "%s: %s", d->name, reason);
 	vbd_config_free(&c);
 	if (ret == 0)
-		offer_of(d, &offer->vbd);
+		vbd_offer(d, &offer->vbd);
 	return ret;
 }
 
@@ -228,7 +231,7 @@ static int connect_queue(struct vbds *v, struct vbd *d, const struct pv_noxs_cho
 		.limit = d->limit,
 		.disk = {
 			.sectors = f->sectors,
-			.sector_size = PV_BLK_SECTOR,
+			.sector_size = d->config.sector,
 			.features = f->features,
 			.indirect_max = d->config.indirect,
 			.read_only = f->read_only,
@@ -330,6 +333,7 @@ const struct pv_backend_ops vbd_ops = {
 	.remove = vbd_remove,
 	.stats = vbd_stats,
 	.inspect = vbd_inspect,
+	.ask = vbd_ask,
 };
 
 /* ---- all of them ---- */

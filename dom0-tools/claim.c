@@ -63,10 +63,13 @@ bool claim_script(enum pv_noxs_type type, const char *script)
 static const struct {
 	enum pv_noxs_type type;
 	const char *theirs, *ours;
+	const char *means; /* NULL: the value is passed on; else ours is 1 if it is this, and not given if not */
 } keys[] = {
 	{ PV_NOXS_VBD, "params", "path" },
 	{ PV_NOXS_VBD, "mode", "mode" },
 	{ PV_NOXS_VBD, "discard-enable", "discard" },
+	{ PV_NOXS_VBD, "removable", "removable" },
+	{ PV_NOXS_VBD, "device-type", "cdrom", "cdrom" },
 	{ PV_NOXS_VIF, "mac", "mac" },
 	{ PV_NOXS_VIF, "bridge", "bridge" },
 	{ PV_NOXS_VIF, "mtu", "mtu" },
@@ -86,7 +89,10 @@ int claim_config(enum pv_noxs_type type, const struct store_reader *r, struct js
 			continue;
 		if (rc < 0)
 			return pv_why(why, len, rc, "%s cannot be read: %s", keys[i].theirs, strerror(-rc));
-		json_object_object_add(config, keys[i].ours, json_object_new_string(value));
+		if (!keys[i].means)
+			json_object_object_add(config, keys[i].ours, json_object_new_string(value));
+		else if (strcmp(value, keys[i].means) == 0)
+			json_object_object_add(config, keys[i].ours, json_object_new_string("1"));
 	}
 	return 0;
 }

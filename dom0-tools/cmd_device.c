@@ -1,5 +1,6 @@
-/* cmd_device.c - pvio attach, set and detach. */
+/* cmd_device.c - pvio attach, set, resize and detach. */
 #include "pvio.h"
+#include <pvio/options.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +133,29 @@ int cmd_set(struct pvio *p)
 	o = ask(p, "set", params, 30000, &rc);
 	json_object_put(o);
 	return o ? EXIT_DONE : rc;
+}
+
+int cmd_resize(struct pvio *p)
+{
+	struct json_object *params, *o;
+	uint64_t bytes = 0;
+	int rc = EXIT_DONE;
+
+	if (p->nargs > 2 && (pv_option_size(NULL, p->args[2], &bytes) < 0 || !bytes || bytes > INT64_MAX))
+		return say_usage(p, "%s is no size in bytes, such as 20G", p->args[2]);
+	params = json_object_new_object();
+	json_object_object_add(params, "guest", json_object_new_string(p->args[0]));
+	json_object_object_add(params, "device", json_object_new_string(p->args[1]));
+	json_object_object_add(params, "size", json_object_new_int64((int64_t)bytes));
+	json_object_object_add(params, "force", json_object_new_boolean(opt_value(p, "--force") != NULL));
+	o = ask(p, "resize", params, 30000, &rc);
+	if (!o)
+		return rc;
+	if (p->json)
+		return print_json(o);
+	printf("%s %s: %s sectors\n", p->args[0], p->args[1], text_of(o, "sectors"));
+	json_object_put(o);
+	return EXIT_DONE;
 }
 
 int cmd_detach(struct pvio *p)

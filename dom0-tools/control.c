@@ -575,6 +575,7 @@ static const struct {
 	{ "attach", do_attach },
 	{ "detach", do_detach },
 	{ "set", do_set },
+	{ "resize", do_resize },
 	{ "claim", do_claim },
 	{ "guest.create", do_guest_create },
 	{ "guest.start", do_guest_start },

@@ -57,6 +57,7 @@ struct json_object *param_config(struct request *r, struct json_object *to);
 /* A vif without an address gets one of Xen's, the same each time: of this host, guest and device. */
 void config_mac(struct json_object *config, const struct guest *g, uint32_t devid);
 void do_set(struct request *r);
+void do_resize(struct request *r);
 
 /* ---- control_guest.c: the methods about guests ---- */
 

@@ -109,7 +109,7 @@ void config_mac(struct json_object *config, const struct guest *g, uint32_t devi
 /* Owner: the call that is under way. */
 struct setter {
 	struct asker asker;
-	struct json_object *config;
+	struct json_object *config; /* NULL: it stays, and the answer is passed on */
 };
 
 static void keep(struct device *dev, struct json_object *config)
@@ -134,7 +134,8 @@ static int outcome(struct setter *s, struct device *dev, int code, const char *m
 	code = backend_offer(dev, result, why, len);
 	if (code)
 		return code;
-	keep(dev, s->config);
+	if (s->config)
+		keep(dev, s->config);
 	device_changed(dev);
 	return 0;
 }
@@ -145,27 +146,26 @@ static void set_done(void *arg, int code, const char *message, struct json_objec
 	char why[WHY_LEN] = "";
 
 	code = outcome(s, asker_device(&s->asker), code, message, result, why, sizeof(why));
-	asker_answer(&s->asker, code, why, NULL);
+	asker_answer(&s->asker, code, why, s->config ? NULL : result);
 	if (code && !s->asker.conn)
 		pv_log(PV_LOG_WARN, "what was set meanwhile is not shown to a guest: %s", why);
 	json_object_put(s->config);
 	free(s);
 }
 
-static int ask_backend(struct asker asker, struct device *dev, struct json_object *config)
+/* params is taken over; config: to be, as in struct setter. Returns 0 or -errno. */
+static int ask_backend(struct asker asker, struct device *dev, const char *method, struct json_object *params, struct json_object *config)
 {
-	struct json_object *params = json_object_new_object();
 	struct setter *s = malloc(sizeof(*s));
 	int rc;
 
-	json_object_object_add(params, "config", json_object_get(config));
 	if (!s) {
 		json_object_put(params);
 		return -ENOMEM;
 	}
 	*s = (struct setter){ asker, json_object_get(config) };
 	dev->setting = true;
-	rc = backend_query(dev, "set", params, set_done, s);
+	rc = backend_query(dev, method, params, set_done, s);
 	if (rc == 0)
 		return 0;
 	dev->setting = false;
@@ -174,10 +174,25 @@ static int ask_backend(struct asker asker, struct device *dev, struct json_objec
 	return rc;
 }
 
+static void change(struct request *r, struct device *dev, const char *method, struct json_object *params, struct json_object *config)
+{
+	int rc = ask_backend(asker_of(r, dev), dev, method, params, config);
+
+	r->answered = rc == 0;
+	if (rc)
+		refuse(r, rc, "%s", backend_not_asked(dev->backend_name, rc));
+}
+
+static struct json_object *set_params(struct json_object *config)
+{
+	struct json_object *params = json_object_new_object();
+
+	json_object_object_add(params, "config", json_object_get(config));
+	return params;
+}
+
 static void set_config(struct request *r, struct device *dev, struct json_object *config)
 {
-	int rc;
-
 	if (!dev->backend || dev->state == DEV_LOST) { /* the next prepare brings it */
 		keep(dev, config);
 		dev->unshown = true;
@@ -186,38 +201,70 @@ static void set_config(struct request *r, struct device *dev, struct json_object
 		reply(r, NULL);
 		return;
 	}
-	rc = ask_backend(asker_of(r, dev), dev, config);
-	r->answered = rc == 0;
-	if (rc)
-		refuse(r, rc, "%s", backend_not_asked(dev->backend_name, rc));
+	change(r, dev, "set", set_params(config), config);
 }
 
 void config_show(struct device *dev)
 {
-	dev->unshown = false;
-	ask_backend((struct asker){ .d = dev->d, .device = dev->serial }, dev, dev->config); /* if it cannot be asked it is about to be lost again */
+	dev->unshown = false; /* if it cannot be asked it is about to be lost again */
+	ask_backend((struct asker){ .d = dev->d, .device = dev->serial }, dev, "set", set_params(dev->config), dev->config);
+}
+
+/* The device of a call that changes it; NULL: it was refused. */
+static struct device *changeable(struct request *r, struct guest *g)
+{
+	struct device *dev = g ? param_device(r, g, true) : NULL;
+
+	if (r->answered)
+		return NULL;
+	if (dev->state >= DEV_DETACHING)
+		refuse(r, -EBUSY, "%s is being detached", device_label(dev));
+	else if (dev->setting)
+		refuse(r, -EBUSY, "%s is being changed by somebody else; try again", device_label(dev));
+	return r->answered ? NULL : dev;
 }
 
 void do_set(struct request *r)
 {
 	struct guest *g = param_guest(r, true);
-	struct device *dev = g ? param_device(r, g, true) : NULL;
+	struct device *dev = changeable(r, g);
 	struct json_object *config;
 
-	if (r->answered)
+	if (!dev)
 		return;
-	if (dev->id.type == PV_NOXS_PIPE)
+	if (dev->id.type == PV_NOXS_PIPE) {
 		refuse(r, PV_RPC_BAD_PARAMS, "a pipe has no keys");
-	else if (dev->state >= DEV_DETACHING)
-		refuse(r, -EBUSY, "%s is being detached", device_label(dev));
-	else if (dev->setting)
-		refuse(r, -EBUSY, "%s is being changed by somebody else; try again", device_label(dev));
-	if (r->answered)
 		return;
+	}
 	config = param_config(r, dev->config);
 	if (config && dev->id.type == PV_NOXS_VIF)
 		config_mac(config, g, dev->id.devid);
 	if (config)
 		set_config(r, dev, config);
 	json_object_put(config);
+}
+
+/* ---- resize ---- */
+
+void do_resize(struct request *r)
+{
+	struct guest *g = param_guest(r, true);
+	struct device *dev = changeable(r, g);
+	int64_t size = dev ? param_number(r, "size", 0, INT64_MAX) : 0;
+	bool force = dev && !r->answered && param_flag(r, "force");
+	struct json_object *params, *how;
+
+	if (r->answered)
+		return;
+	if (dev->id.type != PV_NOXS_VBD) {
+		refuse(r, PV_RPC_BAD_PARAMS, "%s has no size", device_label(dev));
+		return;
+	}
+	how = json_object_new_object();
+	json_object_object_add(how, "size", json_object_new_int64(size));
+	json_object_object_add(how, "force", json_object_new_boolean(force));
+	params = json_object_new_object();
+	json_object_object_add(params, "what", json_object_new_string("resize"));
+	json_object_object_add(params, "params", how);
+	change(r, dev, "ask", params, NULL);
 }

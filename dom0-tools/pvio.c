@@ -53,6 +53,9 @@ static const struct command commands[] = {
 	  } },
 	{ "set", "GUEST DEVICE KEY=VALUE...", 3, ARGS_MAX, false, "change keys of a device while it runs; KEY= takes one out: vif0 mtu=9000, xvda iops=500",
 	  cmd_set, { { 0 } } },
+	{ "resize", "GUEST VBD [SIZE]", 2, 3, true, "tell a guest that its disk has grown: xvda; with SIZE (20G) change the image file first", cmd_resize, {
+		{ "--force", NULL, "also shrink a disk that a guest uses", false },
+	  } },
 	{ "detach", "GUEST DEVICE", 2, 3, false, "take a device from a guest: xvda, vif0, `vif 0`", cmd_detach, {
 		{ "--force", NULL, "without waiting for the guest", false },
 		{ "--timeout", "SECONDS", "how long to wait for the guest, 0..3600 (5)", false },

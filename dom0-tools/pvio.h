@@ -96,6 +96,7 @@ int cmd_guest_destroy(struct pvio *p);
 int cmd_guest_console(struct pvio *p);
 int cmd_attach(struct pvio *p);
 int cmd_set(struct pvio *p);
+int cmd_resize(struct pvio *p);
 int cmd_detach(struct pvio *p);
 int cmd_claim(struct pvio *p);
 int cmd_list(struct pvio *p);

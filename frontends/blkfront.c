@@ -33,6 +33,7 @@ enum shadow_state { SHADOW_FREE, SHADOW_ASKED };
 struct shadow {
 	uint8_t state; /* enum shadow_state */
 	uint8_t op; /* BLKIF_OP_*, that of the answer */
+	uint8_t discard_flag;
 	uint16_t next; /* free: the next free one */
 	uint64_t offset, len; /* bytes */
 	void *buf;
@@ -326,6 +327,7 @@ static const uint8_t op_of[] = {
 	[PV_BLKFRONT_WRITE] = BLKIF_OP_WRITE,
 	[PV_BLKFRONT_FLUSH] = BLKIF_OP_FLUSH_DISKCACHE,
 	[PV_BLKFRONT_DISCARD] = BLKIF_OP_DISCARD,
+	[PV_BLKFRONT_DISCARD_SECURE] = BLKIF_OP_DISCARD,
 };
 
 static unsigned segs_of(const void *buf, uint64_t len)
@@ -389,7 +391,7 @@ static void fill(struct pv_blkfront *f, struct blk_queue *q, uint16_t id)
 	req.indirect = false;
 	req.sector = s->offset / PV_BLK_SECTOR;
 	req.nr_sectors = s->op == BLKIF_OP_DISCARD ? s->len / PV_BLK_SECTOR : 0;
-	req.discard_flag = 0;
+	req.discard_flag = s->discard_flag;
 	req.nr_segs = 0;
 	if (s->buf)
 		fill_segs(f, q, id, &req);
@@ -422,7 +424,9 @@ static int check_io(const struct pv_blkfront *f, const struct pv_blkfront_io *io
 		return -EROFS;
 	if (io->op == PV_BLKFRONT_FLUSH)
 		return !(f->features & PV_VBD_FLUSH) ? -EOPNOTSUPP : io->len || io->buf ? -EINVAL : 0;
-	if (io->op == PV_BLKFRONT_DISCARD && !(f->features & PV_VBD_DISCARD))
+	if (io->op == PV_BLKFRONT_DISCARD_SECURE && !(f->features & PV_VBD_SECURE_DISCARD))
+		return -EOPNOTSUPP;
+	if (op_of[io->op] == BLKIF_OP_DISCARD && !(f->features & PV_VBD_DISCARD))
 		return -EOPNOTSUPP;
 	if (io->len == 0 || io->len > size || io->offset > size - io->len || (io->offset | io->len) % f->sector_size)
 		return -EINVAL;
@@ -453,6 +457,7 @@ int pv_blkfront_queue(struct pv_blkfront *f, unsigned queue, const struct pv_blk
 	q->free = s->next;
 	s->state = SHADOW_ASKED;
 	s->op = op_of[io->op];
+	s->discard_flag = io->op == PV_BLKFRONT_DISCARD_SECURE ? BLKIF_DISCARD_SECURE : 0;
 	s->offset = io->op == PV_BLKFRONT_FLUSH ? 0 : io->offset;
 	s->len = io->len;
 	s->buf = io->buf;

@@ -22,13 +22,13 @@ struct pv_blkfront_config {
 	bool poll; /* the caller looks all the time: never ask the backend for an event; fd then tells of changes of state alone */
 };
 
-enum pv_blkfront_op { PV_BLKFRONT_READ, PV_BLKFRONT_WRITE, PV_BLKFRONT_FLUSH, PV_BLKFRONT_DISCARD };
+enum pv_blkfront_op { PV_BLKFRONT_READ, PV_BLKFRONT_WRITE, PV_BLKFRONT_FLUSH, PV_BLKFRONT_DISCARD, PV_BLKFRONT_DISCARD_SECURE };
 
 struct pv_blkfront_io {
 	enum pv_blkfront_op op;
 	uint64_t offset; /* bytes, aligned to the sector size */
 	uint64_t len; /* bytes; READ, WRITE: at most pv_blkfront_io_max; FLUSH: 0 */
-	void *buf; /* from pv_blkfront_buf (anywhere inside, aligned to the sector size); NULL for FLUSH and DISCARD */
+	void *buf; /* from pv_blkfront_buf (anywhere inside, aligned to the sector size); NULL for FLUSH and discards */
 	void *user; /* comes back in the completion */
 };
 

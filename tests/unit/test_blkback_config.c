@@ -46,6 +46,8 @@ static void vbd_config_parse_path_alone_gives_the_presets(void **state)
 	assert_int_equal(c.queues, 4);
 	assert_int_equal(c.indirect, 256);
 	assert_int_equal(c.cache, 1056);
+	assert_int_equal(c.sector, 512);
+	assert_false(c.cdrom || c.removable);
 	vbd_config_free(&c);
 }
 
@@ -56,19 +58,22 @@ static void vbd_config_parse_every_key_is_taken(void **state)
 
 	(void)state;
 	assert_int_equal(parse("{\"path\":\"/y\",\"mode\":\"r\",\"direct\":\"off\",\"queues\":\"16\",\"indirect\":\"512\",\"persistent\":\"0\","
-			       "\"cache\":\"4096\",\"discard\":\"0\"}", &c, why), 0);
+			       "\"cache\":\"4096\",\"discard\":\"0\",\"sector\":\"4096\",\"removable\":\"1\"}", &c, why), 0);
 	assert_true(c.read_only);
 	assert_false(c.persistent || c.discard);
 	assert_int_equal(c.direct, IMAGE_DIRECT_OFF);
 	assert_int_equal(c.queues, 16);
 	assert_int_equal(c.indirect, 512);
 	assert_int_equal(c.cache, 4096);
+	assert_int_equal(c.sector, 4096);
+	assert_true(c.removable && !c.cdrom);
 	vbd_config_free(&c);
 }
 
 static void vbd_config_parse_unknown_key_is_refused_with_the_known_ones(void **state)
 {
-	static const char *const known[] = { "bogus=", "path=", "mode=", "direct=", "queues=", "indirect=", "persistent=", "cache=", "discard=", "wait=" };
+	static const char *const known[] = { "bogus=", "path=", "mode=", "direct=", "queues=", "indirect=", "persistent=", "cache=", "discard=", "sector=",
+						"cdrom=", "removable=", "wait=" };
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)
@@ -95,6 +100,9 @@ static void vbd_config_parse_wrong_values_are_refused(void **state)
 		{ "{\"path\":\"/x\",\"wait\":\"-1\"}", "0..3600" },
 		{ "{\"path\":\"/x\",\"cache\":\"100\"}", "too small for indirect=256" },
 		{ "{\"path\":\"/x\",\"discard\":null}", "1|0" },
+		{ "{\"path\":\"/x\",\"sector\":\"1024\"}", "512|4096" },
+		{ "{\"path\":\"/x\",\"sector\":\"\"}", "512|4096" },
+		{ "{\"path\":\"/x\",\"cdrom\":\"yes\"}", "0|1" },
 		{ "[]", "key=value" },
 	};
 
@@ -103,12 +111,24 @@ static void vbd_config_parse_wrong_values_are_refused(void **state)
 		refused(wrong[i][0], wrong[i][1]);
 }
 
+static void vbd_config_parse_cdrom_is_read_only(void **state)
+{
+	struct vbd_config c;
+	char why[200];
+
+	(void)state;
+	assert_int_equal(parse("{\"path\":\"/x\",\"mode\":\"w\",\"cdrom\":\"1\"}", &c, why), 0);
+	assert_true(c.cdrom && c.read_only);
+	vbd_config_free(&c);
+}
+
 static void vbd_config_equal_sees_each_key(void **state)
 {
 	static const char *const others[] = {
 		"{\"path\":\"/z\"}", "{\"path\":\"/x\",\"mode\":\"r\"}", "{\"path\":\"/x\",\"direct\":\"on\"}", "{\"path\":\"/x\",\"queues\":\"1\"}",
 		"{\"path\":\"/x\",\"indirect\":\"0\"}", "{\"path\":\"/x\",\"persistent\":\"0\"}", "{\"path\":\"/x\",\"cache\":\"300\"}",
-		"{\"path\":\"/x\",\"discard\":\"0\"}",
+		"{\"path\":\"/x\",\"discard\":\"0\"}", "{\"path\":\"/x\",\"sector\":\"4096\"}", "{\"path\":\"/x\",\"cdrom\":\"1\"}",
+		"{\"path\":\"/x\",\"removable\":\"1\"}",
 	};
 	struct vbd_config a, b;
 	char why[200];
@@ -149,6 +169,7 @@ int main(void)
 		cmocka_unit_test(vbd_config_parse_every_key_is_taken),
 		cmocka_unit_test(vbd_config_parse_unknown_key_is_refused_with_the_known_ones),
 		cmocka_unit_test(vbd_config_parse_wrong_values_are_refused),
+		cmocka_unit_test(vbd_config_parse_cdrom_is_read_only),
 		cmocka_unit_test(vbd_config_equal_sees_each_key),
 		cmocka_unit_test(vbd_config_to_json_is_what_parse_takes),
 	};

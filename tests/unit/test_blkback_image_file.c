@@ -364,6 +364,77 @@ static void discard_punches_a_hole_and_keeps_the_size(void **state)
 	image_close(im);
 }
 
+static void size_is_what_the_file_has_now(void **state)
+{
+	struct image *im = image(path, false, IMAGE_DIRECT_OFF);
+	char why[200] = "";
+	uint64_t bytes = 0;
+
+	(void)state;
+	assert_int_equal(im->ops->size(im, &bytes), 0);
+	assert_int_equal(bytes, PAGES * PAGE);
+	assert_int_equal(truncate(path, 3 * PAGE), 0);
+	assert_int_equal(im->ops->size(im, &bytes), 0);
+	assert_int_equal(bytes, 3 * PAGE);
+	assert_int_equal(im->ops->truncate(im, 7 * PAGE, why, sizeof(why)), 0);
+	assert_int_equal(lseek(im->ops->file(im, 0), 0, SEEK_END), 7 * PAGE);
+	image_close(im);
+	im = image(path, true, IMAGE_DIRECT_OFF);
+	assert_int_equal(im->ops->truncate(im, 9 * PAGE, why, sizeof(why)), -EROFS);
+	assert_non_null(strstr(why, "reading only"));
+	image_close(im);
+}
+
+/* A block device whose sectors have 4096 bytes. Returns its path, or NULL: there is none to be had. */
+static const char *loop_4096(void)
+{
+	static char name[64];
+	char command[200];
+	FILE *in;
+
+	snprintf(command, sizeof(command), "losetup --find --show --sector-size 4096 %s 2>/dev/null", path);
+	in = popen(command, "r");
+	if (!in || !fgets(name, sizeof(name), in))
+		name[0] = '\0';
+	if (in)
+		pclose(in);
+	name[strcspn(name, "\n")] = '\0';
+	return name[0] ? name : NULL;
+}
+
+static void sectors_of_4096_are_served_past_the_page_cache(void **state)
+{
+	const char *loop = loop_4096();
+	struct image_config c = { .path = loop, .sector_size = 4096, .direct = IMAGE_DIRECT_ON, .discard = true };
+	struct iovec iov = { buf, 2 * PAGE };
+	struct image_io io = { .kind = IMAGE_READ, .offset = 3 * PAGE, .len = 2 * PAGE, .iov = &iov, .niov = 1 };
+	char command[100], why[300] = "";
+	struct image *im;
+
+	(void)state;
+	if (!loop) {
+		print_message("no loop device with sectors of 4096 bytes here\n");
+		skip();
+	}
+	assert_int_equal(refused(loop, false, IMAGE_DIRECT_ON, "sector=4096"), -EOPNOTSUPP);
+	if (image_open(&c, &im, why, sizeof(why)) < 0)
+		fail_msg("%s", why);
+	assert_true(im->facts.direct);
+	assert_int_equal(im->facts.physical_sector_size, 4096);
+	io.image = im;
+	run(&io);
+	assert_int_equal(error, 0);
+	assert_memory_equal(buf, content + 3 * PAGE, 2 * PAGE);
+	assert_int_equal(im->ops->truncate(im, PAGE, why, sizeof(why)), -EOPNOTSUPP);
+	assert_non_null(strstr(why, "lvextend"));
+	image_close(im);
+	im = image(loop, false, IMAGE_DIRECT_AUTO); /* sectors of 512: through the cache */
+	assert_false(im->facts.direct);
+	image_close(im);
+	snprintf(command, sizeof(command), "losetup --detach %s", loop);
+	assert_int_equal(system(command), 0);
+}
+
 static void close_lets_the_lock_go_at_once(void **state)
 {
 	struct image *im = image(path, false, IMAGE_DIRECT_AUTO);
@@ -398,6 +469,8 @@ int main(void)
 		cmocka_unit_test_setup(error_is_passed_on, restore),
 		cmocka_unit_test_setup(flush_and_dsync_succeed, restore),
 		cmocka_unit_test_setup(discard_punches_a_hole_and_keeps_the_size, restore),
+		cmocka_unit_test_setup(size_is_what_the_file_has_now, restore),
+		cmocka_unit_test_setup(sectors_of_4096_are_served_past_the_page_cache, restore),
 		cmocka_unit_test_setup(close_lets_the_lock_go_at_once, restore),
 	};
 

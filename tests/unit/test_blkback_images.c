@@ -140,6 +140,31 @@ static void path_of_a_kind_opens_that_kind(void **state)
 	image_close(im);
 }
 
+static void disk_is_whole_sectors(void **state)
+{
+	struct image_config c = { .path = "null:13k", .sector_size = 4096 };
+	char text[300], why[300];
+	struct image *im;
+
+	(void)state;
+	assert_int_equal(image_open(&c, &im, why, sizeof(why)), 0);
+	assert_int_equal(im->facts.sectors, 24);
+	assert_int_equal(im->facts.physical_sector_size, 4096);
+	image_close(im);
+	c.path = "null:3584";
+	assert_int_equal(image_open(&c, &im, why, sizeof(why)), -EINVAL);
+	assert_null(im);
+	assert_non_null(strstr(why, "sector=512"));
+	make_files();
+	snprintf(text, sizeof(text), "%s 8 16\n%s 33 8\n", file[0], file[0]);
+	write_table(text);
+	snprintf(text, sizeof(text), "extents:%s", table);
+	c.path = text;
+	assert_int_equal(image_open(&c, &im, why, sizeof(why)), -EINVAL);
+	assert_null(im);
+	assert_non_null(strstr(why, ":2: "));
+}
+
 static void size_that_is_none_is_refused(void **state)
 {
 	static const char *const bad[] = { "ram:", "ram:0", "ram:100", "ram:-512", "ram:1x", "null:512 ", "null:99999999999999999999" };
@@ -346,6 +371,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(path_of_a_kind_opens_that_kind),
+		cmocka_unit_test(disk_is_whole_sectors),
 		cmocka_unit_test(size_that_is_none_is_refused),
 		cmocka_unit_test(table_that_is_wrong_is_refused),
 		cmocka_unit_test(table_whose_device_is_in_use_is_refused),

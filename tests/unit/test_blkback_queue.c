@@ -13,7 +13,7 @@ static struct fake {
 	struct image head;
 	uint64_t bad; /* an I/O that has this sector fails, */
 	uint64_t good_bytes; /* after so much of it is done */
-	int error[IMAGE_DISCARD + 1]; /* of every I/O of a kind */
+	int error[IMAGE_DISCARD_SECURE + 1]; /* of every I/O of a kind */
 	bool hold; /* I/O does not end */
 	struct image_io *held[LOG];
 	unsigned nheld;
@@ -24,6 +24,7 @@ static struct fake {
 static struct pv_hyper *dom0, *guest;
 static struct blkworker *worker;
 static struct blkq *queue;
+static uint32_t features = PV_VBD_FLUSH | PV_VBD_BARRIER | PV_VBD_DISCARD; /* offered */
 static int broken_fd;
 static struct pv_ring ring;
 static uint32_t port, gref[PAGES];
@@ -108,7 +109,7 @@ static void connect_cached(unsigned cache, bool persistent)
 	assert_int_equal(pv_gnt_share(guest, 0, 1, true, NULL, &ring_gref, &ring_page), 0);
 	pv_ring_init_front(&ring, ring_page, PV_PAGE_SIZE, sizeof(struct blkif_request));
 	c.ring_gref = &ring_gref;
-	c.disk = (struct pv_blk_disk){ .sectors = SECTORS, .sector_size = 512, .features = PV_VBD_FLUSH | PV_VBD_BARRIER | PV_VBD_DISCARD };
+	c.disk = (struct pv_blk_disk){ .sectors = SECTORS, .sector_size = 512, .features = features };
 	if (blkworker_connect(worker, &c, &queue, why, sizeof(why)) < 0)
 		fail_msg("%s", why);
 }
@@ -332,6 +333,32 @@ static void discard_that_the_image_cannot_do_is_not_supported(void **state)
 	assert_int_equal(take().status, BLKIF_RSP_ERROR);
 }
 
+/* blkif.h: the flag is ignored where discard-secure is not offered. */
+static void discard_is_secure_where_that_was_offered(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		for (unsigned flag = 0; flag < 2; flag++) {
+			struct pv_blk_req r = { .id = flag, .op = BLKIF_OP_DISCARD, .op_slot = BLKIF_OP_DISCARD, .sector = 8, .nr_sectors = 16,
+						.discard_flag = flag };
+
+			fake.ios = 0;
+			pv_blk_fill_req(&ring, &r);
+			publish();
+			assert_int_equal(take().status, BLKIF_RSP_OKAY);
+			look(); /* what the worker has written is ours to see */
+			assert_int_equal(fake.ios, 1);
+			assert_int_equal(fake.log[0].kind, i && flag ? IMAGE_DISCARD_SECURE : IMAGE_DISCARD);
+			assert_int_equal(fake.log[0].sector, 8);
+			assert_int_equal(fake.log[0].sectors, 16);
+		}
+		disconnect();
+		features |= PV_VBD_SECURE_DISCARD;
+		connect_cached(64, true);
+	}
+	features &= ~(uint32_t)PV_VBD_SECURE_DISCARD;
+}
+
 static void xsa300_request_waits_for_pages_of_another(void **state)
 {
 	(void)state;
@@ -445,6 +472,7 @@ int main(void)
 		TEST(sync_that_fails_writes_nothing),
 		TEST(barrier_waits_and_lets_nothing_pass),
 		TEST(discard_that_the_image_cannot_do_is_not_supported),
+		TEST(discard_is_secure_where_that_was_offered),
 		TEST(xsa300_request_waits_for_pages_of_another),
 		TEST(disconnect_of_io_that_does_not_end_gives_up_and_can_be_repeated),
 		TEST(xsa350_queue_that_broke_unheard_is_forgotten_on_disconnect),

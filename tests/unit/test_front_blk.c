@@ -210,6 +210,29 @@ static void blkfront_queue_unwanted_features(void **state)
 	assert_int_equal(k.choice.features, PV_VBD_PERSISTENT);
 	assert_int_equal(ask(0, PV_BLKFRONT_FLUSH, 0, 0, NULL), -EOPNOTSUPP);
 	assert_int_equal(ask(0, PV_BLKFRONT_DISCARD, 0, 512, NULL), -EOPNOTSUPP);
+	assert_int_equal(ask(0, PV_BLKFRONT_DISCARD_SECURE, 0, 512, NULL), -EOPNOTSUPP);
+}
+
+static void blkfront_queue_discard_secure(void **state)
+{
+	struct pv_noxs_offer o = fake_vbd_offer();
+	union pv_blk_raw raw;
+	struct pv_blk_req req;
+
+	(void)state;
+	o.vbd.features |= PV_VBD_SECURE_DISCARD;
+	f = fake_connected_vbd(&k, o, (struct pv_blkfront_config){ 0 });
+	for (unsigned secure = 0; secure < 2; secure++) {
+		assert_int_equal(ask(0, secure ? PV_BLKFRONT_DISCARD_SECURE : PV_BLKFRONT_DISCARD, 4096, 1024, NULL), 0);
+		assert_int_equal(pv_blkfront_submit(f), 0);
+		assert_int_equal(pv_ring_ready(&k.queue[0].tx), 1);
+		pv_blk_take(&k.queue[0].tx, &raw);
+		pv_blk_decode(&raw, PV_VBD_ABI_NATIVE, &req);
+		assert_int_equal(req.op, BLKIF_OP_DISCARD);
+		assert_int_equal(req.discard_flag, secure ? BLKIF_DISCARD_SECURE : 0);
+		assert_int_equal(req.sector, 8);
+		assert_int_equal(req.nr_sectors, 2);
+	}
 }
 
 static void blkfront_queue_sector_size_4096(void **state)
@@ -525,6 +548,7 @@ int main(void)
 		T(blkfront_queue_bad_arguments),
 		T(blkfront_queue_not_offered),
 		T(blkfront_queue_unwanted_features),
+		T(blkfront_queue_discard_secure),
 		T(blkfront_queue_sector_size_4096),
 		T(blkfront_queue_full_then_reaped),
 		T(blkfront_submit_one_notify_a_batch),

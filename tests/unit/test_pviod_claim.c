@@ -130,6 +130,20 @@ static void config_of_a_disk(void **state)
 	json_object_put(config);
 }
 
+static void config_of_a_cdrom(void **state)
+{
+	struct pair xl[] = { { "params", "/srv/web.iso" }, { "mode", "r" }, { "device-type", "cdrom" }, { "removable", "1" }, { NULL, NULL } };
+	struct json_object *config;
+	char why[100];
+
+	(void)state;
+	assert_int_equal(config_of(PV_NOXS_VBD, xl, &config, why, sizeof(why)), 0);
+	assert_string_equal(text(config, "cdrom"), "1");
+	assert_string_equal(text(config, "removable"), "1");
+	assert_int_equal(json_object_object_length(config), 4);
+	json_object_put(config);
+}
+
 static void config_of_a_vif(void **state)
 {
 	struct pair xl[] = { { "mac", "00:16:3e:00:00:02" }, { "bridge", "xenbr0" }, { "mtu", "9000" }, { "handle", "0" }, { "ip", "" }, { NULL, NULL } };
@@ -190,6 +204,7 @@ int main(void)
 		cmocka_unit_test(parse_refuses_all_else),
 		cmocka_unit_test(script_is_ours_by_its_name),
 		cmocka_unit_test(config_of_a_disk),
+		cmocka_unit_test(config_of_a_cdrom),
 		cmocka_unit_test(config_of_a_vif),
 		cmocka_unit_test(config_takes_a_rate),
 		cmocka_unit_test(config_that_cannot_be_read_is_an_error),

@@ -41,6 +41,7 @@ struct xb_dev {
 	void *pages; /* of rings of our own */
 	unsigned npages;
 	enum xenbus_state seen; /* the backend's, at its last event */
+	bool again; /* it was written since somebody looked, perhaps once more the same */
 };
 
 /* Owner: the test; one thread. */
@@ -312,6 +313,7 @@ static void xb_backend_changed(struct xb_dev *d)
 	enum xenbus_state other = xb_other_state(d);
 
 	d->seen = other;
+	d->again = true;
 	if (d->xb->passive)
 		return;
 	if (d->xb->halting) {

@@ -229,6 +229,9 @@ void front_follow(struct front *f, bool again)
 		f->state = FRONT_GONE;
 		return;
 	}
+	if (d->seen == XenbusStateConnected && d->again && f->type == PV_NOXS_VBD) /* as Linux: its size may have changed */
+		f->offer.vbd.sectors = xb_number(d->xb, d->other, "sectors", 0);
+	d->again = false;
 	if (d->seen == XenbusStateConnected && f->state == FRONT_CONNECTING) {
 		xb_switch(d, XenbusStateConnected);
 		f->state = FRONT_CONNECTED;
