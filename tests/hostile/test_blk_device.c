@@ -2,6 +2,7 @@
 #define RIG_POLL_US "0"
 #include "tests/hostile/blk_rig.h"
 #include <sys/file.h>
+#include <sys/mount.h>
 
 /* Fill the rings with all kinds of requests. */
 static void fill(struct guest *g, unsigned seed)
@@ -178,6 +179,121 @@ static void pviod_that_comes_back_finds_everything_connected(void **state)
 	rig_check();
 }
 
+static int resize(struct guest *g, uint64_t bytes, bool force)
+{
+	struct pv_device_id id = guest_device(g);
+	struct json_object *all = pv_device_id_to_json(&id), *params = json_object_new_object();
+
+	json_object_object_add(params, "size", json_object_new_int64((int64_t)bytes));
+	json_object_object_add(params, "force", json_object_new_boolean(force));
+	json_object_object_add(all, "what", json_object_new_string("resize"));
+	json_object_object_add(all, "params", params);
+	return rig_call("ask", all);
+}
+
+static int read_at(struct guest *g, uint64_t sector)
+{
+	struct pv_blk_req r = guest_rw(g, BLKIF_OP_READ, sector, 0, 1);
+
+	return guest_do(g, 0, &r);
+}
+
+/* What the file has become does not matter before the guest is told. */
+static void size_is_as_it_was_told(void **state)
+{
+	struct guest g;
+
+	(void)state;
+	guest_open(&g);
+	guest_up(&g, NULL);
+	assert_int_equal(truncate(g.image, (DISK_SECTORS + 128) * 512), 0);
+	assert_int_equal(read_at(&g, DISK_SECTORS), BLKIF_RSP_ERROR);
+	assert_int_equal(resize(&g, 0, false), 0);
+	assert_int_equal(json_object_get_int64(json_object_object_get(rig_last.result, "sectors")), DISK_SECTORS + 128);
+	assert_int_equal(read_at(&g, DISK_SECTORS + 120), BLKIF_RSP_OKAY);
+	assert_int_equal(read_at(&g, DISK_SECTORS + 121), BLKIF_RSP_ERROR);
+	assert_int_equal(resize(&g, 4096, false), -EBUSY);
+	assert_non_null(strstr(rig_last.message, "--force"));
+	assert_int_equal(resize(&g, 1000, true), -EINVAL);
+	assert_int_equal(read_at(&g, DISK_SECTORS + 120), BLKIF_RSP_OKAY);
+	guest_down(&g);
+	assert_int_equal(resize(&g, 4096, false), -ENOENT);
+	guest_close(&g);
+	rig_check();
+}
+
+/* Grown and shrunk under a guest that does not care: whatever it asks for is answered once, and is what the file was then. */
+static void size_changes_under_requests_in_flight(void **state)
+{
+	struct guest g;
+	struct stat st;
+
+	(void)state;
+	guest_open(&g);
+	guest_up_with(&g, NULL, 2, 2, PV_VBD_ABI_NATIVE, PV_VBD_PERSISTENT);
+	for (unsigned round = 0; round < 30; round++) {
+		fill(&g, round);
+		for (unsigned i = 0; i < 4; i++)
+			assert_int_equal(resize(&g, i % 2 ? DISK_SECTORS * 512 : 65536, true), 0);
+		for (unsigned queue = 0; queue < 2; queue++)
+			for (unsigned i = 0; i < g.q[queue].ring.nr; i++) {
+				int status = guest_wait(&g, queue).status;
+
+				assert_true(status == BLKIF_RSP_OKAY || status == BLKIF_RSP_ERROR);
+			}
+	}
+	assert_int_equal(stat(g.image, &st), 0);
+	assert_true(st.st_size >= DISK_SECTORS * 512); /* a write under way may have filled it up again */
+	guest_io(&g);
+	guest_down(&g);
+	guest_close(&g);
+	rig_check();
+}
+
+/* A file system that is full, and a file that was cut off: errors of the requests that meet them, and of no others. */
+static void image_that_fails_fails_its_requests_alone(void **state)
+{
+	unsigned refused = 0;
+	struct guest g;
+	char at[48], config[128];
+	int fd;
+
+	(void)state;
+	snprintf(at, sizeof(at), "%s/small", rig.dir);
+	assert_int_equal(mkdir(at, 0700), 0);
+	if (mount("tmpfs", at, "tmpfs", 0, "size=256k") < 0) {
+		rmdir(at);
+		print_message("no right to mount a small file system here\n");
+		skip();
+	}
+	guest_open(&g);
+	unlink(g.image);
+	snprintf(g.image, sizeof(g.image), "%s/disk", at);
+	fd = open(g.image, O_RDWR | O_CREAT, 0600);
+	assert_int_equal(ftruncate(fd, DISK_SECTORS * 512), 0);
+	close(fd);
+	snprintf(config, sizeof(config), "{\"path\":\"%s\",\"discard\":\"1\"}", g.image);
+	guest_up(&g, config);
+	for (unsigned i = 0; i < 64; i++) {
+		struct pv_blk_req r = guest_rw(&g, BLKIF_OP_WRITE, i * 88, i, 11);
+
+		refused += guest_do(&g, 0, &r) == BLKIF_RSP_ERROR;
+		guest_io(&bystander);
+	}
+	assert_in_range(refused, 50, 63);
+	assert_int_equal(read_at(&g, 8), BLKIF_RSP_OKAY);
+	assert_int_equal(truncate(g.image, 4096), 0); /* it has room again, but no end */
+	assert_int_equal(read_at(&g, 0), BLKIF_RSP_OKAY);
+	assert_int_equal(read_at(&g, 4096), BLKIF_RSP_ERROR);
+	assert_int_equal(truncate(g.image, DISK_SECTORS * 512), 0);
+	guest_io(&g);
+	guest_down(&g);
+	guest_close(&g);
+	assert_int_equal(umount(at), 0);
+	assert_int_equal(rmdir(at), 0);
+	rig_check();
+}
+
 static void many_devices_come_and_go(void **state)
 {
 	enum { MANY = 24 };
@@ -209,6 +325,9 @@ int main(void)
 		cmocka_unit_test(image_of_another_is_refused_by_name),
 		cmocka_unit_test(configuration_changes_only_while_disconnected),
 		cmocka_unit_test(pviod_that_comes_back_finds_everything_connected),
+		cmocka_unit_test(size_is_as_it_was_told),
+		cmocka_unit_test(size_changes_under_requests_in_flight),
+		cmocka_unit_test(image_that_fails_fails_its_requests_alone),
 		cmocka_unit_test(many_devices_come_and_go),
 	};
 

@@ -165,6 +165,32 @@ static void writes_to_read_only(struct guest *g)
 	image_equals(g, 8, was, sizeof(was));
 }
 
+static void bad_alignment(struct guest *g)
+{
+	static const uint8_t ops[] = { BLKIF_OP_READ, BLKIF_OP_WRITE, BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_WRITE_BARRIER };
+	struct pv_blk_req r = { .op = BLKIF_OP_DISCARD, .op_slot = BLKIF_OP_DISCARD, .sector = 8, .nr_sectors = 12 };
+
+	expect(g, &r, BLKIF_RSP_ERROR);
+	r.sector = 12, r.nr_sectors = 8;
+	expect(g, &r, BLKIF_RSP_ERROR);
+	for (unsigned i = 0; i < sizeof(ops); i++) {
+		r = guest_rw(g, ops[i], 8, 0, 2);
+		expect(g, &r, BLKIF_RSP_OKAY);
+		r.sector = 12; /* numbers are in 512 bytes, but whole sectors */
+		expect(g, &r, BLKIF_RSP_ERROR);
+		r.sector = 8;
+		r.seg[0].first = 4; /* two halves are a whole, but neither is */
+		r.seg[1].last = 3;
+		expect(g, &r, BLKIF_RSP_ERROR);
+	}
+}
+
+static void parts_of_a_4096_byte_sector_are_errors(void **state)
+{
+	(void)state;
+	with_guests("{\"sector\":\"4096\"}", bad_alignment);
+}
+
 static void write_to_a_read_only_disk_is_an_error(void **state)
 {
 	(void)state;
@@ -598,6 +624,7 @@ int main(void)
 		cmocka_unit_test(unknown_operations_are_not_supported_and_the_ring_goes_on),
 		cmocka_unit_test(segments_0_12_255_and_absurd_sectors_are_errors),
 		cmocka_unit_test(ranges_beyond_the_end_or_that_wrap_are_errors),
+		cmocka_unit_test(parts_of_a_4096_byte_sector_are_errors),
 		cmocka_unit_test(write_to_a_read_only_disk_is_an_error),
 		cmocka_unit_test(indirect_counts_operations_and_segments_are_checked),
 		cmocka_unit_test(indirect_that_was_not_offered_is_not_supported),
