@@ -126,8 +126,8 @@ perf: $(PERF)
 # fuzzers, in a tree of their own: make B=build/fuzz CC=clang WARN=-w SAN=fuzzer-no-link,address,undefined fuzzers
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(B)/obj/tests/fuzz/%.o: X_CFLAGS = -I. $(DPDK_C)
-$(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/libnetback.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
-$(B)/tests/fuzz/%: X_LIBS = -fsanitize=fuzzer $(JSON_L) $(DPDK_L) -lmnl
+$(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/libblkback.a $(B)/libnetback.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
+$(B)/tests/fuzz/%: X_LIBS = -fsanitize=fuzzer $(JSON_L) $(DPDK_L) -lmnl -luring
 $(B)/tests/fuzz/fuzz_store: $(call obj,$(wildcard dom0-tools/store_*.c))
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)

@@ -1,107 +1,18 @@
 /* fuzz_vif.c - a whole vif on the loopback hypervisor, in one process: the hub in a thread, netback with two workers, two well-behaved
  * guests, and one whose every move is the input's: slots, indices, pages, events, references, its connection, its death.
  *
- * The workers run in lockstep: this file is their worker.c, and a turn runs when the input (or the end of an input) says so. So an
+ * The workers run in lockstep (lockstep.h): a turn runs when the input (or the end of an input) says so. So an
  * input does the same each time. After each input the well-behaved two exchange packets, and nothing of the third is left:
  * packet memory, grants, ports and mappings are as they were.
  */
+#define LOCKSTEP_READY 1 /* a worker never sleeps */
 #include "fuzz.h"
+#include "lockstep.h"
 #include "netback/netback.h"
 #include <pthread.h>
 #include <pvio/hub.h>
 #include <rte_mempool.h>
-#include <semaphore.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
-
-/* ---- worker.h, in lockstep ---- */
-
-struct pv_worker {
-	pthread_t thread;
-	sem_t go, done;
-	void (*body)(void *arg, struct pv_worker *w);
-	void *arg;
-	int (*fn)(void *arg); /* the call that waits */
-	void *fn_arg;
-	int ret, fd;
-	bool stop, ended;
-};
-
-static void *worker_main(void *arg)
-{
-	struct pv_worker *w = arg;
-
-	w->body(w->arg, w);
-	w->ended = true;
-	sem_post(&w->done);
-	return NULL;
-}
-
-static void until(sem_t *s)
-{
-	while (sem_wait(s) < 0)
-		MUST(errno == EINTR);
-}
-
-/* One turn of the worker's body. */
-static void step(struct pv_worker *w)
-{
-	if (w->ended)
-		return;
-	sem_post(&w->go);
-	until(&w->done);
-}
-
-int pv_worker_start(struct pv_worker **out, const char *name, int cpu, void (*body)(void *arg, struct pv_worker *w), void *arg)
-{
-	struct pv_worker *w = calloc(1, sizeof(*w));
-
-	(void)name, (void)cpu;
-	MUST(w);
-	w->body = body;
-	w->arg = arg;
-	w->fd = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC); /* always readable: the worker never sleeps */
-	MUST(w->fd >= 0 && !sem_init(&w->go, 0, 0) && !sem_init(&w->done, 0, 0));
-	MUST(!pthread_create(&w->thread, NULL, worker_main, w));
-	until(&w->done);
-	*out = w;
-	return 0;
-}
-
-int pv_worker_call(struct pv_worker *w, int (*fn)(void *arg), void *arg)
-{
-	if (w->ended)
-		return -ESHUTDOWN;
-	w->fn = fn;
-	w->fn_arg = arg;
-	step(w);
-	return w->ret;
-}
-
-void pv_worker_stop(struct pv_worker *w)
-{
-	w->stop = true;
-	step(w);
-	pthread_join(w->thread, NULL);
-	close(w->fd);
-	free(w);
-}
-
-int pv_worker_fd(struct pv_worker *w)
-{
-	return w->fd;
-}
-
-int pv_worker_poll(struct pv_worker *w)
-{
-	sem_post(&w->done);
-	until(&w->go);
-	if (w->fn) {
-		w->ret = w->fn(w->fn_arg);
-		w->fn = NULL;
-	}
-	return w->stop;
-}
 
 /* ---- guests ---- */
 
