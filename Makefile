@@ -127,7 +127,7 @@ perf: $(PERF)
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(B)/obj/tests/fuzz/%.o: X_CFLAGS = -I. $(DPDK_C)
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/libblkback.a $(B)/libnetback.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
-$(B)/tests/fuzz/%: X_LIBS = -fsanitize=fuzzer $(JSON_L) $(DPDK_L) -lmnl -luring
+$(B)/tests/fuzz/%: X_LIBS = -fsanitize=fuzzer $(JSON_L) $(DPDK_L) -lmnl -luring -lnbd
 $(B)/tests/fuzz/fuzz_store: $(call obj,$(wildcard dom0-tools/store_*.c))
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)

@@ -208,6 +208,19 @@ void uring_poll_arm(struct uring *u, struct uring_poll *p)
 	p->armed = true;
 }
 
+/* No image here waits for descriptors of its own. */
+void uring_watch(struct uring *u, struct uring_watch *w, int fd, unsigned events)
+{
+	(void)u, (void)w, (void)fd, (void)events;
+	abort();
+}
+
+void uring_unwatch(struct uring *u, struct uring_watch *w)
+{
+	(void)u, (void)w;
+	abort();
+}
+
 /* ---- guests ---- */
 
 struct queue {
