@@ -1,9 +1,10 @@
 /* supervise.c - backends that pviod starts, and starts again when they end.
  *
- * Theory of operation. Each has one process that serves, and for the time of a handover the next, which becomes the one when it registers, or
- * when that ends; so a successor is supervised from its first moment on. When there is neither another is started: at once the first time, then after a while that doubles, and what has run for a while begins anew with that. A process that somebody else started may
- * serve under the name: nothing is started beside it, but when it goes. Which process is ours, its pid tells. At pviod's end they end
- * last, for it is they who let go of the guests.
+ * Theory of operation. Each has one process that serves, and for the time of a handover the next, which becomes the one when it
+ * registers, or when that ends; so a successor is supervised from its first moment on. When there is neither another is started: at once
+ * the first time, then after a while that doubles, and what has run for a while begins anew with that. A process that somebody else
+ * started may serve under the name: nothing is started beside it, but when it goes. Which process is ours, its pid tells. At pviod's end
+ * they end last, for it is they who let go of the guests.
  */
 #include "pviod.h"
 #include <signal.h>
