@@ -36,6 +36,7 @@ void bridge_worker_end(struct nb_worker *w, struct bridge *b)
 	struct uplink_queue *q = &w->up[b->index];
 
 	uplink_flush(w, q);
+	rte_pktmbuf_free_bulk(q->out, q->n); /* what it does not take is lost */
 	if (q->ours && b->uplink.ops->end)
 		b->uplink.ops->end(q);
 	memset(q, 0, sizeof(*q));

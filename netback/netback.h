@@ -274,7 +274,18 @@ static inline uint64_t switch_mac_in_frame(const void *p)
 	return rte_le_to_cpu_64(mac) & 0xffffffffffffull;
 }
 
+/* ---- fair.c ---- */
+/* Who holds how much of some room. Zeroed: nobody anything. */
+struct fair {
+	uint8_t senders; /* that hold something */
+	uint32_t held[FAIR_ACCOUNTS];
+};
+/* May m wait, at that cost, where the senders share `room`? Returns the account that holds it until fair_leave; 0: it may not. */
+uint8_t fair_take(struct fair *f, const struct rte_mbuf *m, uint32_t cost, uint32_t room);
+void fair_leave(struct fair *f, uint8_t account, uint32_t cost);
+
 /* ---- uplink.c, uplink_dpdk.c, uplink_tap.c ---- */
+enum { UPLINK_WAITING = 256 /* packets that wait for an uplink which takes no more, the first NB_BURST of them whosever they are */ };
 /* A worker's part of a bridge and its uplink. Owner: that worker. */
 struct uplink_queue {
 	struct bridge *bridge; /* NULL: there is none of this index */
@@ -282,8 +293,11 @@ struct uplink_queue {
 	bool more; /* packets may wait: there were some, or the descriptor said so */
 	int intr_fd; /* readable when packets wait; -1: there is none, look now and then */
 	uint64_t last, looked; /* TSC of the last packet that came in, and of the last look */
-	unsigned n;
-	struct rte_mbuf *out[NB_BURST];
+	unsigned n; /* of out: NB_BURST and more wait for an uplink that is full */
+	struct rte_mbuf *out[UPLINK_WAITING];
+	uint8_t account[UPLINK_WAITING]; /* of those beyond NB_BURST, as they came; else 0 */
+	struct fair fair;
+	uint64_t stuck; /* TSC since when it takes nothing; 0: it does */
 	uint64_t rx_packets, rx_bytes, rx_bad, tx_packets, tx_bytes, tx_dropped, tx_too_big;
 	struct rte_mbuf *tap_seg[NB_SEGS_MAX]; /* what the next packet of a TAP is read into */
 	struct switch_cache cache; /* of the bridge's switch */
@@ -453,9 +467,8 @@ struct vif_queue {
 	uint32_t tx_port, rx_port; /* ours */
 	void *pages; /* tx ring page, rx ring page: one mapping */
 	struct {
-		uint8_t senders; /* that hold something */
+		struct fair who;
 		uint8_t account[NB_BACKLOG_PACKETS]; /* of the packets in the backlog; 0: not counted */
-		uint32_t held[FAIR_ACCOUNTS]; /* bytes */
 	} fair; /* fair.c's */
 	struct vif_counts n;
 	struct rte_mbuf *backlog[NB_BACKLOG_PACKETS];
@@ -572,7 +585,7 @@ void rx_push(struct vif_queue *q, struct rte_mbuf *m); /* takes m; the queue's w
 void rx_plan(struct vif_queue *q);
 /* Drop what has waited for longer than a second for guests that post no pages: packet memory is scarce. */
 void rx_reclaim(struct nb_worker *w);
-/* ---- fair.c: the backlog beyond w->uncontended ---- */
+/* ---- fair.c, of the backlog beyond w->uncontended ---- */
 bool fair_push(struct vif_queue *q, const struct rte_mbuf *m, uint32_t cost); /* may m wait there? Counts it, before it is put at the tail */
 void fair_pop(struct vif_queue *q, uint32_t slot, uint32_t cost); /* one that was counted leaves */
 void rx_drop_all(struct vif_queue *q); /* what waits for the guest */

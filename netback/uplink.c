@@ -5,6 +5,7 @@
 #include "netback.h"
 
 enum { UPLINK_MTU_MAX = 65535 - 14 };
+enum { STUCK_MS = 10 /* that packets wait for an uplink which takes none */ };
 enum { LOOK_US = 20 }; /* at an uplink that says when packets come: no more often than that while none do */
 
 /* An MTU that is asked for, at the end of any device: ",mtu=N". Cuts it off. */
@@ -100,14 +101,56 @@ void uplink_poll(struct nb_worker *w, struct uplink_queue *q)
 
 bool uplink_idle(const struct nb_worker *w, const struct uplink_queue *q)
 {
-	return !q->ours || !q->last || w->tsc - q->last >= w->nb->poll_tsc;
+	return q->n == 0 && (!q->ours || !q->last || w->tsc - q->last >= w->nb->poll_tsc);
+}
+
+/* It did not take the last ones: m may wait if its sender has not had its share. */
+static void wait_for_room(struct uplink_queue *q, struct rte_mbuf *m)
+{
+	uint8_t account = q->n < UPLINK_WAITING ? fair_take(&q->fair, m, 1, UPLINK_WAITING - NB_BURST) : 0;
+
+	if (!account) {
+		q->tx_dropped++;
+		rte_pktmbuf_free(m);
+		return;
+	}
+	q->account[q->n] = account;
+	q->out[q->n++] = m;
 }
 
 void uplink_put(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf *m)
 {
+	if (unlikely(q->n >= NB_BURST)) {
+		wait_for_room(q, m);
+		return;
+	}
 	q->out[q->n++] = m;
 	if (q->n == NB_BURST)
 		uplink_flush(w, q);
+}
+
+/* The uplink did not take the packets from `sent` on. They wait, but not for one whose other end is gone. */
+static void keep_waiting(struct nb_worker *w, struct uplink_queue *q, unsigned sent)
+{
+	unsigned left = q->n - sent;
+
+	for (unsigned i = 0; i < sent; i++)
+		if (q->account[i])
+			fair_leave(&q->fair, q->account[i], 1);
+	if (sent)
+		q->stuck = 0;
+	else if (!q->stuck)
+		q->stuck = w->tsc;
+	if (!sent && w->tsc - q->stuck >= w->nb->tsc_second / 1000 * STUCK_MS) {
+		rte_pktmbuf_free_bulk(q->out, left);
+		q->tx_dropped += left;
+		q->fair = (struct fair){ 0 };
+		left = 0;
+	}
+	memmove(q->out, q->out + sent, left * sizeof(q->out[0]));
+	memmove(q->account, q->account + sent, left);
+	memset(q->account + left, 0, q->n - left);
+	q->n = left;
 }
 
 void uplink_flush(struct nb_worker *w, struct uplink_queue *q)
@@ -123,11 +166,12 @@ void uplink_flush(struct nb_worker *w, struct uplink_queue *q)
 	sent = q->bridge->uplink.ops->send(w, q, q->out, q->n);
 	for (unsigned i = sent; i < q->n; i++)
 		bytes -= q->out[i]->pkt_len;
-	rte_pktmbuf_free_bulk(q->out + sent, q->n - sent);
 	q->tx_packets += sent;
 	q->tx_bytes += bytes;
-	q->tx_dropped += q->n - sent;
-	q->n = 0;
+	if (unlikely(sent < q->n || q->fair.senders || q->stuck))
+		keep_waiting(w, q, sent);
+	else
+		q->n = 0;
 }
 
 /* A finished packet, by whoever moves the uplink's packets. */

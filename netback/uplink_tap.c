@@ -274,20 +274,14 @@ static bool write_packet(int fd, struct rte_mbuf *m)
 
 static unsigned tap_send(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **out, unsigned n)
 {
-	unsigned sent = 0;
-
-	while (sent < n) {
-		if (likely(write_packet(q->bridge->uplink.tap_fd[w->index], out[sent]))) {
-			sent++;
-		} else { /* it alone is refused */
-			struct rte_mbuf *refused = out[sent];
-
-			out[sent] = out[--n];
-			out[n] = refused;
+	for (unsigned i = 0; i < n; i++)
+		if (unlikely(!write_packet(q->bridge->uplink.tap_fd[w->index], out[i]))) { /* it alone is refused, and will be: our caller counts all */
+			q->tx_dropped++;
+			q->tx_packets--;
+			q->tx_bytes -= out[i]->pkt_len;
 		}
-	}
-	pool_put(&w->spare, out, sent);
-	return sent;
+	pool_put(&w->spare, out, n);
+	return n;
 }
 
 const struct uplink_ops uplink_tap = {

@@ -156,6 +156,7 @@ static struct rte_mbuf *with_room(struct nb_worker *w, struct rte_mbuf *m)
 	head->ol_flags |= m->ol_flags & NB_FLAGS;
 	head->tx_offload = m->tx_offload;
 	head->vlan_tci = m->vlan_tci;
+	head->port = m->port;
 	head->next = m;
 	m->data_off += n;
 	m->data_len -= n;
