@@ -2,7 +2,7 @@
  *
  * EAL makes a runtime directory before it looks at --no-shconf and, with that option, goes on when it cannot: below /dev/null
  * nothing can be made. Without hugepages memory is one anonymous memory file (--no-huge); with free hugepages, anonymous too
- * (--in-memory; EAL refuses the two together). What EAL prints is kept for our own messages, and shown only with --log debug.
+ * (--in-memory; EAL refuses the two together), and one file as well, for a peer of virtio_user gets each. What EAL prints is kept for our own messages, and shown only with --log debug.
  * Only telemetry, if it is asked for, has a socket, in a directory below ours. */
 #include "netback.h"
 #include <ctype.h>
@@ -136,8 +136,8 @@ static int start(unsigned memory, char *why, size_t len)
 	char *argv[] = { (char *)"pvio-netback", cores, (char *)"-m", mib, (char *)"--no-pci", prefix,
 			 (char *)(telemetry ? "--telemetry" : "--no-telemetry"), (char *)"--iova-mode=va",
 			 (char *)(pv_log_shown() >= PV_LOG_DEBUG ? "--log-level=lib.eal:debug" : "--log-level=lib.eal:notice"),
-			 (char *)(huge ? "--in-memory" : "--no-huge"), huge ? NULL : (char *)"--no-shconf", NULL };
-	int argc = (int)RTE_DIM(argv) - 1 - huge;
+			 (char *)(huge ? "--in-memory" : "--no-huge"), (char *)(huge ? "--single-file-segments" : "--no-shconf"), NULL };
+	int argc = (int)RTE_DIM(argv) - 1;
 
 	setenv("RUNTIME_DIRECTORY", telemetry ? pv_rundir() : "/dev/null", 1);
 	ret = rte_eal_init(argc, argv);

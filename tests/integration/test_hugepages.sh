@@ -1,11 +1,11 @@
 #!/bin/bash
 # Several pvio-netback start at the same time, and there are huge pages for two of them; and one while another program takes and drops all: each
-# starts, whoever has them.
+# starts, whoever has them. With huge pages its memory is one file all the same: the back end of a virtio_user takes it.
 # alone: it reserves huge pages
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/lib.sh
-need root python3
+need root python3 dpdk-testpmd
 begin
 huge_pages 40
 "$bin/pvio" sandbox up --guests 1 >"$work/up" || die "sandbox up: $(cat "$work/up")"
@@ -45,3 +45,13 @@ for round in 1 2 3 4 5 6 7 8; do
 	kill $!
 	wait $! 2>/dev/null
 done
+kill "${pids[0]}" # the racer
+wait "${pids[0]}" 2>/dev/null
+pids=()
+RUNTIME_DIRECTORY=$work background dpdk-testpmd --no-huge -m 192 --no-pci --no-telemetry --no-shconf --lcores='(0,1)@(0-1)' --file-prefix "pv$$" \
+	--vdev="net_vhost0,iface=$work/vhost" -- --no-mlockall --total-num-mbufs=4096 --stats-period 60 >"$work/testpmd" 2>&1
+until_true 20 test -S "$work/vhost" || die "no testpmd: $(tail -5 "$work/testpmd")"
+background "$bin/pvio-netback" --name n1 --memory $((free * 4 / 5)) --uplink "net_virtio_user0,path=$work/vhost,queues=1" 2>"$work/log"
+until_true 30 grep -q ready "$work/log" || die "virtio_user: $(cat "$work/log")"
+grep -q "without hugepages" "$work/log" && die "virtio_user: it has no huge pages"
+until_true 20 grep -q "read message VHOST_USER_SET_MEM_TABLE" "$work/testpmd" || die "virtio_user: $(tail -5 "$work/testpmd")"

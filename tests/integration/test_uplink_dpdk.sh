@@ -36,11 +36,11 @@ testpmd() { # VDEV
 		--forward-mode=macswap --auto-start --no-mlockall --total-num-mbufs=4096 --stats-period 60 >"$work/testpmd" 2>&1
 }
 
-way() { # TITLE UPLINK VDEV
+way() { # TITLE UPLINK VDEV [SOCKET] : that testpmd makes, so that it comes first
 	local pmd tap
+	[ -n "${4:-}" ] && { testpmd "$3" & pmd=$!; pids+=($!); until_true 20 test -S "$4" || die "$1: $(tail -5 "$work/testpmd")"; }
 	pvio sandbox up --guests 1 --uplink "xenbr0=$2" >"$work/up" || die "$1: sandbox up: $(cat "$work/up")"
-	testpmd "$3" &
-	pmd=$!
+	[ -n "${4:-}" ] || { testpmd "$3" & pmd=$!; }
 	netns_new g1
 	"$bin/pvio-tap" --domid "$(domid_of g1)" --vif 0 --tap eth0 --netns "$(netns g1)" --wait 20 2>"$work/tap.log" &
 	tap=$!
@@ -61,3 +61,4 @@ way() { # TITLE UPLINK VDEV
 way "memif" "net_memif0,role=server,socket=$work/memif,socket-abstract=no" "net_memif0,role=client,socket=$work/memif,socket-abstract=no"
 way "vhost-user" "net_vhost0,iface=$work/vhost" "net_virtio_user0,path=$work/vhost,queues=1"
 way "vhost-user, as client" "net_vhost0,iface=$work/vhostc,client=1" "net_virtio_user0,path=$work/vhostc,queues=1,server=1"
+way "virtio_user" "net_virtio_user0,path=$work/virtio,queues=1" "net_vhost0,iface=$work/virtio" "$work/virtio"
