@@ -2,6 +2,7 @@
  *
  *	control thread	main.c, config.c, vbd.c, report.c	options, pviod's calls, devices
  *	workers		blkworker.c, blkq.c, plan.c	one thread each: its queues, from the ring to the image and back
+ *			adopt.c				what a queue leaves to the next process, and how that goes on
  *			uring.c (uring.h)		where a worker submits and sleeps
  *			image_*.c (image.h)		what the sectors are kept in
  * The control thread touches a worker's things only by pv_worker_call.
@@ -15,6 +16,7 @@
 #include <pvio/blk.h>
 #include <pvio/gnt_cache.h>
 #include <pvio/hyper.h>
+#include <pvio/inflight.h>
 #include <pvio/limit.h>
 #include <pvio/log.h>
 #include <pvio/worker.h>
@@ -94,6 +96,14 @@ enum blkr_state {
 	BLKR_SYNC, /* the sync before its write is in flight */
 	BLKR_IO, /* its I/O, or the one that it was merged into, is in flight */
 	BLKR_AGAIN, /* that I/O failed: it will be tried alone, so that only the guilty one is answered with an error */
+	BLKR_LEFT, /* taken by a process that has ended: will be begun again, in its order, before anything is taken */
+};
+
+/* What the in-flight log keeps of a request. */
+struct blkr_record {
+	union pv_blk_raw raw; /* as it was taken; its only private copy */
+	uint64_t mark; /* adopt.c */
+	uint64_t unused;
 };
 
 /* A request in flight. Owner: its queue, from blkq_open to blkq_close. The arrays are slices of the queue's. */
@@ -103,6 +113,7 @@ struct blkr {
 	struct blkr *next; /* on the free list and `again`; in an I/O: the request merged after this one */
 	enum blkr_state state;
 	bool pinned; /* its pages are */
+	struct blkr_record *record; /* of the log; always the same */
 	uint64_t bytes;
 	int64_t cost; /* of its device's share, while it is in flight */
 	struct pv_blk_req req;
@@ -120,6 +131,7 @@ struct blkq_stats {
 	uint64_t limited; /* times that a request waited because of its device's limits */
 	uint64_t cache_full; /* times that a request waited because all pages of cache= were in use */
 	uint64_t ios, retried; /* I/Os submitted; requests tried again alone */
+	uint64_t replayed; /* requests that a process which ended had taken, and this one began again */
 	uint64_t notifies, events, spurious; /* sent; received; received with no request behind it */
 };
 
@@ -150,6 +162,8 @@ struct blkq_config {
 	struct image *image;
 	struct limits *limit; /* NULL: none */
 	struct pv_blk_disk disk;
+	struct pv_inflight_ring *log; /* with struct blkr_record for each slot */
+	bool adopt; /* go on where the log says */
 };
 
 /* Owner: its worker. Lifetime: blkq_open to blkq_close. */
@@ -167,8 +181,8 @@ struct blkq {
 	unsigned spurious; /* events in a row with nothing behind them */
 
 	struct pv_gnt_cache *cache;
-	unsigned inflight; /* requests that are not FREE */
-	struct blkr *free, *again;
+	unsigned inflight; /* requests that are neither FREE nor LEFT */
+	struct blkr *free, *again, *left;
 	struct blkr *held; /* at most one */
 	struct blkr *barrier; /* being executed: nothing is taken */
 	struct blkr *head, *tail; /* planned: the I/O that may still grow */
@@ -210,6 +224,37 @@ bool blkq_take(struct blkq *q);
 void blkq_publish(struct blkq *q);
 /* Ask for an event. Returns true if there is something to take already. */
 bool blkq_rearm(struct blkq *q);
+
+/* ---- adopt.c: what a queue leaves to the next process, and how that goes on ---- */
+
+/* The log of a connection, or its predecessor's. Returns 0 or -errno with `why`: -EAGAIN that is not gone yet. */
+int adopt_log_open(const struct pv_connect *c, struct pv_inflight **out, char *why, size_t len);
+/* Begin the ring where the log says: what is owed is LEFT. Before anything is taken. Returns 0, or -ENOENT: the log makes no sense. */
+int adopt_queue(struct blkq *q);
+void adopt_arrive(struct blkq *q); /* its port is bound: show what was answered, and wake the guest, whom the old process may owe it */
+
+enum { BLKR_TAKEN = 1, BLKR_ANSWERED };
+
+/* One word, so that one store changes it: index is the request's of what is TAKEN, the response's of what is ANSWERED. */
+static inline uint64_t adopt_mark(unsigned what, int16_t status, uint32_t index)
+{
+	return what | (uint64_t)(uint16_t)status << 16 | (uint64_t)index << 32;
+}
+
+/* The last request was copied into r's record: it is taken. */
+static inline void adopt_log_take(struct blkq *q, struct blkr *r)
+{
+	pv_inflight_mark(&r->record->mark, adopt_mark(BLKR_TAKEN, 0, q->ring.cons - 1));
+	pv_inflight_take(q->c.log, q->ring.cons);
+}
+
+/* Answer r: in its record, in the ring, in the log. */
+static inline void adopt_log_answer(struct blkq *q, struct blkr *r, int16_t status)
+{
+	pv_inflight_mark(&r->record->mark, adopt_mark(BLKR_ANSWERED, status, q->ring.prod));
+	pv_blk_fill_rsp(&q->ring, q->c.abi, r->req.id, r->req.op, status);
+	pv_inflight_answer(q->c.log, q->ring.prod);
+}
 
 TAILQ_HEAD(blkq_head, blkq);
 
@@ -294,8 +339,10 @@ void blkworker_stop(struct blkworker *w); /* its queues are closed. NULL is fine
 
 /* From the control thread. */
 int blkworker_connect(struct blkworker *w, const struct blkq_config *c, struct blkq **out, char *why, size_t len);
-/* Stop a queue, wait for its I/O, and close it. -EAGAIN: I/O is still in flight after a while; the queue stays, stopped. */
-int blkworker_disconnect(struct blkworker *w, struct blkq *q);
+void blkworker_quiesce(struct blkworker *w, struct blkq *q); /* it takes nothing any more; what is in flight goes on */
+uint64_t blkworker_patience(void); /* until when a disconnect that begins now waits */
+/* Stop a queue, wait for its I/O until then, and close it. -EAGAIN: I/O is still in flight; the queue stays, stopped. */
+int blkworker_disconnect(struct blkworker *w, struct blkq *q, uint64_t until);
 /* The device's limit is this one now; when the call has returned the worker knows the old one no more. */
 void blkworker_limit(struct blkworker *w, struct blkq *q, struct limits *limit);
 /* Is its hypervisor gone? Then nobody can be served. */
@@ -333,13 +380,17 @@ struct vbd {
 		struct blkq *q;
 	} queue[PV_NOXS_QUEUES_MAX];
 	unsigned queues;
+	struct pv_inflight *inflight; /* of the connection */
+	uint64_t pause_us; /* it was adopted, so long after this process could serve; 0: it was not */
 	char name[48]; /* "vbd xvda of guest 3" */
 	struct pv_log_peer log;
 	UT_hash_handle hh;
 };
 
 int vbds_new(struct blkworker **workers, unsigned n, struct vbds **out);
-void vbds_free(struct vbds *v); /* removes every device */
+/* Lets go of every device; another process may then go on with it. Returns how many have I/O in flight that did not end in time: then
+ * the process ends without freeing what that uses, and the kernel keeps its images locked until it has. */
+unsigned vbds_free(struct vbds *v);
 extern const struct pv_backend_ops vbd_ops; /* ctx: struct vbds */
 void vbd_offer(const struct vbd *d, struct pv_noxs_vbd_offer *offer);
 struct vbd *vbd_find(struct vbds *v, const struct pv_device_id *id); /* or NULL */

@@ -64,7 +64,7 @@ static void answer(struct blkq *q, struct blkr *r, int16_t status)
 	r->pinned = false;
 	count(q, r, status);
 	if (q->state != BLKQ_BROKEN)
-		pv_blk_fill_rsp(&q->ring, q->c.abi, r->req.id, r->req.op, status);
+		adopt_log_answer(q, r, status);
 	if (q->barrier == r)
 		q->barrier = NULL;
 	share_end(r);
@@ -303,24 +303,30 @@ static void start(struct blkq *q, struct blkr *r)
 
 /* ---- take ---- */
 
-static int64_t take_one(struct blkq *q)
+/* A request of which the record holds a copy. */
+static void begin(struct blkq *q, struct blkr *r)
 {
-	struct blkr *r = q->free; /* there is one: the ring's window counts what is not answered */
-	union pv_blk_raw raw;
 	int status;
 
-	q->free = r->next;
 	q->inflight++;
 	r->next = NULL;
 	r->bytes = 0;
-	pv_blk_take(&q->ring, &raw);
-	pv_blk_decode(&raw, q->c.abi, &r->req);
+	pv_blk_decode(&r->record->raw, q->c.abi, &r->req);
 	status = pv_blk_check(&r->req, &q->c.disk);
-	if (status) {
+	if (status)
 		answer(q, r, status);
-		return SHARE_TURN / 64;
-	}
-	start(q, r);
+	else
+		start(q, r);
+}
+
+static int64_t take_one(struct blkq *q)
+{
+	struct blkr *r = q->free; /* there is one: the ring's window counts what is not answered */
+
+	q->free = r->next;
+	pv_blk_take(&q->ring, &r->record->raw);
+	adopt_log_take(q, r);
+	begin(q, r);
 	return share_cost(r, SHARE_TURN);
 }
 
@@ -337,6 +343,12 @@ static void retry(struct blkq *q, struct blkr *r)
 	r->io.len = r->bytes;
 	q->stats.retried++;
 	submit(q, r, kind_of(r), BLKR_IO);
+}
+
+/* May the next of those that a process left be begun? */
+static bool may_begin_left(const struct blkq *q)
+{
+	return q->left && !q->held && !q->barrier;
 }
 
 static bool resume(struct blkq *q)
@@ -356,12 +368,18 @@ static bool resume(struct blkq *q)
 		start(q, r);
 		did |= !q->held;
 	}
+	while (may_begin_left(q) && uring_room(&q->w->uring) >= ROOM) {
+		r = q->left;
+		q->left = r->next;
+		begin(q, r);
+		did = true;
+	}
 	return did;
 }
 
 static bool may_take(const struct blkq *q)
 {
-	return q->state == BLKQ_RUN && !q->held && !q->barrier;
+	return q->state == BLKQ_RUN && !q->held && !q->barrier && !q->left;
 }
 
 /* How many requests wait. While the queue is awake its guest need not notify: the event index is moved out of reach. */
@@ -395,7 +413,7 @@ bool blkq_take(struct blkq *q)
 
 bool blkq_rearm(struct blkq *q)
 {
-	bool can_resume = q->again || (q->held && q->inflight == 1);
+	bool can_resume = q->again || (q->held && q->inflight == 1) || may_begin_left(q);
 	int n;
 
 	if (!may_take(q) || q->starved || can_resume)
@@ -434,6 +452,7 @@ static int alloc_requests(struct blkq *q)
 			.grefs = q->all_grefs + (size_t)i * greft,
 			.iov = q->all_iov + (size_t)i * iovt,
 			.segs = q->all_segs + (size_t)i * segt,
+			.record = (struct blkr_record *)q->c.log->records + i,
 			.io = { .image = q->c.image, .uring = &q->w->uring, .end = io_end },
 		};
 		q->free = r;
@@ -469,6 +488,10 @@ int blkq_open(struct blkworker *w, const struct blkq_config *c, struct blkq **ou
 		ret = share_join(q);
 	if (ret < 0)
 		goto fail;
+	snprintf(why, len, "its in-flight log makes no sense");
+	ret = c->adopt ? adopt_queue(q) : 0;
+	if (ret < 0)
+		goto fail;
 	ret = pv_evt_bind(w->hyper, c->guest, c->port);
 	if (ret < 0) {
 		snprintf(why, len, "its event channel %u cannot be bound: %s", c->port, pv_hyper_error(w->hyper));
@@ -478,6 +501,8 @@ int blkq_open(struct blkworker *w, const struct blkq_config *c, struct blkq **ou
 	ret = blkworker_port_add(w, q->port, q);
 	if (ret < 0)
 		goto fail;
+	if (c->adopt)
+		adopt_arrive(q);
 	blkworker_wake(q); /* requests may wait already */
 	*out = q;
 	return 0;

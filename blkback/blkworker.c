@@ -400,18 +400,41 @@ int blkworker_connect(struct blkworker *w, const struct blkq_config *c, struct b
 	return ret;
 }
 
-/* Turns go on, for the other queues too, until this one has nothing in flight. */
-static int disconnect_here(void *arg)
+static int quiesce_here(void *arg)
 {
 	struct blkq *q = arg;
-	struct blkworker *w = q->w;
-	uint64_t end = now_ns() + drain_ns;
 
 	if (q->state == BLKQ_RUN)
 		q->state = BLKQ_STOP;
+	return 0;
+}
+
+void blkworker_quiesce(struct blkworker *w, struct blkq *q)
+{
+	pv_worker_call(w->thread, quiesce_here, q);
+}
+
+uint64_t blkworker_patience(void)
+{
+	return now_ns() + drain_ns;
+}
+
+struct disconnect_call {
+	struct blkq *q;
+	uint64_t until;
+};
+
+/* Turns go on, for the other queues too, until this one has nothing in flight. */
+static int disconnect_here(void *arg)
+{
+	const struct disconnect_call *c = arg;
+	struct blkq *q = c->q;
+	struct blkworker *w = q->w;
+
+	quiesce_here(q);
 	blkworker_wake(q);
-	while (q->inflight) {
-		if (now_ns() >= end) {
+	while (q->inflight || q->left) {
+		if (now_ns() >= c->until) {
 			if (q->c.image->ops->hurry)
 				q->c.image->ops->hurry(q->c.image);
 			return -EAGAIN;
@@ -426,9 +449,10 @@ static int disconnect_here(void *arg)
 	return 0;
 }
 
-int blkworker_disconnect(struct blkworker *w, struct blkq *q)
+int blkworker_disconnect(struct blkworker *w, struct blkq *q, uint64_t until)
 {
-	int ret = pv_worker_call(w->thread, disconnect_here, q);
+	struct disconnect_call call = { .q = q, .until = until };
+	int ret = pv_worker_call(w->thread, disconnect_here, &call);
 
 	w->load -= ret == 0;
 	return ret;

@@ -52,6 +52,10 @@ struct image_io {
 
 struct image_ops {
 	const char *name;
+	/* Why no other process can go on with a device whose own was killed or hands over, in words. NULL: one can, for then `open` is the
+	 * barrier against what the dead process wrote and is still on its way: it refuses (-EAGAIN: ask again soon) for as long as such a
+	 * write may come. Files: the lock. An image that keeps nothing needs none. */
+	const char *unadoptable;
 	/* Open and lock. Returns 0, or -errno with a line in why that names the path, what is wrong and what to do. */
 	int (*open)(const struct image_config *c, struct image **out, char *why, size_t len);
 	void (*close)(struct image *im); /* no I/O is in flight */
@@ -84,6 +88,12 @@ extern const struct image_ops image_file_ops, image_extents_ops, image_ram_ops, 
 int image_open(const struct image_config *c, struct image **out, char *why, size_t len);
 /* What comes after "null:" or "ram:": a size of whole sectors, in bytes. Returns 0, or -EINVAL with `why`. */
 int image_size(const char *text, uint64_t *bytes, char *why, size_t len);
+
+/* ---- image_lock.c: nobody else writes ---- */
+
+/* Lock the file behind fd, for as long as the open file description lives: for reading, or for one alone. Returns 0, or -errno with `why`: -EBUSY
+ * another has it, -EAGAIN a process that has ended, whose I/O is still in flight: ask again soon. */
+int image_lock(int fd, bool shared, const char *path, char *why, size_t len);
 
 /* ---- image_io.c: images that lie in files ---- */
 

@@ -1,7 +1,6 @@
 /* image_file.c - an image that is a raw file or a block device.
  *
- * The file is locked with flock on the very open file description that io_uring uses: the kernel lets go of that lock only when the
- * last request on it has ended, also after this process was killed. So whoever gets the lock next sees nobody's late writes. It is not
+ * The file is locked on the very open file description that io_uring uses (image_lock.c). It is not
  * registered with io_uring: a kernel of 6.1 keeps such a file, its lock and a block device open for a second after it was given up.
  * It is opened O_NONBLOCK: some file systems (tmpfs) are then read and written in the submitting thread instead of a helper's.
  */
@@ -16,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -199,15 +197,6 @@ static int find_facts(struct image_file *f, const struct image_config *c, char *
 	return 0;
 }
 
-static int lock(struct image_file *f, const struct image_config *c, char *why, size_t len)
-{
-	if (flock(f->fd, (c->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
-		return 0;
-	if (errno != EWOULDBLOCK)
-		return pv_why(why, len, -errno, "cannot lock %s: %s", c->path, strerror(errno));
-	return pv_why(why, len, -EBUSY, "%s is in use: somebody holds its lock (lslocks shows who); detach it there first", c->path);
-}
-
 static void file_close(struct image *im)
 {
 	eraser_free(((struct image_file *)im)->eraser);
@@ -232,7 +221,7 @@ static int file_open(const struct image_config *c, struct image **out, char *why
 		return ret;
 	}
 	fcntl(f->fd, F_SETFL, fcntl(f->fd, F_GETFL) | O_NOATIME); /* a read need not look at the clock; the owner and root may */
-	ret = lock(f, c, why, len);
+	ret = image_lock(f->fd, c->read_only, c->path, why, len);
 	if (ret == 0)
 		ret = find_facts(f, c, why, len);
 	if (ret == 0)

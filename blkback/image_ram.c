@@ -86,4 +86,4 @@ static int ram_open(const struct image_config *c, struct image **out, char *why,
 	return 0;
 }
 
-const struct image_ops image_ram_ops = { .name = "ram", .open = ram_open, .close = ram_close, .submit = ram_submit };
+const struct image_ops image_ram_ops = { .name = "ram", .unadoptable = "what ram: holds is gone with its process", .open = ram_open, .close = ram_close, .submit = ram_submit };

@@ -101,6 +101,7 @@ static int serve(const struct options *o, struct blkworker **workers, int signal
 	struct pv_backend *backend = NULL;
 	struct vbds *vbds = NULL;
 	char path[108], why[300];
+	unsigned busy;
 	int ret = workers_start(o, broken, workers);
 
 	if (ret < 0)
@@ -124,8 +125,10 @@ static int serve(const struct options *o, struct blkworker **workers, int signal
 		fprintf(stderr, "pvio-blkback: ready\n");
 		ret = loop(vbds, backend, workers, o->workers, signals, broken);
 	}
-	vbds_free(vbds);
+	busy = vbds_free(vbds);
 	pv_backend_free(backend); /* last: pviod takes the end of the connection for the end of us */
+	if (busy)
+		_exit(ret < 0);
 	return ret;
 }
 

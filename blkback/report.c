@@ -63,7 +63,7 @@ static const struct {
 #define COUNTER(c) { #c, offsetof(struct blkq_stats, c) }
 	COUNTER(reads), COUNTER(writes), COUNTER(flushes), COUNTER(barriers), COUNTER(discards), COUNTER(bytes_read),
 	COUNTER(bytes_written), COUNTER(errors), COUNTER(unsupported), COUNTER(bad_grefs), COUNTER(merged), COUNTER(limited), COUNTER(cache_full),
-	COUNTER(ios), COUNTER(retried), COUNTER(notifies), COUNTER(events), COUNTER(spurious),
+	COUNTER(ios), COUNTER(retried), COUNTER(replayed), COUNTER(notifies), COUNTER(events), COUNTER(spurious),
 };
 
 /* Of the workers that serve a device, each once. They may serve others too. */
@@ -122,6 +122,7 @@ struct json_object *vbd_stats(void *ctx, const struct pv_device_id *id)
 	add_u64(o, "cache_hits", hits);
 	add_u64(o, "cache_misses", misses);
 	add_u64(o, "cache_evictions", evictions);
+	add_u64(o, "pause_us", d->pause_us);
 	json_object_object_add(o, "backend", workers_object(s, d->queues));
 	return o;
 }

@@ -9,12 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+enum { RING_ORDER_MAX = 4 };
 
 /* Owner: main. */
 struct vbds {
 	struct vbd *all;
 	struct blkworker **workers;
 	unsigned nworkers;
+	int64_t began_us; /* monotonic */
 };
 
 static uint64_t key_of(const struct pv_device_id *id)
@@ -133,7 +137,7 @@ void vbd_offer(const struct vbd *d, struct pv_noxs_vbd_offer *offer)
 		.info = (f->read_only ? VDISK_READONLY : 0) | (d->config.cdrom ? VDISK_CDROM : 0) | (d->config.removable ? VDISK_REMOVABLE : 0),
 		.features = f->features | (d->config.persistent ? PV_VBD_PERSISTENT : 0),
 		.queues_max = d->config.queues,
-		.ring_order_max = 4,
+		.ring_order_max = RING_ORDER_MAX,
 		.indirect_max = d->config.indirect,
 		.discard_granularity = f->features & PV_VBD_DISCARD ? f->discard_granularity : 0,
 		.discard_alignment = f->features & PV_VBD_DISCARD ? f->discard_alignment : 0,
@@ -200,10 +204,10 @@ static struct blkworker *least_loaded(struct vbds *v)
 	return best;
 }
 
-static int disconnect(struct vbd *d, char *why, size_t len)
+static int disconnect_until(struct vbd *d, uint64_t until, char *why, size_t len)
 {
 	for (unsigned i = 0; i < d->queues; i++) {
-		int ret = d->queue[i].q ? blkworker_disconnect(d->queue[i].w, d->queue[i].q) : 0;
+		int ret = d->queue[i].q ? blkworker_disconnect(d->queue[i].w, d->queue[i].q, until) : 0;
 
 		if (ret < 0)
 			return pv_why(why, len, ret, "%s: I/O on %s is still in flight; its storage has not answered yet. Ask again",
@@ -211,12 +215,20 @@ static int disconnect(struct vbd *d, char *why, size_t len)
 		d->queue[i].q = NULL;
 	}
 	d->queues = 0;
+	pv_inflight_close(d->inflight); /* now another may serve these rings */
+	d->inflight = NULL;
 	d->state = VBD_PREPARED;
 	return 0;
 }
 
-static int connect_queue(struct vbds *v, struct vbd *d, const struct pv_noxs_choice *choice, unsigned i, char *why, size_t len)
+static int disconnect(struct vbd *d, char *why, size_t len)
 {
+	return disconnect_until(d, blkworker_patience(), why, len);
+}
+
+static int connect_queue(struct vbds *v, struct vbd *d, const struct pv_connect *pc, unsigned i, char *why, size_t len)
+{
+	const struct pv_noxs_choice *choice = &pc->choice;
 	const struct image_facts *f = &d->image->facts;
 	struct blkq_config c = {
 		.owner = d,
@@ -236,6 +248,8 @@ static int connect_queue(struct vbds *v, struct vbd *d, const struct pv_noxs_cho
 			.indirect_max = d->config.indirect,
 			.read_only = f->read_only,
 		},
+		.log = pv_inflight_ring(d->inflight, i),
+		.adopt = pc->adopt,
 	};
 	char reason[200];
 	int ret;
@@ -256,32 +270,92 @@ static bool same_rings(const struct pv_noxs_choice *a, const struct pv_noxs_choi
 	return !memcmp(a->vbd, b->vbd, a->queues * sizeof(a->vbd[0]));
 }
 
-static int vbd_connect(void *ctx, const struct pv_connect *c, char *why, size_t len)
+static int64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
+}
+
+static int choice_check(const struct pv_connect *c, unsigned queues_max, char *why, size_t len)
+{
+	const struct pv_noxs_choice *ch = &c->choice;
+	char name[48];
+
+	if (ch->queues && ch->queues <= queues_max && ch->ring_order <= RING_ORDER_MAX && ch->abi <= PV_VBD_ABI_X86_64)
+		return 0;
+	device_name(&c->id, name, sizeof(name));
+	return pv_why(why, len, -EINVAL, "%s: its choice is not within the offer (%u queues, ring order %u, ABI %u)", name, ch->queues,
+		      ch->ring_order, ch->abi);
+}
+
+/* The log of the connection; with adopt, while another process has it that serves the device still. */
+static int open_log(const struct pv_connect *c, struct pv_inflight **log, char *why, size_t len)
+{
+	char reason[200], name[48];
+	int ret = adopt_log_open(c, log, reason, sizeof(reason));
+
+	device_name(&c->id, name, sizeof(name));
+	return ret < 0 ? pv_why(why, len, ret, "%s: %s%s", name, c->adopt ? "cannot be taken over: " : "", reason) : 0;
+}
+
+/* The device, ready to go on where another process was. Its log comes first: for as long as that is not free, neither is the image. */
+static int adoptable(struct vbds *v, const struct pv_connect *c, struct pv_inflight **log, struct vbd **out, char *why, size_t len)
+{
+	int ret = open_log(c, log, why, len);
+
+	if (ret == 0)
+		ret = prepared(v, &c->id, c->config, out, why, len);
+	if (ret == -EBUSY)
+		ret = -EAGAIN; /* whoever has the image: its guest waits until it is free, and knows of nothing */
+	if (ret == 0 && (*out)->image->ops->unadoptable)
+		ret = pv_why(why, len, -EOPNOTSUPP, "%s: cannot be taken over: %s", (*out)->name, (*out)->image->ops->unadoptable);
+	return ret;
+}
+
+static int connect_queues(struct vbds *v, struct vbd *d, const struct pv_connect *c, char *why, size_t len)
 {
 	char ignored[200];
-	struct vbd *d;
-	int ret = prepared(ctx, &c->id, c->config, &d, why, len);
+	int ret = d->inflight ? 0 : open_log(c, &d->inflight, why, len);
 
-	if (ret < 0)
-		return ret;
-	if (!c->choice.queues || c->choice.queues > d->config.queues || c->choice.ring_order > 4 || c->choice.abi > PV_VBD_ABI_X86_64)
-		return pv_why(why, len, -EINVAL, "%s: its choice is not within the offer (%u queues, ring order %u, ABI %u)", d->name,
-			      c->choice.queues, c->choice.ring_order, c->choice.abi);
-	if (d->state == VBD_CONNECTED && same_rings(&d->choice, &c->choice))
-		return 0;
-	if (c->adopt)
-		return pv_why(why, len, -EOPNOTSUPP, "%s: cannot be taken over from a process that ended", d->name);
-	ret = disconnect(d, why, len); /* other rings: those before are gone */
 	for (unsigned i = 0; i < c->choice.queues && ret == 0; i++)
-		ret = connect_queue(ctx, d, &c->choice, i, why, len);
+		ret = connect_queue(v, d, c, i, why, len);
 	if (ret < 0) {
 		disconnect(d, ignored, sizeof(ignored));
 		return ret;
 	}
 	d->choice = c->choice;
 	d->state = VBD_CONNECTED;
-	pv_log_about(&d->log, PV_LOG_INFO, "%s: connected, %u queues of %u pages%s", d->name, d->queues, 1u << c->choice.ring_order,
-	       c->choice.features & PV_VBD_PERSISTENT && d->config.persistent ? ", persistent" : "");
+	d->pause_us = c->adopt ? now_us() - v->began_us : 0;
+	return 0;
+}
+
+static int vbd_connect(void *ctx, const struct pv_connect *c, char *why, size_t len)
+{
+	struct pv_inflight *log = NULL;
+	struct vbd *d = vbd_find(ctx, &c->id);
+	bool adopt = c->adopt && (!d || d->state == VBD_PREPARED);
+	int ret = choice_check(c, PV_NOXS_QUEUES_MAX, why, len);
+
+	if (ret == 0)
+		ret = adopt ? adoptable(ctx, c, &log, &d, why, len) : prepared(ctx, &c->id, c->config, &d, why, len);
+	if (ret == 0)
+		ret = choice_check(c, d->config.queues, why, len);
+	if (ret == 0 && d->state == VBD_CONNECTED && same_rings(&d->choice, &c->choice))
+		return 0;
+	if (ret == 0)
+		ret = disconnect(d, why, len); /* other rings: those before are gone */
+	if (ret < 0) {
+		pv_inflight_close(log);
+		return ret;
+	}
+	d->inflight = log;
+	ret = connect_queues(ctx, d, c, why, len);
+	if (ret < 0)
+		return ret;
+	pv_log_about(&d->log, PV_LOG_INFO, "%s: %s, %u queues of %u pages%s", d->name, adopt ? "goes on" : "connected", d->queues,
+		     1u << c->choice.ring_order, c->choice.features & PV_VBD_PERSISTENT && d->config.persistent ? ", persistent" : "");
 	return 0;
 }
 
@@ -299,6 +373,8 @@ static int vbd_remove(void *ctx, const struct pv_device_id *id, char *why, size_
 
 	if (d && ret == 0)
 		forget(ctx, d);
+	if (ret == 0)
+		pv_inflight_remove(id);
 	return ret;
 }
 
@@ -324,6 +400,17 @@ void vbds_report_broken(struct vbds *v, struct pv_backend *b)
 	}
 }
 
+/* Before anything ends: would a guest lose its disk? */
+static int vbds_retire(void *ctx, char *why, size_t len)
+{
+	struct vbds *v = ctx;
+
+	for (struct vbd *d = v->all; d; d = d->hh.next)
+		if (d->state == VBD_CONNECTED && d->image->ops->unadoptable)
+			return pv_why(why, len, -EOPNOTSUPP, "%s cannot be handed over: %s; detach it first", d->name, d->image->ops->unadoptable);
+	return 0;
+}
+
 const struct pv_backend_ops vbd_ops = {
 	.kind = "vbd",
 	.prepare = vbd_prepare,
@@ -334,6 +421,7 @@ const struct pv_backend_ops vbd_ops = {
 	.stats = vbd_stats,
 	.inspect = vbd_inspect,
 	.ask = vbd_ask,
+	.retire = vbds_retire,
 };
 
 /* ---- all of them ---- */
@@ -347,19 +435,34 @@ int vbds_new(struct blkworker **workers, unsigned n, struct vbds **out)
 		return -ENOMEM;
 	v->workers = workers;
 	v->nworkers = n;
+	v->began_us = now_us();
 	return 0;
 }
 
-void vbds_free(struct vbds *v)
+/* All stop at once, and end together. */
+unsigned vbds_free(struct vbds *v)
 {
+	uint64_t until = blkworker_patience();
 	struct vbd *d, *next;
+	unsigned busy = 0;
 	char why[200];
 
 	if (!v)
-		return;
+		return 0;
+	for (d = v->all; d; d = d->hh.next)
+		for (unsigned i = 0; i < d->queues; i++)
+			if (d->queue[i].q)
+				blkworker_quiesce(d->queue[i].w, d->queue[i].q);
 	HASH_ITER(hh, v->all, d, next) {
-		if (vbd_remove(v, &d->id, why, sizeof(why)) < 0)
-			pv_log(PV_LOG_ERR, "%s", why); /* the process ends, and the kernel holds its lock until the I/O has */
+		if (disconnect_until(d, until, why, sizeof(why)) == 0) {
+			forget(v, d);
+			continue;
+		}
+		busy++;
+		pv_log(PV_LOG_WARN, "%s: I/O on %s is in flight at the end: its storage has not answered. Who serves it next waits for that",
+		       d->name, d->config.path);
 	}
-	free(v);
+	if (!busy)
+		free(v);
+	return busy;
 }

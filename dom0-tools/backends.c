@@ -86,6 +86,15 @@ const char *backend_words(const struct device *dev, const char *message)
 	return strncmp(message, prefix, n) ? message : message + n;
 }
 
+/* A device that is to be adopted, and cannot be yet: `pvio list` says for what it waits, the log when that changes. */
+static void waits_for(struct device *dev, const char *words)
+{
+	if (strncmp(dev->why, words, sizeof(dev->why) - 1) == 0)
+		return;
+	snprintf(dev->why, sizeof(dev->why), "%s", words);
+	pv_log_about(&dev->guest->log, PV_LOG_INFO, "%s: %s", device_label(dev), dev->why);
+}
+
 static void answered_device(struct call *c, struct device *dev, int code, const char *message, struct json_object *result)
 {
 	enum dev_event ev = code ? c->failed : c->ok;
@@ -95,14 +104,16 @@ static void answered_device(struct call *c, struct device *dev, int code, const 
 		device_ask_again(dev, c->method, c->ok);
 		return;
 	}
-	if (code == -EAGAIN && dev->state == DEV_ADOPTING)
+	if (code == -EAGAIN && dev->state == DEV_ADOPTING) {
 		ev = EV_REFUSED;
-	else if (code && c->ok == c->failed)
+		waits_for(dev, backend_words(dev, message));
+	} else if (code && c->ok == c->failed) {
 		pv_log_about(c->backend->log, PV_LOG_WARN, "%s: backend %s: %s", device_label(dev), dev->backend_name, message);
-	else if (code)
+	} else if (code) {
 		device_fail(dev, code < -4095 ? -EINVAL : code, "%s", backend_words(dev, message));
-	else if (ev == EV_PREPARED && take_offer(dev, result) < 0)
+	} else if (ev == EV_PREPARED && take_offer(dev, result) < 0) {
 		ev = c->failed;
+	}
 	device_post(dev, ev);
 }
 
@@ -405,7 +416,7 @@ void backend_lost(struct backend *b)
 	}
 	DL_DELETE(d->backends, b);
 	supervise_lost(b);
-	waiters_backend(d, b);
+	waiters_backend(d, b, 0, NULL);
 	free(b);
 }
 

@@ -231,14 +231,17 @@ void waiters_guest(struct pviod *d, unsigned domid)
 	}
 }
 
-void waiters_backend(struct pviod *d, const struct backend *b)
+void waiters_backend(struct pviod *d, const struct backend *b, int code, const char *why)
 {
 	struct waiter *w, *next;
 
 	DL_FOREACH_SAFE(d->waiters, w, next) {
 		if (w->what != WAIT_BACKEND_GONE || w->device != b->conn->serial)
 			continue;
-		answer_done(d, w, NULL);
+		if (code)
+			answer_error(d, w, code, why);
+		else
+			answer_done(d, w, NULL);
 		waiter_free(d, w);
 	}
 }

@@ -4,10 +4,14 @@
 #include <errno.h>
 #include <string.h>
 
-/* That it was asked is all that the answer says; that it has ended, the end of its connection. */
+/* That it was asked is all that a good answer says; that it has ended, the end of its connection. */
 static void asked(void *arg, int code, const char *message, struct json_object *result)
 {
-	(void)arg, (void)code, (void)message, (void)result;
+	struct backend *b = arg; /* lives for as long as the connection on which it answers */
+
+	(void)result;
+	if (code && code != -ECONNRESET)
+		waiters_backend(b->d, b, code, message);
 }
 
 /* The backend of exactly that name, and kind if one is given. */
@@ -36,7 +40,7 @@ void do_backend_retire(struct request *r)
 
 	if (!b)
 		return;
-	rc = pv_rpc_call(b->conn->rpc, "retire", NULL, (int)r->d->opt.backend_ms, asked, NULL);
+	rc = pv_rpc_call(b->conn->rpc, "retire", NULL, (int)r->d->opt.backend_ms, asked, b);
 	if (rc < 0)
 		refuse(r, rc, "%s", backend_not_asked(b->name, rc));
 	else

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_MS = 1000, AGAIN_MS = 200, REAP_MS = 20 };
+enum { RETRY_MS = 1000, AGAIN_MS = 200, REAP_MS = 20, REAPS = 50 /* so often; then what is waited for is slow */ };
 
 static const struct limit guest_looks = { .burst = 4096, .rate = 1000 };
 
@@ -275,6 +275,7 @@ static int show_lost(struct device *dev)
 static int wait_heir(struct device *dev)
 {
 	dev->call = 0;
+	dev->nretries = 0;
 	dev->error = -EOWNERDEAD;
 	snprintf(dev->why, sizeof(dev->why), "its backend %s is gone; start it again, and it goes on", dev->backend_name);
 	return 0;
@@ -426,15 +427,16 @@ static void wait_list(struct device *dev)
 /* A backend that is back may not get at the device's resource yet, for its predecessor is still being reaped. */
 static int retry_later(struct device *dev)
 {
-	dev->retry_due = pviod_now(dev->d) + RETRY_MS;
+	dev->retry_due = pviod_now(dev->d) + (dev->error == -EAGAIN ? AGAIN_MS : RETRY_MS);
 	wait_list(dev);
 	return show(dev, dev->offer.state, dev->error);
 }
 
-/* The process before is still being reaped, and must be gone before another touches the rings. */
+/* The process before is still being reaped, and must be gone, with all its I/O, before another touches the rings. However long that takes,
+ * the guest loses nothing by waiting. */
 static int retry_soon(struct device *dev)
 {
-	dev->retry_due = pviod_now(dev->d) + REAP_MS;
+	dev->retry_due = pviod_now(dev->d) + (dev->nretries++ < REAPS ? REAP_MS : AGAIN_MS);
 	wait_list(dev);
 	return 0;
 }

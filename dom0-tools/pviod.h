@@ -417,6 +417,7 @@ struct device {
 	enum dev_event again_answer;
 	struct bucket looks;
 	uint64_t nlooks, nthrottled, nconnects, nadopted;
+	unsigned nretries; /* times that a backend could not yet go on with it */
 	int error; /* the last failure ... */
 	char why[WHY_LEN]; /* ... in words; "": none */
 	uint64_t attach_ns, choice_ns;
@@ -556,7 +557,7 @@ struct waiter {
 
 void waiters_device(struct device *dev); /* something changed */
 void waiters_guest(struct pviod *d, unsigned domid); /* it is gone */
-void waiters_backend(struct pviod *d, const struct backend *b); /* it is going now */
+void waiters_backend(struct pviod *d, const struct backend *b, int code, const char *why); /* it is going now, or (code) it stays */
 void waiters_conn(struct pviod *d, uint64_t serial); /* it ended */
 void waiters_tick(struct pviod *d);
 void waiters_free(struct pviod *d);

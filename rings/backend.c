@@ -254,6 +254,15 @@ static void call_ask(struct pv_backend *b, const struct request *r)
 		answer(r, error, why);
 }
 
+static void call_retire(struct pv_backend *b, const struct request *r)
+{
+	char why[WHY_MAX] = "";
+	int ret = b->ops->retire ? b->ops->retire(b->ctx, why, sizeof(why)) : 0;
+
+	b->retired |= ret == 0;
+	answer(r, ret, why);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(struct pv_backend *b, const struct request *r);
@@ -274,8 +283,7 @@ static void backend_call(void *ctx, struct pv_rpc *rpc, uint64_t id, const char 
 	struct pv_backend *b = ctx;
 
 	if (strcmp(method, "retire") == 0) {
-		b->retired = true;
-		pv_rpc_reply(rpc, id, NULL);
+		call_retire(b, &r);
 		return;
 	}
 	if (strcmp(method, "resume") == 0) {

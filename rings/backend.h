@@ -35,6 +35,8 @@ struct pv_backend_ops {
 	/* Counters since connect (stats), and the inner state: indices, in-flight, cache (inspect). New object or NULL: unknown. */
 	struct json_object *(*stats)(void *ctx, const struct pv_device_id *id);
 	struct json_object *(*inspect)(void *ctx, const struct pv_device_id *id);
+	/* May it end, for another process that takes over its devices? Returns 0, or -errno with `why` if a guest would lose one. NULL: it may. */
+	int (*retire)(void *ctx, char *why, size_t len);
 	/* Whatever else one kind of backend understands, by its name (what); params is borrowed, may be NULL. New object, or NULL with
 	 * *error (-ENOENT: no such device; that is what it is before the call) and `why`. NULL: this backend understands nothing. */
 	struct json_object *(*ask)(void *ctx, const struct pv_device_id *id, const char *what, struct json_object *params, int *error,

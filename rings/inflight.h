@@ -10,7 +10,7 @@
  * So for whoever reads the log later, with unsigned differences as ever:
  *	before `answered`		done. Perhaps not yet published: publishing it again changes nothing
  *	answered .. taken		taken; carried out or not, and in the ring lies the request or its response. A backend that must know
- *					more about them keeps a record for each slot
+ *					more about them keeps a record for each: filled, then marked by one store (pv_inflight_mark)
  *	from `taken` on			the guest's requests, untouched
  * Nothing of this is read from the guest's pages.
  *
@@ -55,6 +55,14 @@ void pv_inflight_remove(const struct pv_device_id *id); /* the device is gone: s
 static inline void pv_inflight_take(struct pv_inflight_ring *log, uint32_t cons)
 {
 	__atomic_store_n(&log->taken, cons, __ATOMIC_RELAXED);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* before what follows */
+}
+
+/* A record says from now on something else. */
+static inline void pv_inflight_mark(uint64_t *mark, uint64_t value)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* after the record was filled */
+	__atomic_store_n(mark, value, __ATOMIC_RELAXED);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* before what follows */
 }
 

@@ -30,6 +30,10 @@ static struct pv_ring ring;
 static uint32_t port, gref[PAGES];
 static uint8_t *pages;
 static void *ring_page;
+static union {
+	struct pv_inflight_ring ring;
+	uint8_t bytes[sizeof(struct pv_inflight_ring) + 32 * sizeof(struct blkr_record)];
+} left; /* whom it would serve: test_blkback_adopt.c */
 
 static void fake_end(struct image_io *io)
 {
@@ -102,7 +106,7 @@ static struct blkq look(void)
 static void connect_cached(unsigned cache, bool persistent)
 {
 	struct blkq_config c = { .owner = &fake, .guest = DOMID, .port = port, .persistent = persistent, .cache = cache,
-				 .image = &fake.head };
+				 .image = &fake.head, .log = &left.ring };
 	uint32_t ring_gref;
 	char why[200] = "";
 
@@ -141,7 +145,7 @@ static int up(void **state)
 static void disconnect(void)
 {
 	if (queue)
-		assert_int_equal(blkworker_disconnect(worker, queue), 0);
+		assert_int_equal(blkworker_disconnect(worker, queue, blkworker_patience()), 0);
 	queue = NULL;
 }
 
@@ -392,7 +396,7 @@ static void disconnect_of_io_that_does_not_end_gives_up_and_can_be_repeated(void
 	put(1, BLKIF_OP_WRITE, 0, 0, 1);
 	publish();
 	wait_ios(1);
-	assert_int_equal(blkworker_disconnect(worker, queue), -EAGAIN);
+	assert_int_equal(blkworker_disconnect(worker, queue, blkworker_patience()), -EAGAIN);
 	put(2, BLKIF_OP_WRITE, 0, 0, 1); /* nothing new is taken meanwhile */
 	publish();
 	assert_int_equal(look().inflight, 1);
