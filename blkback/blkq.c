@@ -377,9 +377,10 @@ static bool resume(struct blkq *q)
 	return did;
 }
 
+/* What is LEFT was begun before, or waits for what stops this as well. */
 static bool may_take(const struct blkq *q)
 {
-	return q->state == BLKQ_RUN && !q->held && !q->barrier && !q->left;
+	return q->state == BLKQ_RUN && !q->held && !q->barrier;
 }
 
 /* How many requests wait. While the queue is awake its guest need not notify: the event index is moved out of reach. */

@@ -567,6 +567,9 @@ static void log_that_makes_no_sense_is_refused(void **state)
 	abi = PV_VBD_ABI_NATIVE;
 	begin_world(100, 1);
 	assert_int_equal(try_to_serve(), 0);
+	world->records[0].mark = adopt_mark(BLKR_ANSWERED, 0, 100); /* 2^32 answers ago */
+	assert_int_equal(try_to_serve(), 0);
+	assert_int_equal(world->log.answered, 100);
 	world->log.taken = 100 + SLOTS + 1;
 	assert_int_equal(try_to_serve(), -ENOENT);
 	world->log.taken = 99;
