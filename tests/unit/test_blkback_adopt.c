@@ -430,7 +430,7 @@ struct process {
 static struct instant now; /* the last that was looked at */
 static uint64_t instants;
 static struct keep {
-	struct instant at[4];
+	struct instant at[2];
 	unsigned every, n; /* of the instants */
 } keep;
 
@@ -526,7 +526,7 @@ static void adopted_from_every_instant(void **state)
 
 		abi = (enum pv_vbd_abi)(i % 3);
 		begin_world((uint32_t)-20, 12345 + i); /* the indices wrap */
-		keep = (struct keep){ .every = 45 };
+		keep = (struct keep){ .every = 80 };
 		instants = 0;
 		live(ROUNDS);
 		first = instants;
@@ -538,7 +538,7 @@ static void adopted_from_every_instant(void **state)
 		}
 		print_message("ABI %d: killed at %llu instants, and its heirs at %llu\n", (int)abi, (unsigned long long)first,
 			      (unsigned long long)(instants - first));
-		assert_true(first > 150 && instants > first + 50);
+		assert_true(first > 150 && instants > first + 30);
 	}
 	signal(SIGTRAP, SIG_DFL);
 }
