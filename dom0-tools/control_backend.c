@@ -10,8 +10,10 @@ static void asked(void *arg, int code, const char *message, struct json_object *
 	struct backend *b = arg; /* lives for as long as the connection on which it answers */
 
 	(void)result;
-	if (code && code != -ECONNRESET)
-		waiters_backend(b->d, b, code, message);
+	if (code == 0 || code == -ECONNRESET)
+		return;
+	supervise_retired(b, false);
+	waiters_backend(b->d, b, code, message);
 }
 
 /* The backend of exactly that name, and kind if one is given. */
@@ -44,7 +46,7 @@ void do_backend_retire(struct request *r)
 	if (rc < 0)
 		refuse(r, rc, "%s", backend_not_asked(b->name, rc));
 	else
-		supervise_retired(b);
+		supervise_retired(b, true);
 	if (rc == 0)
 		wait_for_backend(r, b, 2 * r->d->opt.backend_ms);
 }

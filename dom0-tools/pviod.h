@@ -492,7 +492,7 @@ bool supervise_end(struct pviod *d); /* a step of an orderly end; false: some st
 void supervise_close(struct pviod *d); /* what still runs is killed; then the loop closes the handles */
 void supervise_free(struct pviod *d);
 void supervise_registered(const struct backend *b);
-void supervise_retired(const struct backend *b); /* it was asked to end, for one that registers soon */
+void supervise_retired(const struct backend *b, bool yields); /* it was asked to end, for one that registers soon; or will not */
 void supervise_lost(const struct backend *b); /* it is no longer in the list of backends */
 struct supervised *supervise_find(struct pviod *d, const char *name);
 /* Another process in the place of the present one, which is told to take over, or for which the present one is killed; words: of its

@@ -308,12 +308,12 @@ void supervise_lost(const struct backend *b)
 		uv_timer_start(&s->timer, start, 0, 0);
 }
 
-void supervise_retired(const struct backend *b)
+void supervise_retired(const struct backend *b, bool yields)
 {
 	struct supervised *s = supervised_of(b);
 
 	if (s && !s->next)
-		s->yields = true;
+		s->yields = yields;
 }
 
 int supervise_replace(struct supervised *s, char **words, bool takeover, char *why, size_t len)

@@ -19,6 +19,10 @@ static struct lane {
 	void *page;
 	uint32_t port;
 	unsigned device, asked, answered;
+	struct {
+		struct pv_inflight_ring head;
+		struct blkr_record record[SLOTS];
+	} log;
 } lanes[QUEUES]; /* one of each polite device, then those of the greedy one */
 
 static struct pv_hyper *dom0, *guest;
@@ -122,6 +126,7 @@ static void connect_lane(unsigned i)
 	char why[200] = "";
 
 	*l = (struct lane){ .device = i < POLITE ? i : POLITE };
+	c.log = &l->log.head;
 	c.port = l->port = pv_evt_alloc(guest, 0);
 	assert_int_equal(pv_gnt_share(guest, 0, 1, true, NULL, &ring_gref, &l->page), 0);
 	pv_ring_init_front(&l->ring, l->page, PV_PAGE_SIZE, sizeof(struct blkif_request));
@@ -157,7 +162,7 @@ static int down(void **state)
 	fake.hold = false;
 	release(0, LOG);
 	for (unsigned i = 0; i < QUEUES; i++)
-		assert_int_equal(lanes[i].q ? blkworker_disconnect(worker, lanes[i].q) : 0, 0);
+		assert_int_equal(lanes[i].q ? blkworker_disconnect(worker, lanes[i].q, blkworker_patience()) : 0, 0);
 	assert_true(TAILQ_EMPTY(&worker->shares));
 	assert_int_equal(worker->users, 0);
 	blkworker_stop(worker);
@@ -384,7 +389,7 @@ static void device_whose_neighbours_are_gone_has_no_bound(void **state)
 	wait_ios(POLITE + 1 + SMALL_MOST);
 	release(0, POLITE + 2); /* the polite ones' */
 	for (unsigned i = 0; i < POLITE; i++) {
-		assert_int_equal(blkworker_disconnect(worker, lanes[i].q), 0);
+		assert_int_equal(blkworker_disconnect(worker, lanes[i].q, blkworker_patience()), 0);
 		lanes[i].q = NULL;
 	}
 	release(0, 1);
