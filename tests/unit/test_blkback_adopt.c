@@ -173,6 +173,7 @@ static struct blkq *serve(void)
 	TAILQ_INIT(&worker.resting);
 	TAILQ_INIT(&worker.all);
 	TAILQ_INIT(&worker.broken);
+	TAILQ_INIT(&worker.shares);
 	if (blkq_open(&worker, &c, &q, why, sizeof(why)) < 0)
 		fail_msg("%s", why);
 	return q;
@@ -181,6 +182,7 @@ static struct blkq *serve(void)
 /* A turn, in which some I/O ends. */
 static void turn(struct blkq *q, bool all)
 {
+	worker.turns++;
 	blkq_take(q);
 	for (unsigned i = all ? nheld : draw(nheld + 1); i > 0 && nheld; i--)
 		end_one(draw(nheld));
