@@ -16,15 +16,11 @@
 
 enum {
 	COLOURS = PV_PAGE_SIZE / 2 / 64,
-	AHEAD = 256, /* bytes */
 	PORTS = 32, /* events fetched at once */
 	LEN_MAX = 65535, /* the size field of a first slot */
-	DROPS_MAX = 4 * SLOTS, /* rx answers that one call may use up without giving a packet */
 	/* What this frontend understands of what backends offer. */
 	FEATURES = PV_VIF_SG | PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6 | PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6,
 };
-
-_Static_assert(SEEN > PV_NET_FRAGS_MAX + XEN_NETIF_EXTRA_TYPE_MAX, "a whole chain fits");
 
 /* ---- shares, ports, choice ---- */
 
@@ -186,7 +182,7 @@ void pv_netfront_close(struct pv_netfront *f, int timeout_ms)
 	free(f);
 }
 
-static void publish(struct pv_netfront *f, struct net_queue *q, struct pv_ring *r)
+void net_publish(struct pv_netfront *f, struct net_queue *q, struct pv_ring *r)
 {
 	if (pv_ring_publish(r)) {
 		pv_evt_notify(f->front.h, q->port[r == &q->rx]);
@@ -195,7 +191,7 @@ static void publish(struct pv_netfront *f, struct net_queue *q, struct pv_ring *
 }
 
 /* Late, after the work: a storm of events costs its sender (XSA-391). */
-static void unmask(struct pv_netfront *f, struct net_queue *q)
+void net_unmask(struct pv_netfront *f, struct net_queue *q)
 {
 	if (q->masked)
 		pv_evt_unmask(f->front.h, q->port, q->port[0] == q->port[1] ? 1 : 2);
@@ -316,7 +312,7 @@ static int tx_make_room(struct pv_netfront *f, struct net_queue *q, const struct
 			return rc;
 		if (tx_room(q, p))
 			return 1;
-		publish(f, q, &q->tx); /* else there may be nothing in flight to wait for */
+		net_publish(f, q, &q->tx); /* else there may be nothing in flight to wait for */
 		if (f->config.poll)
 			return 0;
 		q->full = true;
@@ -324,7 +320,7 @@ static int tx_make_room(struct pv_netfront *f, struct net_queue *q, const struct
 		if (rc < 0)
 			return front_broken(&f->front, "more tx answers than requests");
 		if (rc == 0) {
-			unmask(f, q); /* also for those who send and do not receive */
+			net_unmask(f, q); /* also for those who send and do not receive */
 			return 0;
 		}
 	}
@@ -352,7 +348,7 @@ int pv_netfront_send(struct pv_netfront *f, unsigned queue, const struct pv_netf
 		f->stats.tx_packets++;
 		f->stats.tx_bytes += p[i].len;
 	}
-	publish(f, q, &q->tx);
+	net_publish(f, q, &q->tx);
 	return i && rc != -EPROTO ? (int)i : rc;
 }
 
@@ -377,206 +373,9 @@ int pv_netfront_group(struct pv_netfront *f, const uint8_t addr[6], bool join)
 	memcpy(e.u.mcast.addr, addr, 6);
 	pv_net_tx_fill(&q->tx, q->tx_gref[id], 0, NETTXF_extra_info, id, 0);
 	tx_fill_extra(q, &e);
-	publish(f, q, &q->tx);
+	net_publish(f, q, &q->tx);
 	rc = pv_ring_rearm(&q->tx, q->tx.prod - q->tx.cons); /* somebody may wait for its answer alone */
 	return rc > 0 ? tx_reap(f, q) : rc < 0 ? front_broken(&f->front, "more tx answers than requests") : 0;
-}
-
-/* ---- rx ---- */
-
-/* Copy more answers in, behind those that wait for the rest of their chain. Returns how many wait now, or -EPROTO. */
-static int rx_take(struct pv_netfront *f, struct net_queue *q)
-{
-	unsigned left = q->seen_until - q->seen_from;
-	int n = pv_ring_ready(&q->rx);
-
-	if (n < 0)
-		return front_broken(&f->front, "more rx answers than requests");
-	memmove(q->seen, q->seen + q->seen_from, left * sizeof(*q->seen));
-	for (q->seen_from = 0, q->seen_until = left; q->seen_until < SEEN && n > 0; n--) {
-		const uint8_t *page = q->rx_page + (size_t)(q->rx.cons & (SLOTS - 1)) * PV_PAGE_SIZE;
-		const union pv_net_rx_slot *s = &q->seen[q->seen_until++];
-
-		pv_net_rx_take_rsp(&q->rx, &q->seen[q->seen_until - 1]);
-		/* The first lines of all of them come from the other core at once, the others while they are copied. A lie fetches nothing of use. */
-		for (int at = 0; at < s->rsp.status && at < AHEAD; at += 64)
-			__builtin_prefetch(page + (s->rsp.offset + at) % PV_PAGE_SIZE);
-	}
-	return (int)(q->seen_until - left);
-}
-
-/* The fragment numbers of a chain that begins in ring slot `slot` must be those of their slots. */
-static bool rx_ids_right(const struct pv_net_rx_packet *rx, uint32_t slot)
-{
-	for (unsigned i = 0; i < rx->nr; i++) {
-		if (rx->frag[i].id != (slot & (SLOTS - 1)))
-			return false;
-		slot += i ? 1 : 1u + rx->extras;
-	}
-	return true;
-}
-
-/* All that is said of a packet beside its bytes. */
-static void rx_describe(const struct pv_net_rx_packet *rx, struct pv_netfront_packet *p)
-{
-	p->len = rx->len;
-	p->csum_blank = rx->flags & NETRXF_csum_blank;
-	p->data_validated = rx->flags & NETRXF_data_validated;
-	p->gso_type = rx->gso_type;
-	p->gso_size = rx->gso_size;
-	p->headroom = rx->frag[0].offset;
-	p->hashed = rx->hash;
-	p->hash = rx->hash_value;
-	p->hash_type = rx->hash_type;
-}
-
-static void *rx_data(const struct net_queue *q, const struct pv_net_rx_packet *rx, unsigned frag)
-{
-	return q->rx_page + (size_t)rx->frag[frag].id * PV_PAGE_SIZE + rx->frag[frag].offset;
-}
-
-/* Where received packets go, one of these: copied into the caller's buffers, or lent to it in their pages. */
-struct rx_into {
-	struct pv_netfront_packet *copies;
-	struct pv_netfront_loan *loans;
-};
-
-/* Packet number `at` of a call. Returns whether it found room. */
-static bool rx_give(const struct net_queue *q, const struct pv_net_rx_packet *rx, const struct rx_into *into, unsigned at)
-{
-	struct pv_netfront_packet *p = into->loans ? &into->loans[at].packet : &into->copies[at];
-	uint8_t *to = p->data;
-
-	if (into->loans) {
-		p->data = rx_data(q, rx, 0);
-		into->loans[at].niov = rx->nr;
-		for (unsigned i = 0; i < rx->nr; i++)
-			into->loans[at].iov[i] = (struct iovec){ rx_data(q, rx, i), rx->frag[i].len };
-	} else if (rx->len > p->len) {
-		return false;
-	} else {
-		for (unsigned i = 0; i < rx->nr; to += rx->frag[i++].len)
-			memcpy(to, rx_data(q, rx, i), rx->frag[i].len);
-	}
-	rx_describe(rx, p);
-	return true;
-}
-
-/* Post n slots again, in their order. */
-static void rx_repost(struct net_queue *q, unsigned n)
-{
-	while (n-- > 0) {
-		uint16_t id = (uint16_t)(q->rx.prod & (SLOTS - 1));
-
-		pv_net_rx_fill(&q->rx, id, q->rx_gref[id]);
-	}
-}
-
-static void rx_give_back(struct net_queue *q)
-{
-	rx_repost(q, q->lent);
-	q->lent = 0;
-}
-
-/* The next packet. Returns slots used (*got tells whether it was given), 0: no whole packet here, or -EPROTO. */
-static int rx_packet(struct pv_netfront *f, struct net_queue *q, const struct rx_into *into, unsigned *got)
-{
-	uint32_t slot = q->rx.cons - (q->seen_until - q->seen_from);
-	struct pv_net_rx_packet rx;
-	int used = pv_net_rx_parse(q->seen + q->seen_from, q->seen_until - q->seen_from, &rx);
-
-	if (used == 0)
-		return 0;
-	if (used < 0 || !rx_ids_right(&rx, slot))
-		return front_broken(&f->front, used < 0 ? "an impossible chain of rx answers" : "an rx answer in another request's slot");
-	if (rx.error || !rx_give(q, &rx, into, *got)) {
-		f->stats.rx_errors++;
-	} else {
-		++*got;
-		f->stats.rx_packets++;
-		f->stats.rx_bytes += rx.len;
-	}
-	q->seen_from += (unsigned)used;
-	q->lent += (unsigned)used;
-	if (!into->loans)
-		rx_give_back(q);
-	return used;
-}
-
-/* The queue is empty: from now on its event wakes us. Returns 1: something came meanwhile, 0, -EPROTO. */
-static int rx_rest(struct pv_netfront *f, struct net_queue *q)
-{
-	int n;
-
-	publish(f, q, &q->rx);
-	n = f->config.poll ? 0 : pv_ring_rearm(&q->rx, 1);
-	if (n < 0)
-		return front_broken(&f->front, "more rx answers than requests");
-	if (n > 0)
-		return 1;
-	unmask(f, q);
-	return 0;
-}
-
-/* Receive up to n packets; used counts slots. Returns packets, or -EPROTO; fewer than n: nothing more is there. */
-static int rx_burst(struct pv_netfront *f, struct net_queue *q, const struct rx_into *into, unsigned n, unsigned *used)
-{
-	unsigned got = 0;
-
-	while (got < n && *used < DROPS_MAX) {
-		int rc = rx_packet(f, q, into, &got);
-
-		if (rc < 0)
-			return rc;
-		if (rc == 0) {
-			rc = rx_take(f, q);
-			if (rc < 0)
-				return rc;
-			if (rc == 0)
-				break;
-			continue;
-		}
-		*used += (unsigned)rc;
-	}
-	return (int)got;
-}
-
-static int receive(struct pv_netfront *f, unsigned queue, const struct rx_into *into, unsigned n)
-{
-	struct net_queue *q;
-	unsigned used = 0;
-	int got, more;
-
-	if (f->front.state != FRONT_CONNECTED && f->front.state != FRONT_CLOSING)
-		return front_error(&f->front);
-	if (queue >= f->queues)
-		return -EINVAL;
-	q = &f->queue[queue];
-	rx_give_back(q);
-	do {
-		got = rx_burst(f, q, into, n, &used);
-		if (got < 0)
-			return got;
-		if (got > 0 || n == 0) {
-			publish(f, q, &q->rx);
-			return got;
-		}
-		rx_give_back(q); /* what was no packet */
-		more = rx_rest(f, q);
-		if (more < 0)
-			return more;
-	} while (more && used < DROPS_MAX);
-	return more ? -EAGAIN : 0;
-}
-
-int pv_netfront_recv(struct pv_netfront *f, unsigned queue, struct pv_netfront_packet *p, unsigned n)
-{
-	return receive(f, queue, &(struct rx_into){ .copies = p }, n);
-}
-
-int pv_netfront_borrow(struct pv_netfront *f, unsigned queue, struct pv_netfront_loan *l, unsigned n)
-{
-	return receive(f, queue, &(struct rx_into){ .loans = l }, n);
 }
 
 /* ---- events ---- */
@@ -595,7 +394,7 @@ static int queue_work(struct pv_netfront *f, struct net_queue *q)
 		return 1; /* the port stays masked until there is nothing more to receive */
 	room = q->full;
 	q->full = false;
-	rc = rx_rest(f, q);
+	rc = net_rx_rest(f, q);
 	return rc < 0 ? rc : rc | room;
 }
 

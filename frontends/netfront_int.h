@@ -1,4 +1,4 @@
-/* netfront_int.h - what netfront.c and netfront_ctrl.c share. */
+/* netfront_int.h - what the files of netfront share. */
 #ifndef PV_NETFRONT_INT_H
 #define PV_NETFRONT_INT_H
 
@@ -64,6 +64,11 @@ struct pv_netfront {
 /* ---- netfront.c ---- */
 int net_share_make(struct pv_netfront *f, struct net_share *s, unsigned pages, bool writable);
 void net_share_end(struct pv_netfront *f, struct net_share *s); /* of a half-made one too */
+void net_publish(struct pv_netfront *f, struct net_queue *q, struct pv_ring *r); /* and notify, if the backend asked */
+void net_unmask(struct pv_netfront *f, struct net_queue *q); /* late, after the work: a storm of events costs its sender (XSA-391) */
+
+/* ---- netfront_rx.c ---- */
+int net_rx_rest(struct pv_netfront *f, struct net_queue *q); /* nothing is left: its event wakes us. 1: something came meanwhile, 0, -EPROTO */
 
 /* ---- netfront_ctrl.c ---- */
 int net_ctrl_setup(struct pv_netfront *f, struct pv_noxs_choice *choice); /* the part of the choice that is not queues; 0 or -errno */

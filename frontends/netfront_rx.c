@@ -1,0 +1,206 @@
+/* netfront_rx.c - what a vif receives: answers are taken, put together to packets, and given to the caller, copied or in their pages. */
+#include "netfront_int.h"
+#include <errno.h>
+#include <string.h>
+
+enum {
+	AHEAD = 256, /* bytes */
+	DROPS_MAX = 4 * SLOTS, /* answers that one call may use up without giving a packet */
+};
+
+_Static_assert(SEEN > PV_NET_FRAGS_MAX + XEN_NETIF_EXTRA_TYPE_MAX, "a whole chain fits");
+
+/* Copy more answers in, behind those that wait for the rest of their chain. Returns how many wait now, or -EPROTO. */
+static int rx_take(struct pv_netfront *f, struct net_queue *q)
+{
+	unsigned left = q->seen_until - q->seen_from;
+	int n = pv_ring_ready(&q->rx);
+
+	if (n < 0)
+		return front_broken(&f->front, "more rx answers than requests");
+	memmove(q->seen, q->seen + q->seen_from, left * sizeof(*q->seen));
+	for (q->seen_from = 0, q->seen_until = left; q->seen_until < SEEN && n > 0; n--) {
+		const uint8_t *page = q->rx_page + (size_t)(q->rx.cons & (SLOTS - 1)) * PV_PAGE_SIZE;
+		const union pv_net_rx_slot *s = &q->seen[q->seen_until++];
+
+		pv_net_rx_take_rsp(&q->rx, &q->seen[q->seen_until - 1]);
+		/* The first lines of all of them come from the other core at once, the others while they are copied. A lie fetches nothing of use. */
+		for (int at = 0; at < s->rsp.status && at < AHEAD; at += 64)
+			__builtin_prefetch(page + (s->rsp.offset + at) % PV_PAGE_SIZE);
+	}
+	return (int)(q->seen_until - left);
+}
+
+/* The fragment numbers of a chain that begins in ring slot `slot` must be those of their slots. */
+static bool rx_ids_right(const struct pv_net_rx_packet *rx, uint32_t slot)
+{
+	for (unsigned i = 0; i < rx->nr; i++) {
+		if (rx->frag[i].id != (slot & (SLOTS - 1)))
+			return false;
+		slot += i ? 1 : 1u + rx->extras;
+	}
+	return true;
+}
+
+/* All that is said of a packet beside its bytes. */
+static void rx_describe(const struct pv_net_rx_packet *rx, struct pv_netfront_packet *p)
+{
+	p->len = rx->len;
+	p->csum_blank = rx->flags & NETRXF_csum_blank;
+	p->data_validated = rx->flags & NETRXF_data_validated;
+	p->gso_type = rx->gso_type;
+	p->gso_size = rx->gso_size;
+	p->headroom = rx->frag[0].offset;
+	p->hashed = rx->hash;
+	p->hash = rx->hash_value;
+	p->hash_type = rx->hash_type;
+}
+
+static void *rx_data(const struct net_queue *q, const struct pv_net_rx_packet *rx, unsigned frag)
+{
+	return q->rx_page + (size_t)rx->frag[frag].id * PV_PAGE_SIZE + rx->frag[frag].offset;
+}
+
+/* Where received packets go, one of these: copied into the caller's buffers, or lent to it in their pages. */
+struct rx_into {
+	struct pv_netfront_packet *copies;
+	struct pv_netfront_loan *loans;
+};
+
+/* Packet number `at` of a call. Returns whether it found room. */
+static bool rx_give(const struct net_queue *q, const struct pv_net_rx_packet *rx, const struct rx_into *into, unsigned at)
+{
+	struct pv_netfront_packet *p = into->loans ? &into->loans[at].packet : &into->copies[at];
+	uint8_t *to = p->data;
+
+	if (into->loans) {
+		p->data = rx_data(q, rx, 0);
+		into->loans[at].niov = rx->nr;
+		for (unsigned i = 0; i < rx->nr; i++)
+			into->loans[at].iov[i] = (struct iovec){ rx_data(q, rx, i), rx->frag[i].len };
+	} else if (rx->len > p->len) {
+		return false;
+	} else {
+		for (unsigned i = 0; i < rx->nr; to += rx->frag[i++].len)
+			memcpy(to, rx_data(q, rx, i), rx->frag[i].len);
+	}
+	rx_describe(rx, p);
+	return true;
+}
+
+/* Post n slots again, in their order. */
+static void rx_repost(struct net_queue *q, unsigned n)
+{
+	while (n-- > 0) {
+		uint16_t id = (uint16_t)(q->rx.prod & (SLOTS - 1));
+
+		pv_net_rx_fill(&q->rx, id, q->rx_gref[id]);
+	}
+}
+
+static void rx_give_back(struct net_queue *q)
+{
+	rx_repost(q, q->lent);
+	q->lent = 0;
+}
+
+/* The next packet. Returns slots used (*got tells whether it was given), 0: no whole packet here, or -EPROTO. */
+static int rx_packet(struct pv_netfront *f, struct net_queue *q, const struct rx_into *into, unsigned *got)
+{
+	uint32_t slot = q->rx.cons - (q->seen_until - q->seen_from);
+	struct pv_net_rx_packet rx;
+	int used = pv_net_rx_parse(q->seen + q->seen_from, q->seen_until - q->seen_from, &rx);
+
+	if (used == 0)
+		return 0;
+	if (used < 0 || !rx_ids_right(&rx, slot))
+		return front_broken(&f->front, used < 0 ? "an impossible chain of rx answers" : "an rx answer in another request's slot");
+	if (rx.error || !rx_give(q, &rx, into, *got)) {
+		f->stats.rx_errors++;
+	} else {
+		++*got;
+		f->stats.rx_packets++;
+		f->stats.rx_bytes += rx.len;
+	}
+	q->seen_from += (unsigned)used;
+	q->lent += (unsigned)used;
+	if (!into->loans)
+		rx_give_back(q);
+	return used;
+}
+
+/* The queue is empty: from now on its event wakes us. Returns 1: something came meanwhile, 0, -EPROTO. */
+int net_rx_rest(struct pv_netfront *f, struct net_queue *q)
+{
+	int n;
+
+	net_publish(f, q, &q->rx);
+	n = f->config.poll ? 0 : pv_ring_rearm(&q->rx, 1);
+	if (n < 0)
+		return front_broken(&f->front, "more rx answers than requests");
+	if (n > 0)
+		return 1;
+	net_unmask(f, q);
+	return 0;
+}
+
+/* Receive up to n packets; used counts slots. Returns packets, or -EPROTO; fewer than n: nothing more is there. */
+static int rx_burst(struct pv_netfront *f, struct net_queue *q, const struct rx_into *into, unsigned n, unsigned *used)
+{
+	unsigned got = 0;
+
+	while (got < n && *used < DROPS_MAX) {
+		int rc = rx_packet(f, q, into, &got);
+
+		if (rc < 0)
+			return rc;
+		if (rc == 0) {
+			rc = rx_take(f, q);
+			if (rc < 0)
+				return rc;
+			if (rc == 0)
+				break;
+			continue;
+		}
+		*used += (unsigned)rc;
+	}
+	return (int)got;
+}
+
+static int receive(struct pv_netfront *f, unsigned queue, const struct rx_into *into, unsigned n)
+{
+	struct net_queue *q;
+	unsigned used = 0;
+	int got, more;
+
+	if (f->front.state != FRONT_CONNECTED && f->front.state != FRONT_CLOSING)
+		return front_error(&f->front);
+	if (queue >= f->queues)
+		return -EINVAL;
+	q = &f->queue[queue];
+	rx_give_back(q);
+	do {
+		got = rx_burst(f, q, into, n, &used);
+		if (got < 0)
+			return got;
+		if (got > 0 || n == 0) {
+			net_publish(f, q, &q->rx);
+			return got;
+		}
+		rx_give_back(q); /* what was no packet */
+		more = net_rx_rest(f, q);
+		if (more < 0)
+			return more;
+	} while (more && used < DROPS_MAX);
+	return more ? -EAGAIN : 0;
+}
+
+int pv_netfront_recv(struct pv_netfront *f, unsigned queue, struct pv_netfront_packet *p, unsigned n)
+{
+	return receive(f, queue, &(struct rx_into){ .copies = p }, n);
+}
+
+int pv_netfront_borrow(struct pv_netfront *f, unsigned queue, struct pv_netfront_loan *l, unsigned n)
+{
+	return receive(f, queue, &(struct rx_into){ .loans = l }, n);
+}
