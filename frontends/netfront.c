@@ -16,6 +16,7 @@
 
 enum {
 	COLOURS = PV_PAGE_SIZE / 2 / 64,
+	AHEAD_PACKETS = 4,
 	PORTS = 32, /* events fetched at once */
 	LEN_MAX = 65535, /* the size field of a first slot */
 	/* What this frontend understands of what backends offer. */
@@ -270,6 +271,29 @@ static void tx_fill_gso(struct net_queue *q, const struct pv_netfront_packet *p)
 						     .u.gso = { .size = p->gso_size, .type = p->gso_type } });
 }
 
+/* Where all packets begin at the head of a page they meet in the same few sets of the CPU's caches. */
+static uint16_t tx_offset(uint16_t id, uint32_t part)
+{
+	return part <= PV_PAGE_SIZE / 2 ? id % COLOURS * 64 : 0;
+}
+
+/* The backend's core has the lines of the pages that are free: have those fetched that a packet soon to come will be written to, if it is
+ * like this one, for a core waits for each line that it writes to and does not have. */
+static void tx_fetch(const struct net_queue *q, uint32_t len)
+{
+	uint32_t part = len < PV_PAGE_SIZE ? len : PV_PAGE_SIZE;
+	unsigned ahead = AHEAD_PACKETS * ((len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE);
+	const uint8_t *page;
+	uint16_t id;
+
+	if (q->ntx_free <= ahead)
+		return;
+	id = q->tx_free[q->ntx_free - 1 - ahead];
+	page = q->tx_page + (size_t)id * PV_PAGE_SIZE + tx_offset(id, part);
+	for (uint32_t at = 0; at < part; at += 64)
+		pv_prefetch_write(page + at);
+}
+
 /* One packet into its slots and pages. The room was checked. */
 static void tx_packet(struct net_queue *q, const struct pv_netfront_packet *p)
 {
@@ -282,8 +306,7 @@ static void tx_packet(struct net_queue *q, const struct pv_netfront_packet *p)
 		bool more = at + part < p->len;
 
 		q->tx_state[id] = TX_INFLIGHT;
-		/* Where all packets begin at the head of a page they meet in the same few sets of the CPU's caches. */
-		offset = part <= PV_PAGE_SIZE / 2 ? id % COLOURS * 64 : 0;
+		offset = tx_offset(id, part);
 		memcpy(q->tx_page + (size_t)id * PV_PAGE_SIZE + offset, (const uint8_t *)p->data + at, part);
 		pv_net_tx_fill(&q->tx, q->tx_gref[id], offset, flags | (more ? NETTXF_more_data : 0), id, (uint16_t)(at ? part : p->len));
 		if (at == 0 && p->gso_type)
@@ -344,6 +367,7 @@ int pv_netfront_send(struct pv_netfront *f, unsigned queue, const struct pv_netf
 		}
 		if (!tx_room(q, &p[i]) && (rc = tx_make_room(f, q, &p[i])) <= 0)
 			break;
+		tx_fetch(q, p[i].len);
 		tx_packet(q, &p[i]);
 		f->stats.tx_packets++;
 		f->stats.tx_bytes += p[i].len;
