@@ -1,4 +1,4 @@
-/* netback.h - pvio-netback's own structures and prototypes, grouped by file.
+/* netback.h - pvio-netback's own structures and prototypes, grouped by file, where they have no header of their own.
  *
  * Threads: one control thread (main.c: pviod's calls, signals, ageing) and N workers (turn.c). A queue of a vif belongs to one
  * worker, for both its rings; whatever only a worker touches has no lock. What all workers read (the switch, a vif's
@@ -10,6 +10,12 @@
 #define NETBACK_H
 
 #include "antispoof.h"
+#include "ctrl.h"
+#include "keep.h"
+#include "packet.h"
+#include "pool.h"
+#include "statics.h"
+#include "switch.h"
 #include <pvio/backend.h>
 #include <pvio/hyper.h>
 #include <pvio/inflight.h>
@@ -18,9 +24,6 @@
 #include <pvio/net.h>
 #include <pvio/options.h>
 #include <pvio/worker.h>
-#include "ctrl.h"
-#include "keep.h"
-#include "statics.h"
 #include <rte_byteorder.h>
 #include <rte_mbuf.h>
 #include <rte_ring.h>
@@ -32,7 +35,6 @@ struct netback;
 struct nb_worker;
 struct vif;
 struct vif_queue;
-struct l2switch;
 struct bridge;
 struct capture;
 
@@ -58,14 +60,6 @@ enum {
 	FAIR_ACCOUNTS = 64,
 	NB_POST_RING = 4096, /* packets on their way from worker to worker */
 };
-
-/* What the switch must know of a packet beside its bytes, in mbuf.ol_flags. They mean DPDK's own flags, but no driver ever sees
- * them: a packet for the uplink is completed before. GSO: mbuf.tso_segsz holds the size; blank is set as well. */
-#define NB_BLANK RTE_MBUF_F_TX_TCP_CKSUM /* the L4 checksum is blank (TCP or UDP) */
-#define NB_VALID RTE_MBUF_F_RX_L4_CKSUM_GOOD /* the data is known to be good */
-#define NB_GSO RTE_MBUF_F_TX_TCP_SEG
-#define NB_GSO_V6 RTE_MBUF_F_TX_IPV6
-#define NB_FLAGS (NB_BLANK | NB_VALID | NB_GSO | NB_GSO_V6)
 
 /* What --uplink says, each time. */
 struct nb_uplinks {
@@ -94,185 +88,6 @@ void eal_ordinary_pages(void); /* ... without huge pages, even if there are some
 int eal_start(unsigned memory, char *why, size_t len);
 void eal_stop(void);
 const char *eal_error(void); /* what DPDK complained of first since the last call; control thread */
-
-/* ---- pool.c: the packet memory ---- */
-struct rte_mempool *pool_new(unsigned memory, void **pages, char *why, size_t len);
-void pool_free(struct rte_mempool *pool, void *pages); /* NULL is fine */
-unsigned pool_seg_cost(void); /* bytes of memory a segment */
-/* A chain of segments with room for exactly len bytes, its lengths set. NULL: no memory. */
-struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len);
-/* Segments at hand: taken out of the pool many at once, and put back here by those who are done with a packet. By DPDK's own way each
- * passes the count of its external buffer and the pool's cache, two more lines of memory. Owner: one worker. */
-enum { POOL_SPARE = 128 };
-struct pool_spare {
-	struct rte_mempool *pool;
-	unsigned n;
-	struct rte_mbuf *m[POOL_SPARE];
-};
-bool pool_refill(struct pool_spare *spare); /* when there is none at hand; false: nor in the pool */
-
-/* A packet that leaves half of its page free begins somewhere in the first half: if all began where their page does, they would
- * meet in the same few sets of the CPU's caches. */
-enum { POOL_COLOURS = PV_PAGE_SIZE / 2 / RTE_CACHE_LINE_SIZE };
-static inline uint16_t pool_begin(const struct rte_mbuf *m, uint32_t len)
-{
-	return len <= PV_PAGE_SIZE / 2 ? (uintptr_t)m->buf_addr / PV_PAGE_SIZE % POOL_COLOURS * RTE_CACHE_LINE_SIZE : 0;
-}
-
-/* The first segment, empty, of a packet that will have len bytes; and an empty one that begins with its page. NULL: no memory. */
-static inline struct rte_mbuf *pool_first(struct pool_spare *spare, uint32_t len)
-{
-	struct rte_mbuf *m;
-
-	if (unlikely(!spare->n) && !pool_refill(spare))
-		return NULL;
-	m = spare->m[--spare->n];
-	m->ol_flags = RTE_MBUF_F_EXTERNAL; /* it may come from pool_put, as its packet left it; lengths of headers count only where flags say so */
-	m->data_off = pool_begin(m, len);
-	m->data_len = 0;
-	m->vlan_tci = 0;
-	return m;
-}
-
-static inline struct rte_mbuf *pool_page(struct pool_spare *spare)
-{
-	return pool_first(spare, PV_PAGE_SIZE);
-}
-
-/* As rte_pktmbuf_free_bulk. No other packet is attached to these: nobody here does that. */
-void pool_put(struct pool_spare *spare, struct rte_mbuf **m, unsigned n);
-void pool_spare_free(struct pool_spare *spare);
-
-/* ---- csum.c ---- */
-enum nb_l4 { NB_L4_OTHER, NB_L4_TCP4, NB_L4_UDP4, NB_L4_TCP6, NB_L4_UDP6 };
-/* What a packet is; fills l2_len, l3_len, l4_len of m when it is TCP or UDP whose headers lie whole in the first segment and
- * whose lengths agree with the packet. Fragments are OTHER. */
-enum nb_l4 csum_headers(struct rte_mbuf *m);
-/* Fill in the blank checksum; NB_BLANK goes. Returns 0 or -EINVAL: not TCP or UDP. */
-int csum_complete(struct rte_mbuf *m);
-/* Fill in the sum over the pseudo header, from which whoever completes the checksum goes on. */
-void csum_pseudo(struct rte_mbuf *m);
-/* ... of a packet whose headers are known: for the pieces of a cut one. */
-void csum_l4(struct rte_mbuf *m, enum nb_l4 l4);
-/* What tells a flow, in network order: addresses from word 0 on, both ports in word 8. */
-struct nb_flow {
-	uint32_t word[9];
-	uint8_t words; /* of addresses: 2, 8, or 0: not IP */
-	uint8_t l4; /* IPPROTO_TCP or IPPROTO_UDP, and the ports are there; 0 */
-};
-void csum_flow(const struct rte_mbuf *m, struct nb_flow *f);
-/* A hash over addresses and ports, the same for all packets of a flow. */
-uint32_t csum_flow_hash(const struct rte_mbuf *m);
-
-/* ---- gso.c ---- */
-enum { GSO_PIECES_MAX = 256, GSO_SIZE_MIN = 48 /* Linux' smallest MSS: less only multiplies packets */ };
-/* Is m what its NB_GSO claims: TCP of that family, and not in more than GSO_PIECES_MAX pieces? Returns 0 or -EINVAL. */
-int gso_check(struct rte_mbuf *m);
-/* Cut m, which gso_check accepted, into packets of at most tso_segsz bytes of payload, checksums complete. m stays the caller's.
- * Returns their number or -ENOMEM. */
-int gso_cut(struct rte_mempool *pool, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
-/* The same for a worker: takes m, and lack of memory is told. */
-int gso_cut_up(struct nb_worker *w, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
-/* The longest packet that m is on a wire. */
-static inline uint32_t gso_wire_len(const struct rte_mbuf *m)
-{
-	return m->ol_flags & NB_GSO ? m->l2_len + m->l3_len + m->l4_len + (uint32_t)m->tso_segsz : m->pkt_len;
-}
-
-/* ---- vlan.c ---- */
-enum { VLAN_MAX = 4094, VLAN_ANY = 4095 /* no VLAN's: in the switch, an address in all VLANs of its port */, VLAN_ID = 0xfff, VLAN_TAG = 4 };
-
-/* The VLANs of a vif. Zeroed: untagged only, in none. */
-struct vlans {
-	bool given; /* vlan= or trunk= */
-	bool native; /* vlan=: untagged packets are in VLAN `access` */
-	bool trunks; /* trunk=: those tagged with one of these pass as well, and without vlan= they alone */
-	uint16_t access;
-	uint64_t trunk[64];
-};
-
-int vlan_parse_access(const char *s, void *field); /* of vlan=, into struct vlans */
-int vlan_parse_trunk(const char *s, void *field); /* of trunk= */
-bool vlan_clash(const struct vlans *v); /* the same VLAN tagged and untagged */
-bool vlan_member(const struct vlans *v, unsigned id); /* does it get packets in that VLAN? */
-/* A packet that a guest sent: into its VLAN, without a tag. False: it may not, the packet was freed and counted. */
-bool vlan_from(struct vif_queue *q, struct rte_mbuf *m);
-void vlan_from_uplink(struct rte_mbuf *m); /* the same, and all may come in */
-bool vlan_wants_tag(const struct vif *vif, const struct rte_mbuf *m);
-/* m's VLAN as a tag in the frame. Takes m, which may be shared; NULL: no memory, and that was told. */
-struct rte_mbuf *vlan_insert(struct nb_worker *w, struct rte_mbuf *m);
-
-/* ---- switch.c ---- */
-enum {
-	SWITCH_PORTS = 1024,
-	SWITCH_UPLINK = 0, /* the port that is the uplink */
-	SWITCH_UNKNOWN = -1, /* no such address: flood */
-	SWITCH_LEARN_VIF = 32, /* addresses that a vif may teach, beside its own: 1023 greedy guests cannot fill the table */
-	SWITCH_LEARN_UPLINK = 16384,
-	SWITCH_ENTRIES = 65536,
-	SWITCH_AGE = 300, /* seconds */
-	SWITCH_AGE_EVERY = 10,
-	SWITCH_CACHE = 256,
-};
-
-/* A worker's memory of recent answers, each void as soon as the table changed. Zeroed: empty. Owner: one worker. */
-struct switch_cache {
-	struct {
-		uint64_t mac;
-		uint32_t version; /* of the table that gave this answer */
-		int32_t port;
-		uint32_t seen;
-	} slot[SWITCH_CACHE];
-};
-
-int switch_new(const char *name, struct l2switch **out); /* name: no other switch's */
-void switch_free(struct l2switch *sw);
-/* Addresses are in VLANs: `mac` is switch_key()'s everywhere; in VLAN_ANY: in all those of its port, and only to be pinned.
- * Control thread. A port exists from add to del; packets go to it from open (dest is not NULL) to close. */
-int switch_port_add(struct l2switch *sw); /* its number, or -ENOSPC */
-void switch_port_del(struct l2switch *sw, int port);
-void switch_port_open(struct l2switch *sw, int port, void *dest);
-void switch_port_close(struct l2switch *sw, int port);
-void switch_port_vlans(struct l2switch *sw, int port, const struct vlans *vlans); /* borrowed; before it is opened. NULL: none */
-/* An address that belongs to a port and is never learned elsewhere. 0, -EEXIST: another port's; -ENOSPC. */
-int switch_pin(struct l2switch *sw, int port, uint64_t mac);
-/* Forget what a port pinned and taught. Call switch_reclaim once every worker has passed between two turns since. */
-void switch_flush(struct l2switch *sw, int port);
-/* Forget what was taught and not seen for SWITCH_AGE seconds. Returns how many; then reclaim as above. */
-unsigned switch_age(struct l2switch *sw, uint32_t now);
-void switch_reclaim(struct l2switch *sw);
-unsigned switch_count(struct l2switch *sw, int port); /* addresses that the port taught */
-unsigned switch_list(struct l2switch *sw, int port, uint64_t *macs, unsigned max);
-/* Any worker. now: seconds. */
-void *switch_dest(struct l2switch *sw, int port); /* as opened, NULL: closed */
-int switch_ports(struct l2switch *sw); /* all ports are below this */
-bool switch_member(const struct l2switch *sw, int port, unsigned vlan); /* of an open port */
-/* Learn where mac is. Returns true if it was not: the port taught its share, or the address is pinned elsewhere. */
-bool switch_learn(struct l2switch *sw, struct switch_cache *c, int port, uint64_t mac, uint32_t now);
-int switch_lookup(struct l2switch *sw, struct switch_cache *c, uint64_t mac); /* a port or SWITCH_UNKNOWN */
-
-static inline uint64_t switch_key(unsigned vlan, uint64_t mac)
-{
-	return (uint64_t)vlan << 48 | mac;
-}
-
-static inline uint64_t switch_mac(const uint8_t *p)
-{
-	uint64_t mac = 0;
-
-	memcpy(&mac, p, 6);
-	return mac;
-}
-
-/* The same of an address in an Ethernet header, behind which two more bytes may be read: one load instead of two that meet in
- * memory (which took 12 ns a packet). */
-static inline uint64_t switch_mac_in_frame(const void *p)
-{
-	uint64_t mac;
-
-	memcpy(&mac, p, 8);
-	return rte_le_to_cpu_64(mac) & 0xffffffffffffull;
-}
 
 /* ---- fair.c ---- */
 /* Who holds how much of some room. Zeroed: nobody anything. */
