@@ -356,6 +356,17 @@ static void turns(unsigned n)
 	}
 }
 
+/* As a frontend of this machine would write it, whatever the slots of that ring are: those of x86_32 are not aligned for it. */
+static void fill_request(struct pv_ring *ring, const struct pv_blk_req *r)
+{
+	static _Alignas(PV_PAGE_SIZE) uint8_t page[PV_PAGE_SIZE];
+	struct pv_ring native;
+
+	pv_ring_init_front(&native, page, sizeof(page), PV_BLK_SLOT_MAX);
+	pv_blk_fill_req(&native, r);
+	memcpy(pv_ring_fill(ring), pv_ring_slot(&native, 0), ring->slot_size);
+}
+
 /* ---- the well-behaved one ---- */
 
 static void a_does(unsigned queue, uint8_t op, unsigned page, uint64_t sector)
@@ -366,7 +377,7 @@ static void a_does(unsigned queue, uint8_t op, unsigned page, uint64_t sector)
 	unsigned patience = 100000; /* a rest takes its time */
 	int n;
 
-	pv_blk_fill_req(&q->ring, &r);
+	fill_request(&q->ring, &r);
 	if (pv_ring_publish(&q->ring))
 		pv_evt_notify(a.h, q->port);
 	while (!(n = pv_ring_ready(&q->ring))) {
@@ -526,7 +537,7 @@ static void act_request(struct input *in)
 
 		r.seg[i] = (struct pv_blk_seg){ any_gref(in), where & 0x80 ? where & 15 : 0, where & 0x80 ? where >> 3 & 15 : 7 };
 	}
-	pv_blk_fill_req(&q->ring, &r);
+	fill_request(&q->ring, &r);
 }
 
 /* Good neighbours, which become one I/O. */
@@ -540,7 +551,7 @@ static void act_run(struct input *in)
 		struct pv_blk_req r = { .id = i, .op = op, .op_slot = op, .sector = sector + 8 * i, .nr_segs = 1,
 					.seg[0] = { .gref = c.gref[(page + i) % PAGES], .last = 7 } };
 
-		pv_blk_fill_req(&q->ring, &r);
+		fill_request(&q->ring, &r);
 	}
 	pv_ring_publish(&q->ring);
 	pv_evt_notify(c.h, q->port);

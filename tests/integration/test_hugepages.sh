@@ -7,8 +7,8 @@ cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/lib.sh
 need root python3 dpdk-testpmd
 begin
-huge_pages 40
 "$bin/pvio" sandbox up --guests 1 >"$work/up" || die "sandbox up: $(cat "$work/up")"
+huge_pages 40 # beside those that the sandbox' own netback may have taken
 for round in 1 2 3; do
 	free=$(cat $huge/free_hugepages) memory=$((free * 4 / 5)) # MiB: two and a half times so much is there
 	for i in 1 2 3 4 5; do

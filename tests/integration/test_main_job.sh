@@ -1,5 +1,6 @@
 #!/bin/bash
 # The main job as a user runs it, then again interrupted in the middle of its network part: nothing may stay behind.
+# alone: it compares what the machine has before and after
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/lib.sh
