@@ -88,20 +88,14 @@ static bool rx_give(const struct net_queue *q, const struct pv_net_rx_packet *rx
 	return true;
 }
 
-/* Post n slots again, in their order. */
-static void rx_repost(struct net_queue *q, unsigned n)
+/* Post again what was taken, in its order. */
+static void rx_give_back(struct net_queue *q)
 {
-	while (n-- > 0) {
+	for (; q->lent; q->lent--) {
 		uint16_t id = (uint16_t)(q->rx.prod & (SLOTS - 1));
 
 		pv_net_rx_fill(&q->rx, id, q->rx_gref[id]);
 	}
-}
-
-static void rx_give_back(struct net_queue *q)
-{
-	rx_repost(q, q->lent);
-	q->lent = 0;
 }
 
 /* The next packet. Returns slots used (*got tells whether it was given), 0: no whole packet here, or -EPROTO. */
