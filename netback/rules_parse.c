@@ -7,12 +7,9 @@
 #include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdarg.h>
-#include <stdio.h>
+#include <pvio/words.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { WORD_MAX = 64 };
 
 const char *const rule_actions[] = { "pass", "drop", "reject", NULL };
 
@@ -23,126 +20,27 @@ enum word {
 };
 
 struct parser {
-	const char *text, *end, *at;
-	const char *line_at; /* where the line began */
-	unsigned line;
-	const char *word_at; /* of the last word */
-	char word[WORD_MAX + 1];
+	struct pv_words w;
+	const char *text;
 	struct rules_file *f;
 	unsigned room; /* for rules */
 	struct rule *r; /* that is being read */
 	const char *seen[WORDS]; /* where in this line; NULL: not */
 	bool default_seen;
-	char *why;
-	size_t why_len;
 };
 
-static int fail_at(struct parser *p, const char *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* At the word read last, or elsewhere in its line. */
+#define fail(p, ...) pv_words_fail(&(p)->w, __VA_ARGS__)
+#define fail_at(p, at, ...) pv_words_fail_at(&(p)->w, at, __VA_ARGS__)
 
-static int fail_at(struct parser *p, const char *at, const char *fmt, ...)
-{
-	int n = snprintf(p->why, p->why_len, "%u:%u: ", p->line, (unsigned)(at - p->line_at) + 1);
-	va_list ap;
-
-	if (n < 0 || (size_t)n >= p->why_len)
-		return -EINVAL;
-	va_start(ap, fmt);
-	vsnprintf(p->why + n, p->why_len - (size_t)n, fmt, ap);
-	va_end(ap);
-	return -EINVAL;
-}
-
-/* At the word read last. */
-#define fail(p, ...) fail_at(p, (p)->word_at, __VA_ARGS__)
-
-/* ---- words ---- */
-
-static bool is_blank(char c)
-{
-	return c == ' ' || c == '\t' || c == '\r';
-}
-
-/* The next word of the line. Returns 1, 0 at the end of the line (word_at is there), or an error. */
-static int next(struct parser *p)
-{
-	size_t n = 0;
-
-	while (p->at < p->end && is_blank(*p->at))
-		p->at++;
-	p->word_at = p->at;
-	p->word[0] = 0;
-	if (p->at == p->end || *p->at == '\n' || *p->at == '#')
-		return 0;
-	for (; p->at < p->end && !is_blank(*p->at) && *p->at != '\n' && *p->at != '#'; p->at++) {
-		if (!isgraph((unsigned char)*p->at))
-			return fail_at(p, p->at, "a character that is neither a letter, a digit nor a sign");
-		if (n == WORD_MAX)
-			return fail(p, "a word of more than %d characters", WORD_MAX);
-		p->word[n++] = *p->at;
-	}
-	p->word[n] = 0;
-	return 1;
-}
-
-/* The next word, which must be there; what: for the message. Returns 0 or an error. */
-static int want(struct parser *p, const char *after, const char *what)
-{
-	int ret = next(p);
-
-	if (ret == 0)
-		return fail(p, "the line ends after %s: give %s", after, what);
-	return ret < 0 ? ret : 0;
-}
-
-/* A number in [min, max] from *s on, decimal or 0x. Moves *s behind it. Returns 0 or -EINVAL. */
-static int number(const char **s, uint64_t min, uint64_t max, uint64_t *out)
-{
-	char *end;
-
-	if (!isdigit((unsigned char)**s))
-		return -EINVAL;
-	errno = 0;
-	*out = strtoull(*s, &end, **s == '0' && ((*s)[1] | 32) == 'x' ? 16 : 10);
-	*s = end;
-	return errno || *out < min || *out > max ? -EINVAL : 0;
-}
-
-/* The whole word is a number. */
-static int whole_number(const char *s, uint64_t min, uint64_t max, uint64_t *out)
-{
-	return number(&s, min, max, out) < 0 || *s ? -EINVAL : 0;
-}
-
-static int find(const char *const *names, const char *name)
-{
-	for (int i = 0; names[i]; i++)
-		if (!strcmp(names[i], name))
-			return i;
-	return -1;
-}
-
-static int name(struct parser *p, const char *what)
-{
-	for (const char *s = p->word; *s; s++)
-		if (!isalnum((unsigned char)*s) && *s != '-' && *s != '_' && *s != '.')
-			return fail_at(p, p->word_at + (s - p->word), "a %s's name is of letters, digits and - _ .", what);
-	if (strlen(p->word) > RULES_NAME_LEN)
-		return fail(p, "a %s's name has at most %d characters", what, RULES_NAME_LEN);
-	return 0;
-}
-
-/* ---- the words of a rule, each with its argument in p->word ---- */
+/* ---- the words of a rule, each with its argument in p->w.word ---- */
 
 static int w_mac(struct parser *p, enum word w)
 {
 	int i = w == W_DST_MAC;
-	const char *s = p->word;
 
-	for (int n = 0; n < 6; n++, s += 3) {
-		if (!isxdigit((unsigned char)s[0]) || !isxdigit((unsigned char)s[1]) || s[2] != (n < 5 ? ':' : 0))
-			return fail(p, "%s is no MAC address such as 02:00:00:00:00:01", p->word);
-		p->r->mac[i][n] = (uint8_t)strtoul(s, NULL, 16);
-	}
+	if (pv_words_mac(&p->w, p->r->mac[i]) < 0)
+		return -EINVAL;
 	p->r->mac_mask[i] = 0xff;
 	return 0;
 }
@@ -152,8 +50,8 @@ static int w_vlan(struct parser *p, enum word w)
 	uint64_t n = HEADERS_VLAN_NONE;
 
 	(void)w;
-	if (strcmp(p->word, "none") && whole_number(p->word, 0, 4094, &n) < 0)
-		return fail(p, "%s is no VLAN: give 0 to 4094, or none", p->word);
+	if (strcmp(p->w.word, "none") && pv_words_whole_number(p->w.word, 0, 4094, &n) < 0)
+		return fail(p, "%s is no VLAN: give 0 to 4094, or none", p->w.word);
 	p->r->vlan = (uint16_t)n;
 	p->r->vlan_mask = 0xffff;
 	return 0;
@@ -163,19 +61,19 @@ static int w_vlan(struct parser *p, enum word w)
 static int only_in(struct parser *p, enum headers_kind kind)
 {
 	p->r->kinds &= (uint8_t)(1 << kind);
-	return p->r->kinds ? 0 : fail(p, "%s cannot be in a packet that the words before it match", p->word);
+	return p->r->kinds ? 0 : fail(p, "%s cannot be in a packet that the words before it match", p->w.word);
 }
 
 static int w_type(struct parser *p, enum word w)
 {
 	static const char *const names[] = { "ipv4", "ipv6", "arp", NULL };
 	static const uint16_t types[] = { 0x0800, 0x86dd, 0x0806 };
-	int i = find(names, p->word);
+	int i = pv_words_find(names, p->w.word);
 	uint64_t n = i < 0 ? 0 : types[i];
 
 	(void)w;
-	if (i < 0 && whole_number(p->word, 0x600, 0xffff, &n) < 0)
-		return fail(p, "%s is no EtherType: give ipv4, ipv6, arp, or 0x600 to 0xffff", p->word);
+	if (i < 0 && pv_words_whole_number(p->w.word, 0x600, 0xffff, &n) < 0)
+		return fail(p, "%s is no EtherType: give ipv4, ipv6, arp, or 0x600 to 0xffff", p->w.word);
 	p->r->type = (uint16_t)n;
 	p->r->type_mask = 0xffff;
 	return only_in(p, n == 0x0800 ? HEADERS_IP4 : n == 0x86dd ? HEADERS_IP6 : HEADERS_OTHER);
@@ -184,22 +82,22 @@ static int w_type(struct parser *p, enum word w)
 static int w_prefix(struct parser *p, enum word w)
 {
 	struct rule_prefix *out = &p->r->addr[w == W_DST];
-	bool v6 = strchr(p->word, ':');
-	char *slash = strchr(p->word, '/');
+	bool v6 = strchr(p->w.word, ':');
+	char *slash = strchr(p->w.word, '/');
 	uint64_t len = v6 ? 128 : 32;
-	const char *at = p->word_at;
+	const char *at = p->w.word_at;
 
 	if (slash) {
 		*slash = 0;
-		if (whole_number(slash + 1, 0, len, &len) < 0)
-			return fail_at(p, at + (slash + 1 - p->word), "%s is no length of an IPv%d prefix: give 0 to %d", slash + 1, v6 ? 6 : 4,
+		if (pv_words_whole_number(slash + 1, 0, len, &len) < 0)
+			return fail_at(p, at + (slash + 1 - p->w.word), "%s is no length of an IPv%d prefix: give 0 to %d", slash + 1, v6 ? 6 : 4,
 				       v6 ? 128 : 32);
 	}
-	if (inet_pton(v6 ? AF_INET6 : AF_INET, p->word, out->addr) != 1)
-		return fail(p, "%s is no address: give one such as 10.0.0.0/8 or 2001:db8::/32", p->word);
+	if (inet_pton(v6 ? AF_INET6 : AF_INET, p->w.word, out->addr) != 1)
+		return fail(p, "%s is no address: give one such as 10.0.0.0/8 or 2001:db8::/32", p->w.word);
 	for (unsigned bit = (unsigned)len; bit < (v6 ? 128 : 32); bit++)
 		if (out->addr[bit / 8] & 0x80 >> bit % 8)
-			return fail(p, "%s has bits set beyond its length /%u", p->word, (unsigned)len);
+			return fail(p, "%s has bits set beyond its length /%u", p->w.word, (unsigned)len);
 	out->len = (uint8_t)len;
 	return only_in(p, v6 ? HEADERS_IP6 : HEADERS_IP4);
 }
@@ -208,12 +106,12 @@ static int w_proto(struct parser *p, enum word w)
 {
 	static const char *const names[] = { "tcp", "udp", "icmp", "icmp6", NULL };
 	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6 };
-	int i = find(names, p->word);
+	int i = pv_words_find(names, p->w.word);
 	uint64_t n = i < 0 ? 0 : protos[i];
 
 	(void)w;
-	if (i < 0 && whole_number(p->word, 0, 255, &n) < 0)
-		return fail(p, "%s is no protocol: give tcp, udp, icmp, icmp6, or 0 to 255", p->word);
+	if (i < 0 && pv_words_whole_number(p->w.word, 0, 255, &n) < 0)
+		return fail(p, "%s is no protocol: give tcp, udp, icmp, icmp6, or 0 to 255", p->w.word);
 	p->r->proto = (uint8_t)n;
 	p->r->proto_mask = 0xff;
 	return 0;
@@ -222,14 +120,14 @@ static int w_proto(struct parser *p, enum word w)
 static int w_port(struct parser *p, enum word w)
 {
 	struct rule_range *out = &p->r->port[w == W_DPORT];
-	const char *s = p->word;
+	const char *s = p->w.word;
 	uint64_t low, high;
 
-	if (number(&s, 0, 65535, &low) < 0 || (*s && *s != '-'))
-		return fail(p, "%s is no port: give 0 to 65535, or two of them such as 1024-65535", p->word);
+	if (pv_words_number(&s, 0, 65535, &low) < 0 || (*s && *s != '-'))
+		return fail(p, "%s is no port: give 0 to 65535, or two of them such as 1024-65535", p->w.word);
 	high = low;
-	if (*s && (whole_number(s + 1, 0, 65535, &high) < 0 || high < low))
-		return fail_at(p, p->word_at + (s + 1 - p->word), "%s is no port from %u to 65535", s + 1, (unsigned)low);
+	if (*s && (pv_words_whole_number(s + 1, 0, 65535, &high) < 0 || high < low))
+		return fail_at(p, p->w.word_at + (s + 1 - p->w.word), "%s is no port from %u to 65535", s + 1, (unsigned)low);
 	*out = (struct rule_range){ (uint16_t)low, (uint16_t)high };
 	p->r->flags |= HEADERS_L4;
 	p->r->flags_mask |= HEADERS_L4;
@@ -238,16 +136,16 @@ static int w_port(struct parser *p, enum word w)
 
 static int w_icmp_type(struct parser *p, enum word w)
 {
-	const char *s = p->word;
+	const char *s = p->w.word;
 	uint64_t type, code;
 
 	(void)w;
-	if (number(&s, 0, 255, &type) < 0 || (*s && *s != '/'))
-		return fail(p, "%s is no ICMP type: give 0 to 255, or with a code such as 3/4", p->word);
+	if (pv_words_number(&s, 0, 255, &type) < 0 || (*s && *s != '/'))
+		return fail(p, "%s is no ICMP type: give 0 to 255, or with a code such as 3/4", p->w.word);
 	p->r->port[0] = (struct rule_range){ (uint16_t)(type << 8), (uint16_t)(type << 8 | 255) };
 	if (*s) {
-		if (whole_number(s + 1, 0, 255, &code) < 0)
-			return fail_at(p, p->word_at + (s + 1 - p->word), "%s is no code of ICMP: give 0 to 255", s + 1);
+		if (pv_words_whole_number(s + 1, 0, 255, &code) < 0)
+			return fail_at(p, p->w.word_at + (s + 1 - p->w.word), "%s is no code of ICMP: give 0 to 255", s + 1);
 		p->r->port[0].low = p->r->port[0].high = (uint16_t)(type << 8 | code);
 	}
 	p->r->flags |= HEADERS_L4;
@@ -260,12 +158,12 @@ static int w_mirror(struct parser *p, enum word w)
 	uint64_t n;
 
 	(void)w;
-	if (!strcmp(p->word, "uplink"))
+	if (!strcmp(p->w.word, "uplink"))
 		p->r->mirror = RULE_UPLINK;
-	else if (!strncmp(p->word, "vif", 3) && whole_number(p->word + 3, 0, INT32_MAX, &n) == 0)
+	else if (!strncmp(p->w.word, "vif", 3) && pv_words_whole_number(p->w.word + 3, 0, INT32_MAX, &n) == 0)
 		p->r->mirror = (int32_t)n;
 	else
-		return fail(p, "%s is nowhere to mirror to: give uplink, or a vif of the same guest such as vif1", p->word);
+		return fail(p, "%s is nowhere to mirror to: give uplink, or a vif of the same guest such as vif1", p->w.word);
 	return 0;
 }
 
@@ -275,14 +173,14 @@ static int w_count(struct parser *p, enum word w)
 	unsigned i;
 
 	(void)w;
-	if (name(p, "counter") < 0)
+	if (pv_words_name(&p->w, "counter", RULES_NAME_LEN) < 0)
 		return -EINVAL;
-	for (i = 0; i < f->nr_counts && strcmp(f->count[i].name, p->word); i++)
+	for (i = 0; i < f->nr_counts && strcmp(f->count[i].name, p->w.word); i++)
 		;
 	if (i == RULES_COUNTS_MAX)
 		return fail(p, "more than %d counters", RULES_COUNTS_MAX);
 	if (i == f->nr_counts)
-		strcpy(f->count[f->nr_counts++].name, p->word);
+		strcpy(f->count[f->nr_counts++].name, p->w.word);
 	p->r->count = (int16_t)i;
 	return 0;
 }
@@ -298,8 +196,8 @@ static int rate_index(const struct rules_file *f, const char *s)
 static int w_rate(struct parser *p, enum word w)
 {
 	(void)w;
-	p->r->rate = (int16_t)rate_index(p->f, p->word);
-	return p->r->rate < 0 ? fail(p, "no such rate: %s; define it above: rate %s bits 10M", p->word, p->word) : 0;
+	p->r->rate = (int16_t)rate_index(p->f, p->w.word);
+	return p->r->rate < 0 ? fail(p, "no such rate: %s; define it above: rate %s bits 10M", p->w.word, p->w.word) : 0;
 }
 
 static const struct {
@@ -361,24 +259,24 @@ static int settle(struct parser *p)
 
 static int rule_word(struct parser *p)
 {
-	const char *at = p->word_at;
+	const char *at = p->w.word_at;
 	size_t i = 0;
-	char word[WORD_MAX + 1];
+	char word[PV_WORD_MAX + 1];
 	int ret;
 
-	while (i < sizeof(words) / sizeof(words[0]) && strcmp(words[i].word, p->word))
+	while (i < sizeof(words) / sizeof(words[0]) && strcmp(words[i].word, p->w.word))
 		i++;
 	if (i == sizeof(words) / sizeof(words[0]))
-		return fail(p, "no such word in a rule: %s", p->word);
+		return fail(p, "no such word in a rule: %s", p->w.word);
 	if (p->seen[words[i].is])
-		return fail(p, words[i].is == W_DIRECTION ? "%s: the direction was said before" : "%s was said before", p->word);
+		return fail(p, words[i].is == W_DIRECTION ? "%s: the direction was said before" : "%s was said before", p->w.word);
 	p->seen[words[i].is] = at;
 	p->r->flags_mask |= words[i].flag;
 	p->r->flags |= words[i].value;
 	if (!words[i].parse)
 		return 0;
-	strcpy(word, p->word);
-	ret = want(p, word, words[i].what);
+	strcpy(word, p->w.word);
+	ret = pv_words_want(&p->w, word, words[i].what);
 	if (ret < 0)
 		return ret;
 	return words[i].parse(p, words[i].is);
@@ -387,7 +285,7 @@ static int rule_word(struct parser *p)
 static int rule_line(struct parser *p, enum rule_action action)
 {
 	struct rules_file *f = p->f;
-	const char *begin = p->word_at, *last = p->at;
+	const char *begin = p->w.word_at, *last = p->w.at;
 	int ret;
 
 	if (f->nr == RULES_MAX)
@@ -401,15 +299,15 @@ static int rule_line(struct parser *p, enum rule_action action)
 		p->room = p->room * 2 + 16;
 	}
 	p->r = &f->rule[f->nr];
-	*p->r = (struct rule){ .line = p->line, .at = (uint32_t)(begin - p->text), .action = (uint8_t)action, .mirror = RULE_NOT,
+	*p->r = (struct rule){ .line = p->w.line, .at = (uint32_t)(begin - p->text), .action = (uint8_t)action, .mirror = RULE_NOT,
 			       .count = RULE_NOT, .rate = RULE_NOT, .kinds = (1 << HEADERS_KINDS) - 1,
 			       .port = { { 0, 65535 }, { 0, 65535 } } };
 	memset(p->seen, 0, sizeof(p->seen));
-	while ((ret = next(p)) > 0) {
+	while ((ret = pv_words_next(&p->w)) > 0) {
 		ret = rule_word(p);
 		if (ret < 0)
 			return ret;
-		last = p->at;
+		last = p->w.at;
 	}
 	if (ret == 0)
 		ret = settle(p);
@@ -427,7 +325,7 @@ static int scaled(const char *s, uint64_t max, uint64_t *out)
 	uint64_t n, unit = 1;
 	const char *u;
 
-	if (number(&s, 1, max, &n) < 0)
+	if (pv_words_number(&s, 1, max, &n) < 0)
 		return -EINVAL;
 	u = *s ? strchr(units, *s) : NULL;
 	for (int i = u ? (int)(u - units) : -1; i >= 0; i--)
@@ -442,15 +340,15 @@ static int rate_word(struct parser *p, struct rules_rate *rate)
 {
 	static const char *const keys[] = { "bits", "packets", "burst", NULL };
 	const uint64_t max[] = { 1000000000000, 1000000000, RULES_BURST_MS_MAX };
-	int i = find(keys, p->word);
+	int i = pv_words_find(keys, p->w.word);
 	uint64_t n;
 
 	if (i < 0)
-		return fail(p, "no such word of a rate: %s; there are bits, packets and burst", p->word);
-	if (want(p, keys[i], i == 2 ? "milliseconds" : "so many a second, such as 10M") < 0)
+		return fail(p, "no such word of a rate: %s; there are bits, packets and burst", p->w.word);
+	if (pv_words_want(&p->w, keys[i], i == 2 ? "milliseconds" : "so many a second, such as 10M") < 0)
 		return -EINVAL;
-	if (i == 2 ? whole_number(p->word, 1, max[i], &n) : scaled(p->word, max[i], &n))
-		return fail(p, "%s: give %s", p->word, i == 2 ? "1 to 60000 milliseconds" : i ? "1 to 1G packets a second" : "1 to 1000G bits a second");
+	if (i == 2 ? pv_words_whole_number(p->w.word, 1, max[i], &n) : scaled(p->w.word, max[i], &n))
+		return fail(p, "%s: give %s", p->w.word, i == 2 ? "1 to 60000 milliseconds" : i ? "1 to 1G packets a second" : "1 to 1000G bits a second");
 	if (i == 0)
 		rate->bits = n;
 	else if (i == 1)
@@ -468,13 +366,13 @@ static int rate_line(struct parser *p)
 
 	if (f->nr_rates == RULES_RATES_MAX)
 		return fail(p, "more than %d rates", RULES_RATES_MAX);
-	if (want(p, "rate", "its name") < 0 || name(p, "rate") < 0)
+	if (pv_words_want(&p->w, "rate", "its name") < 0 || pv_words_name(&p->w, "rate", RULES_NAME_LEN) < 0)
 		return -EINVAL;
-	if (rate_index(f, p->word) >= 0)
-		return fail(p, "the rate %s was defined before", p->word);
+	if (rate_index(f, p->w.word) >= 0)
+		return fail(p, "the rate %s was defined before", p->w.word);
 	*rate = (struct rules_rate){ .burst_ms = RULES_BURST_MS };
-	strcpy(rate->name, p->word);
-	while ((ret = next(p)) > 0) {
+	strcpy(rate->name, p->w.word);
+	while ((ret = pv_words_next(&p->w)) > 0) {
 		ret = rate_word(p, rate);
 		if (ret < 0)
 			return ret;
@@ -491,11 +389,11 @@ static int default_line(struct parser *p)
 
 	if (p->default_seen)
 		return fail(p, "default was said before");
-	if (want(p, "default", "pass, drop or reject") < 0)
+	if (pv_words_want(&p->w, "default", "pass, drop or reject") < 0)
 		return -EINVAL;
-	i = find(rule_actions, p->word);
+	i = pv_words_find(rule_actions, p->w.word);
 	if (i < 0)
-		return fail(p, "%s: give pass, drop or reject", p->word);
+		return fail(p, "%s: give pass, drop or reject", p->w.word);
 	p->f->otherwise = (enum rule_action)i;
 	p->default_seen = true;
 	return 0;
@@ -511,29 +409,27 @@ static int line(struct parser *p)
 {
 	static const char *const others[] = { "rate", "default", "antispoof", NULL };
 	static int (*const parse[])(struct parser *p) = { rate_line, default_line, antispoof_line };
-	int ret = next(p), i;
+	int ret = pv_words_next(&p->w), i;
 
 	if (ret <= 0)
 		return ret;
-	i = find(rule_actions, p->word);
+	i = pv_words_find(rule_actions, p->w.word);
 	if (i >= 0)
 		return rule_line(p, (enum rule_action)i);
-	i = find(others, p->word);
+	i = pv_words_find(others, p->w.word);
 	if (i < 0)
-		return fail(p, "no such statement: %s; there are pass, drop, reject, default, rate and antispoof", p->word);
+		return fail(p, "no such statement: %s; there are pass, drop, reject, default, rate and antispoof", p->w.word);
 	ret = parse[i](p);
 	if (ret == 0)
-		ret = next(p);
-	return ret > 0 ? fail(p, "%s: nothing more is to be said after %s", p->word, others[i]) : ret;
+		ret = pv_words_next(&p->w);
+	return ret > 0 ? fail(p, "%s: nothing more is to be said after %s", p->w.word, others[i]) : ret;
 }
 
 int rules_parse(const char *text, size_t len, struct rules_file **out, char *why, size_t why_len)
 {
-	struct parser p = { .line = 1, .why = why, .why_len = why_len };
+	struct parser p = { 0 };
 	int ret = 0;
 
-	if (why_len)
-		*why = 0;
 	p.f = calloc(1, sizeof(*p.f));
 	if (!p.f)
 		return -ENOMEM;
@@ -544,18 +440,12 @@ int rules_parse(const char *text, size_t len, struct rules_file **out, char *why
 	}
 	memcpy(p.f->text, text, len);
 	p.f->text[len] = 0;
-	p.text = p.at = p.line_at = p.f->text;
-	p.end = p.text + len;
+	p.text = p.f->text;
+	pv_words_open(&p.w, p.text, len, why, why_len);
 	if (len > RULES_TEXT_MAX)
-		ret = fail_at(&p, p.at, "longer than %d bytes", RULES_TEXT_MAX);
-	for (; ret == 0 && p.at < p.end; p.line++, p.line_at = p.at) {
+		ret = fail_at(&p, p.text, "longer than %d bytes", RULES_TEXT_MAX);
+	while (ret == 0 && pv_words_line(&p.w))
 		ret = line(&p);
-		if (ret < 0)
-			break;
-		while (p.at < p.end && *p.at != '\n') /* a comment */
-			p.at++;
-		p.at += p.at < p.end;
-	}
 	if (ret < 0) {
 		rules_file_free(p.f);
 		return ret;
