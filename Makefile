@@ -9,7 +9,7 @@ DESTDIR ?=
 # The one list of Debian packages: to build, run and test; and what `make bench` needs besides.
 DEPS := gcc make pkg-config libc6-dev libxen-dev libdpdk-dev dpdk-dev liburing-dev libjson-c-dev libuv1-dev uthash-dev libcmocka-dev \
 	libmnl-dev libnbd-dev scdoc e2fsprogs iproute2 iputils-ping iperf3 procps util-linux jq python3 tshark clang libclang-rt-14-dev spin
-# What the lab of tests/xen needs besides; where it cannot be had, its scenarios are skipped.
+# What the labs tests/xen and tests/sriov need besides; where it cannot be had, their scenarios are skipped.
 XEN_DEPS := qemu-system-x86 busybox-static cpio xz-utils kmod binutils ethtool strace
 # What tests/integration/test_uplink_ovs.sh needs besides; without it that is skipped.
 OVS_DEPS := openvswitch-switch-dpdk
@@ -121,7 +121,10 @@ $(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -lnbd -luv $(XENCTRL_L) $(if $
 .PHONY: tests tsan-tests perf
 $(B)/tests/fake/librbd.so.1: $(B)/obj/tests/unit/fake_rbd.o ; $(link)
 $(B)/tests/fake/librbd.so.1: X_LIBS = -shared -Wl,-soname,librbd.so.1
-tests: $(TESTS) $(B)/tests/fake/librbd.so.1 $(B)/perf/xenstored_shim.so
+LAB := $(patsubst %.c,$(B)/%,$(wildcard tests/sriov/*.c)) # for the emulated machine of tests/sriov
+$(LAB): $(B)/tests/sriov/%: $(B)/obj/tests/sriov/%.o ; $(link)
+$(LAB): X_LIBS = -lmnl
+tests: $(TESTS) $(LAB) $(B)/tests/fake/librbd.so.1 $(B)/perf/xenstored_shim.so
 tsan-tests: $(TSAN_TESTS)
 perf: $(PERF)
 
@@ -134,9 +137,9 @@ $(B)/tests/fuzz/fuzz_store: $(call obj,$(wildcard dom0-tools/store_*.c))
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)
 
-.PHONY: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ceph-deps check check-long check-xen run bench install clean help
+.PHONY: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ceph-deps check check-long check-xen check-sriov run bench install clean help
 deps: ; @tests/deps $(DEPS)
-xen-deps: ; @tests/deps $(XEN_DEPS) || echo 'without these the scenarios of tests/xen are skipped'
+xen-deps: ; @tests/deps $(XEN_DEPS) || echo 'without these the scenarios of tests/xen and tests/sriov are skipped'
 ovs-deps: ; @tests/deps $(OVS_DEPS) || echo 'without these the test with Open vSwitch is skipped'
 plugin-deps: ; @tests/deps $(PLUGIN_DEPS) || echo 'without these there is no fio engine and no nbdkit plugin'
 fio-headers: plugin-deps ; @[ -e $(FIO_SRC)/config-host.h ] || frontends/fio-headers $(dir $(FIO_SRC)) || true
@@ -144,6 +147,7 @@ ceph-deps: ; @tests/deps $(CEPH_DEPS) || echo 'without these there are no rbd: i
 image-deps: ; @tests/deps $(IMAGE_DEPS) || echo 'without these the test of images behind NBD servers is skipped'
 check: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ceph-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
 check-xen: deps xen-deps ; @$(MAKE) --no-print-directory all tests perf && B=$(B) tests/xen/check --all
+check-sriov: deps xen-deps ; @$(MAKE) --no-print-directory all tests && B=$(B) tests/sriov/check --all
 check-long: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ceph-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check --long
 run: deps ; @$(MAKE) --no-print-directory all perf && tests/integration/main_job.sh
 bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf && perf/bench
@@ -183,6 +187,7 @@ help:
 	@echo 'make check       every test that this machine can run'
 	@echo 'make check-long  the same with fuzzers at length, storms and many kills'
 	@echo 'make check-xen   every scenario on real Xen, under QEMU'
+	@echo 'make check-sriov  every scenario of virtual functions on an emulated NIC and NVMe disk, under QEMU'
 	@echo 'make bench       ours and its peers, measured side by side'
 	@echo 'make fio-headers  what the fio engine is built with, from the source of fio in Debian; then make all'
 	@echo 'make all deps install clean'
