@@ -49,11 +49,12 @@ LIBFRONT_SRC := $(filter-out frontends/pvio-%.c $(DD_SRC) $(PLUGIN_SRC),$(wildca
 FRONT_PROGS := $(patsubst frontends/%.c,$(B)/%,$(wildcard frontends/pvio-*.c))
 PVIO_SRC := $(wildcard dom0-tools/pvio.c dom0-tools/cmd_*.c) netback/rules_parse.c # pvio rules check
 LIBTOOL_SRC := $(wildcard dom0-tools/libpvtool.c)
+LIBSRIOV_SRC := $(filter-out sriov/pvio-%.c,$(wildcard sriov/*.c))
 PVIOD_SRC := $(filter-out $(PVIO_SRC) $(LIBTOOL_SRC),$(wildcard dom0-tools/*.c))
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 lib_of = $(call obj,$(filter-out %/main.c,$(1))) # a program less its main(): for the tests
 
-LIBS := $(B)/libpvfront.a $(B)/libpvtool.a $(B)/libpvinternal.a $(B)/libpvio.a # users before used
+LIBS := $(B)/libpvfront.a $(B)/libpvsriov.a $(B)/libpvtool.a $(B)/libpvinternal.a $(B)/libpvio.a # users before used
 PROGS := $(B)/pvio-hub $(B)/pviod $(B)/pvio $(B)/pvio-blkback $(B)/pvio-netback $(FRONT_PROGS)
 # Plugins of others' programs: as far as there are headers (make fio-headers), and not instrumented.
 FIO_SRC ?= build/fio-src/fio
@@ -77,6 +78,7 @@ $(B)/libpvio.a: $(call obj,$(LIBPVIO_SRC))
 $(B)/libpvinternal.a: $(call obj,$(INTERNAL_SRC))
 $(B)/libpvfront.a: $(call obj,$(LIBFRONT_SRC))
 $(B)/libpvtool.a: $(call obj,$(LIBTOOL_SRC))
+$(B)/libpvsriov.a: $(call obj,$(LIBSRIOV_SRC))
 $(B)/libblkback.a: $(call lib_of,$(wildcard blkback/*.c))
 $(B)/libnetback.a: $(call lib_of,$(wildcard netback/*.c))
 $(B)/libpviod.a: $(call lib_of,$(PVIOD_SRC))
@@ -88,8 +90,8 @@ link = @mkdir -p $(@D) && echo "  LD $@" && $(CC) $(filter %.o,$^) $(filter %.a,
 $(B)/pvio-hub: $(call obj,rings/pvio-hub.c) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pviod: $(call obj,$(PVIOD_SRC)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pviod: X_LIBS = $(JSON_L) -luv $(XENCTRL_L)
-$(B)/pvio: $(call obj,$(PVIO_SRC)) $(B)/libpvtool.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
-$(B)/pvio: X_LIBS = $(JSON_L)
+$(B)/pvio: $(call obj,$(PVIO_SRC)) $(B)/libpvsriov.a $(B)/libpvtool.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
+$(B)/pvio: X_LIBS = $(JSON_L) -lmnl
 $(B)/pvio-blkback: $(call obj,$(wildcard blkback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pvio-blkback: X_LIBS = $(JSON_L) -luring -lnbd
 $(B)/pvio-netback: $(call obj,$(wildcard netback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
@@ -117,7 +119,7 @@ $(B)/man/%: %.scd ; @mkdir -p $(@D) && scdoc < $< > $@
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/hostile/test_*.c))
 TSAN_TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_ring*.c tests/unit/test_noxs*.c tests/unit/test_handshake*.c tests/unit/test_pipe*.c))
 $(B)/tests/%: $(B)/obj/tests/%.o $(B)/libpviod.a $(B)/libblkback.a $(B)/libnetback.a $(LIBS) ; $(link)
-$(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -lnbd -luv $(XENCTRL_L) $(if $(findstring netback,$@),$(DPDK_L) -lmnl)
+$(B)/tests/%: X_LIBS = -lcmocka $(JSON_L) -luring -lnbd -luv -lmnl $(XENCTRL_L) $(if $(findstring netback,$@),$(DPDK_L))
 .PHONY: tests tsan-tests perf
 $(B)/tests/fake/librbd.so.1: $(B)/obj/tests/unit/fake_rbd.o ; $(link)
 $(B)/tests/fake/librbd.so.1: X_LIBS = -shared -Wl,-soname,librbd.so.1

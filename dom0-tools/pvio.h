@@ -83,6 +83,11 @@ int device_params(struct pvio *p, struct json_object *params, const char *guest,
 pid_t sandbox_pid(const struct pvio *p, const char *name);
 int sandbox_set_pid(const struct pvio *p, const char *name, pid_t pid); /* 0 or -errno */
 
+/* ---- cmd_vf.c ---- */
+
+struct vf_sys;
+int vf_machine(struct pvio *p, struct vf_sys *s); /* open it; PVIO_VF_ROOT: a tree in its place. EXIT_DONE, or EXIT_FAILED after a message */
+
 /* ---- the commands ---- */
 
 int cmd_sandbox_up(struct pvio *p);
@@ -109,6 +114,7 @@ int cmd_capture(struct pvio *p);
 int cmd_backend_list(struct pvio *p);
 int cmd_backend_handover(struct pvio *p);
 int cmd_backend_restart(struct pvio *p);
+int cmd_vf_list(struct pvio *p);
 int cmd_doctor(struct pvio *p);
 int cmd_version(struct pvio *p);
 
