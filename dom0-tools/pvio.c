@@ -30,6 +30,8 @@ static const struct command commands[] = {
 		{ "--domid", "N", "its domain id, 1..32751 (one that is free)", false },
 		{ "--vbd", "\"[NAME] KEY=VALUE...\"", "a disk from the start, such as \"xvda path=disk.img\"", true },
 		{ "--vif", "\"[NAME] KEY=VALUE...\"", "an interface from the start, such as \"bridge=xenbr0\"", true },
+		{ "--passthrough", NULL, "virtual functions can be attached to it (Xen with an IOMMU, type pv)", false },
+		{ "--vf", "\"[KEY=VALUE]...\"", "a virtual function from the start, such as \"pool=fast\"; means --passthrough", true },
 		{ "--paused", NULL, "do not let it run yet: `guest start` does", false },
 	  } },
 	{ "guest list", "", 0, 0, true, "the guests, and on Xen the other domains", cmd_guest_list, { { 0 } } },
