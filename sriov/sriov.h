@@ -241,6 +241,7 @@ struct vf {
 	struct vf_stats stats; /* 0 where the driver counts nothing */
 	struct vf_record record; /* .state VF_FREE: none; never locked */
 	bool in_use; /* somebody has it: a record says so, a process has it open, a guest has it, its netdev is up */
+	char open_by[VF_ATTR_MAX]; /* programs that have its vfio group open, "qemu-system-x86 (pid 812)"; "": none, or not looked for */
 	char used_by[VF_ATTR_MAX]; /* "guest web", "qemu-system-x86 (pid 812) through vfio-pci", "netdev eth1v0, which is up"; "" */
 };
 
@@ -299,19 +300,55 @@ int vf_nl_probe(struct vf_sys *s, const struct vf_pf *pf, enum vf_support suppor
 
 /* ==== planned: each part's owner fills these in, and may change what only its part uses ==== */
 
+/* ---- within.c ---- */
+
+/* vf_sys_write of what the kernel may not come back from: another process does it. -ETIMEDOUT: not done after ms; it may yet be. */
+int vf_sys_write_within(struct vf_sys *s, unsigned ms, const char *text, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
 /* ---- group.c ---- */
-/* May this VF be given away? All others of its group must have no driver, or vfio-pci or pciback, or be bridges. -EBUSY with why (who is in
- * the way, what to do); -ENODEV: there is no IOMMU. */
-int vf_group_viable(const struct vf_inventory *inv, const struct vf *vf, struct vf_why *why);
 
-/* ---- bind.c: always by driver_override; r->driver_before and override_before are recorded before anything is touched ---- */
+bool vf_driver_isolates(const char *driver); /* a vfio driver: it gives away an IOMMU group, as a whole */
+bool vf_driver_passes(const char *driver); /* that, or pciback: what it has is not used by this machine itself */
+/* May this VF be given to this owner? All others of its group must have no driver, or one that passes them on, or be bridges, and nobody
+ * else may have one of them. -EBUSY with why (who is in the way, what to do); -ENODEV: it is in no group. */
+int vf_group_viable(struct vf_sys *s, const struct vf_inventory *inv, const struct vf *vf, const char *owner, struct vf_why *why);
+
+/* ---- bind.c: always by driver_override. r says what was before: driver_before, override_before. ---- */
+
+int vf_driver(struct vf_sys *s, struct vf_bdf vf, char driver[VF_NAME_MAX]); /* "": none; -ENODEV: no such device */
+int vf_override(struct vf_sys *s, struct vf_bdf vf, char override[VF_NAME_MAX]); /* "": none */
+/* The driver that is meant: its name, or "netdev", the one that the kernel has for it. -ENOENT with why: it is not loaded. */
+int vf_driver_find(struct vf_sys *s, struct vf_bdf vf, const char *word, char driver[VF_NAME_MAX], struct vf_why *why);
 int vf_bind(struct vf_sys *s, struct vf_record *r, const char *driver, struct vf_why *why);
-int vf_unbind(struct vf_sys *s, struct vf_record *r, struct vf_why *why); /* everything as it was before vf_bind */
+int vf_detach(struct vf_sys *s, struct vf_record *r, struct vf_why *why); /* no driver, and none can have it till it is bound or put back */
+int vf_unbind(struct vf_sys *s, struct vf_record *r, struct vf_why *why); /* driver and override as they were before */
 
-/* ---- reset.c: FLR alone. -ENOTTY: this function has none; -ETIMEDOUT. Never a bus reset. ---- */
-int vf_reset(struct vf_sys *s, struct vf_bdf vf, unsigned timeout_ms, struct vf_why *why);
+/* ---- reset.c ---- */
 
-/* ---- pool.c, release.c ---- */
+/* Of the methods in `has` (the text of reset_method) those of one function alone; if there are none, `also` ("": nothing), if it
+ * has that. 0, or -ENOTTY: none. Pure. */
+int vf_reset_methods(const char *has, const char *also, char out[VF_NAME_MAX]);
+/* Reset it by one of these and no other; "bus" only if nothing else is on its bus. -ENOTTY: it has none; -ETIMEDOUT. */
+int vf_reset(struct vf_sys *s, struct vf_record *r, const char *also, unsigned timeout_ms, struct vf_why *why);
+int vf_reset_put_back(struct vf_sys *s, struct vf_record *r); /* reset_method as it was */
+
+/* ---- clean.c ---- */
+
+enum { VF_CONF_LEN = 256 };
+int vf_conf_clean(const uint8_t conf[VF_CONF_LEN], struct vf_why *why); /* as one that was just made? 0, or -EBUSY, -EIO. Pure. */
+int vf_conf_check(struct vf_sys *s, struct vf_bdf vf, struct vf_why *why); /* the same of the device */
+int vf_conf_silence(struct vf_sys *s, struct vf_bdf vf); /* it may write to memory no more; 0 or -errno */
+/* What its PF's driver says of it now. */
+int vf_settings_now(struct vf_sys *s, const struct vf_pf *pf, unsigned index, struct vf_settings *is, struct vf_why *why);
+/* The keys of `is` that a VF nobody has would not have so; was: what it had when it came back (NULL: not known). Pure. */
+unsigned vf_settings_left(const struct vf_settings *is, const struct vf_settings *was);
+int vf_settings_check(struct vf_sys *s, const struct vf_pf *pf, unsigned index, const struct vf_settings *was, struct vf_why *why); /* 0: none */
+
+/* ---- pool.c ---- */
+
+#define VF_STEP_CLAIM "claim" /* of VF_CLAIMING: undone by a release */
+#define VF_STEP_BIND "bind" /* its owner changes its driver: finished */
+
 struct vf_want { /* "" and -1: no matter */
 	char owner[VF_NAME_MAX], pool[VF_NAME_MAX], driver[VF_NAME_MAX];
 	struct vf_bdf vf, pf; /* all 0: any */
@@ -319,8 +356,22 @@ struct vf_want { /* "" and -1: no matter */
 	unsigned must_support; /* 1 << enum vf_key */
 	struct vf_settings settings;
 };
-int vf_claim(struct vf_sys *s, const struct vf_want *want, struct vf_record *out, struct vf_why *why); /* out comes locked */
-int vf_release(struct vf_sys *s, struct vf_record *r, struct vf_why *why); /* locked; after it VF_FREE, or VF_QUARANTINED with why */
+/* A free VF, configured, and bound to the driver; out comes locked. -ENOSPC: none is free; -ENOENT: none is so. What fails half-way is undone. */
+int vf_claim(struct vf_sys *s, const struct vf_want *want, struct vf_record *out, struct vf_why *why);
+int vf_rebind(struct vf_sys *s, struct vf_record *r, const char *driver, struct vf_why *why); /* VF_CLAIMED, locked; it stays so */
+
+/* ---- release.c ---- */
+
+struct vf_release_how {
+	const char *reset; /* a method that is allowed besides a function-level reset: "bus", "pm"; "": none */
+	unsigned reset_ms; /* how long it may take */
+};
+/* VF_CLAIMED or VF_QUARANTINED, locked. how may be NULL. After it VF_FREE, or VF_QUARANTINED with why; -EBUSY: it is in use, and as it was. */
+int vf_release(struct vf_sys *s, struct vf_record *r, const struct vf_release_how *how, struct vf_why *why);
+vf_undo vf_release_undo; /* for vf_recover: claims, releases and binds that were cut short */
+int vf_unused(const struct vf_record *r, const struct vf *vf, struct vf_why *why); /* 0, or -EBUSY: no driver may be taken from it */
+/* Without a driver: silenced, wiped, reset (how may be NULL), and shown to be clean. */
+int vf_make_clean(struct vf_sys *s, const struct vf_pf *pf, struct vf_record *r, const struct vf_release_how *how, struct vf_why *why);
 
 /* ---- keep.c ---- */
 /* The settings that hold for this VF (declared, and its owner's over them), and set those that are not so. */

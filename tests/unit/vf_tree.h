@@ -18,6 +18,7 @@
 #include <ftw.h>
 #include <libmnl/libmnl.h>
 #include <linux/if_link.h>
+#include <linux/pci_regs.h>
 #include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,6 +162,21 @@ static VF_TREE_UNUSED void vf_tree_group(struct vf_tree *t, const char *bdf, int
 	vf_tree_put(t, "", "/dev/vfio/%d", group);
 }
 
+/* The configuration space of a VF at rest but for its command register; its one capability is Express. */
+static VF_TREE_UNUSED void vf_tree_conf(struct vf_tree *t, const char *bdf, uint16_t command)
+{
+	uint8_t conf[256] = { 0xff, 0xff, 0xff, 0xff, command & 0xff, command >> 8, PCI_STATUS_CAP_LIST };
+	char path[VF_PATH_MAX];
+	FILE *f;
+
+	conf[PCI_CAPABILITY_LIST] = 0xa0;
+	conf[0xa0] = PCI_CAP_ID_EXP;
+	snprintf(path, sizeof(path), "%s" VF_TREE_DEV "/config", t->root, bdf);
+	f = fopen(path, "we");
+	if (!f || fwrite(conf, sizeof(conf), 1, f) != 1 || fclose(f))
+		abort();
+}
+
 /* Any PCI function; group < 0: none. */
 static VF_TREE_UNUSED void vf_tree_dev(struct vf_tree *t, const char *bdf, const char *vendor, const char *device, const char *class, int group, int numa)
 {
@@ -177,7 +193,7 @@ static VF_TREE_UNUSED void vf_tree_dev(struct vf_tree *t, const char *bdf, const
 	vf_tree_put(t, "(null)\n", VF_TREE_DEV "/driver_override", bdf);
 	vf_tree_put(t, "flr\n", VF_TREE_DEV "/reset_method", bdf);
 	vf_tree_put(t, "", VF_TREE_DEV "/reset", bdf);
-	vf_tree_put(t, "", VF_TREE_DEV "/config", bdf);
+	vf_tree_conf(t, bdf, 0);
 	vf_tree_put(t, "", VF_TREE_DEV "/resource", bdf);
 	if (group >= 0)
 		vf_tree_group(t, bdf, group);
