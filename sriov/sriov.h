@@ -378,9 +378,6 @@ int vf_make_clean(struct vf_sys *s, const struct vf_pf *pf, struct vf_record *r,
 int vf_keep_settings(struct vf_sys *s, const struct vf_pf *pf, unsigned index, struct vf_settings *out);
 int vf_keep_vf(struct vf_sys *s, const struct vf_pf *pf, const struct vf *vf, struct vf_why *why);
 
-/* ---- xen_assign.c ---- */
-/* r is VF_CLAIMED, locked and bound to pciback. After it: VF_ASSIGNED, or as before. */
-int vf_xen_assign(struct vf_sys *s, struct vf_record *r, int domid, struct vf_why *why);
-int vf_xen_deassign(struct vf_sys *s, struct vf_record *r, struct vf_why *why); /* back to VF_CLAIMED, in Xen's quarantine */
+/* ---- xen_assign.c, xen_ctl.c, xen_xl.c: xen.h ---- */
 
 #endif

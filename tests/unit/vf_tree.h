@@ -180,7 +180,7 @@ static VF_TREE_UNUSED void vf_tree_conf(struct vf_tree *t, const char *bdf, uint
 /* Any PCI function; group < 0: none. */
 static VF_TREE_UNUSED void vf_tree_dev(struct vf_tree *t, const char *bdf, const char *vendor, const char *device, const char *class, int group, int numa)
 {
-	char text[32];
+	char text[VF_ATTR_MAX + 4];
 
 	snprintf(text, sizeof(text), "%d\n", numa);
 	vf_tree_put(t, text, VF_TREE_DEV "/numa_node", bdf);
