@@ -1,5 +1,5 @@
 /* raw_apply PF NETDEV N : what `pvio vf apply` of N virtual functions with all settings asks of the kernel, and nothing else: the number through
- * 0, then for each a MAC, a VLAN with QoS, spoof check, trust and a rate, a message a setting. Prints the milliseconds it took. */
+ * 0, then, when the port has its link again, for each a MAC, a VLAN with QoS, spoof check, trust and a rate, all in one message. Prints the milliseconds it took. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <error.h>
@@ -26,12 +26,45 @@ static void write_number(const char *pf, int number)
 	close(fd);
 }
 
-static void set(struct mnl_socket *nl, unsigned ifindex, int attr, const void *value, size_t size)
+/* Its rates are refused until the port, which lost its link when the number changed, has it again. */
+static void wait_for_link(const char *netdev)
 {
-	char buf[MNL_SOCKET_BUFFER_SIZE];
+	char path[128], carrier = '0';
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/carrier", netdev);
+	for (int i = 0; i < 3000 && carrier != '1'; i++) {
+		usleep(i ? 10000 : 0);
+		fd = open(path, O_RDONLY);
+		if (fd < 0 || read(fd, &carrier, 1) < 0)
+			error(1, errno, "%s", path);
+		close(fd);
+	}
+}
+
+static void set_one(struct nlmsghdr *h, unsigned vf)
+{
+	struct ifla_vf_mac mac = {.vf = vf, .mac = {0x02, 0, 0, 0, 0, (uint8_t)(0x10 + vf)}};
+	struct ifla_vf_vlan vlan = {.vf = vf, .vlan = 100 + vf, .qos = 3};
+	struct ifla_vf_spoofchk spoof = {.vf = vf, .setting = 1};
+	struct ifla_vf_trust trust = {.vf = vf, .setting = 1};
+	struct ifla_vf_rate rate = {.vf = vf, .max_tx_rate = 100 + vf};
+	struct nlattr *info = mnl_attr_nest_start(h, IFLA_VF_INFO);
+
+	mnl_attr_put(h, IFLA_VF_MAC, sizeof(mac), &mac);
+	mnl_attr_put(h, IFLA_VF_VLAN, sizeof(vlan), &vlan);
+	mnl_attr_put(h, IFLA_VF_SPOOFCHK, sizeof(spoof), &spoof);
+	mnl_attr_put(h, IFLA_VF_TRUST, sizeof(trust), &trust);
+	mnl_attr_put(h, IFLA_VF_RATE, sizeof(rate), &rate);
+	mnl_attr_nest_end(h, info);
+}
+
+static void set_all(struct mnl_socket *nl, unsigned ifindex, int number)
+{
+	char buf[16384];
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
 	struct ifinfomsg *ifi;
-	struct nlattr *list, *vf;
+	struct nlattr *list;
 	ssize_t n;
 
 	h->nlmsg_type = RTM_SETLINK;
@@ -39,28 +72,12 @@ static void set(struct mnl_socket *nl, unsigned ifindex, int attr, const void *v
 	ifi = mnl_nlmsg_put_extra_header(h, sizeof(*ifi));
 	ifi->ifi_index = (int)ifindex;
 	list = mnl_attr_nest_start(h, IFLA_VFINFO_LIST);
-	vf = mnl_attr_nest_start(h, IFLA_VF_INFO);
-	mnl_attr_put(h, (uint16_t)attr, size, value);
-	mnl_attr_nest_end(h, vf);
+	for (int vf = 0; vf < number; vf++)
+		set_one(h, (unsigned)vf);
 	mnl_attr_nest_end(h, list);
 	if (mnl_socket_sendto(nl, h, h->nlmsg_len) < 0 || (n = mnl_socket_recvfrom(nl, buf, sizeof(buf))) < 0 ||
 	    mnl_cb_run(buf, n, 0, mnl_socket_get_portid(nl), NULL, NULL) < 0)
-		error(1, errno, "IFLA_VF attribute %d", attr);
-}
-
-static void set_all(struct mnl_socket *nl, unsigned ifindex, unsigned vf)
-{
-	struct ifla_vf_mac mac = {.vf = vf, .mac = {0x02, 0, 0, 0, 0, (uint8_t)(0x10 + vf)}};
-	struct ifla_vf_vlan vlan = {.vf = vf, .vlan = 100 + vf, .qos = 3};
-	struct ifla_vf_spoofchk spoof = {.vf = vf, .setting = 1};
-	struct ifla_vf_trust trust = {.vf = vf, .setting = 1};
-	struct ifla_vf_rate rate = {.vf = vf, .max_tx_rate = 100 + vf};
-
-	set(nl, ifindex, IFLA_VF_MAC, &mac, sizeof(mac));
-	set(nl, ifindex, IFLA_VF_VLAN, &vlan, sizeof(vlan));
-	set(nl, ifindex, IFLA_VF_SPOOFCHK, &spoof, sizeof(spoof));
-	set(nl, ifindex, IFLA_VF_TRUST, &trust, sizeof(trust));
-	set(nl, ifindex, IFLA_VF_RATE, &rate, sizeof(rate));
+		error(1, errno, "the settings");
 }
 
 int main(int argc, char **argv)
@@ -79,8 +96,8 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_MONOTONIC, &a);
 	write_number(argv[1], 0);
 	write_number(argv[1], number);
-	for (int vf = 0; vf < number; vf++)
-		set_all(nl, ifindex, (unsigned)vf);
+	wait_for_link(argv[2]);
+	set_all(nl, ifindex, number);
 	clock_gettime(CLOCK_MONOTONIC, &b);
 	printf("%.1f\n", (double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) / 1e6);
 	mnl_socket_close(nl);

@@ -27,6 +27,13 @@ number() { cat "$PCI/$1/sriov_numvfs"; }                                  # PF
 is() { [ "$1" = "$2" ] || { echo "'$1', not '$2'"; return 1; }; }          # FOUND WANTED
 refused() { ! "$@"; }                                                     # COMMAND...
 
+# igb takes no rate before its port has a link.
+up() { # PF
+	local port
+	port=$(netdev "$1")
+	ip link set "$port" up && wait_for 30 grep -q 1 "/sys/class/net/$port/carrier"
+}
+
 # The machine as it booted, but for what a driver keeps in its hardware.
 fresh() {
 	local p
@@ -35,5 +42,36 @@ fresh() {
 		echo 1 >"$PCI/$p/sriov_drivers_autoprobe"
 	done
 	rm -rf /var/lib/pvio
+	[ -z "$nic" ] || up "$nic"
 }
 fresh
+
+# ---- pvio
+
+declare_nic() { # N [PF] : to stdout: N virtual functions with all settings that igb has
+	local n
+	echo "pf ${2:-$nic} vfs $1"
+	for ((n = 0; n < $1; n++)); do
+		printf 'vf %d mac 02:00:00:00:00:%02x vlan %d qos 3 spoofchk on trust on max_rate %d\n' $n $((16 + n)) $((100 + n)) $((100 + n))
+	done
+}
+told() { # PF INDEX : what the kernel says of it: MAC VLAN QOS SPOOFCHK TRUST RATE
+	ip -j -d link show "$(netdev "$1")" | jq -r --argjson n "$2" '.[0].vfinfo_list[] | select(.vf == $n) |
+		"\(.address) \(.vlan_list[0].vlan // 0) \(.vlan_list[0].qos // 0) \(.spoofchk) \(.trust) \(.rate.max_tx)"'
+}
+as_declared() { # N [PF] : are they as declare_nic says?
+	local n
+	for ((n = 0; n < $1; n++)); do
+		is "$(told "${2:-$nic}" $n)" "$(printf '02:00:00:00:00:%02x %d 3 true true %d' $((16 + n)) $((100 + n)) $((100 + n)))" || return
+	done
+}
+says() { # TEXT COMMAND... : it prints that, whatever it ends with
+	local text=$1
+	shift
+	"$@" 2>&1 | tee /run/lab/said | grep -qF -- "$text" || { cat /run/lab/said; return 1; }
+}
+refuses() { # TEXT COMMAND... : it fails, and says that
+	local text=$1
+	shift
+	! "$@" >/run/lab/said 2>&1 && grep -qF -- "$text" /run/lab/said || { cat /run/lab/said; return 1; }
+}
