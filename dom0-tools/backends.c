@@ -329,8 +329,8 @@ static bool applicant_ok(struct conn *c, uint64_t id, struct json_object *params
 
 	a->type = pv_type_of(text(params, "kind"));
 	a->domid = number(params, "domid", in ? in->domid : 0);
-	if (a->type != PV_NOXS_VIF && a->type != PV_NOXS_VBD)
-		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: kind must be vif or vbd");
+	if (a->type != PV_NOXS_VIF && a->type != PV_NOXS_VBD && a->type != PV_NOXS_VF)
+		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: kind must be vif, vbd or vf");
 	else if (!guest_name_ok(name))
 		pv_rpc_fail(c->rpc, id, PV_RPC_BAD_PARAMS, "register: name must be letters, digits, '.', '_' and '-', and no number");
 	else if (a->domid < 0 || a->domid >= 0x7ff0)

@@ -42,6 +42,7 @@ static int add_number(struct pvio *p, struct json_object *params, const char *op
 
 static int create_params(struct pvio *p, struct json_object *params)
 {
+	const char *const *vfs;
 	int rc = add_number(p, params, "--domid", "domid", 0x7fef); /* domain 0 is the toolstack's */
 
 	if (rc == 0)
@@ -49,6 +50,8 @@ static int create_params(struct pvio *p, struct json_object *params)
 	if (rc == 0)
 		rc = add_number(p, params, "--vcpus", "vcpus", 128);
 	json_object_object_add(params, "name", json_object_new_string(p->args[0]));
+	if (opt_value(p, "--passthrough") || opt_count(p, "--vf", &vfs))
+		json_object_object_add(params, "passthrough", json_object_new_boolean(true));
 	add_option(p, params, "--type", "type");
 	add_option(p, params, "--cmdline", "cmdline");
 	add_option(p, params, "--uuid", "uuid");
@@ -83,7 +86,7 @@ static int attach_all(struct pvio *p)
 {
 	static const struct {
 		const char *option, *type;
-	} kinds[] = { { "--vbd", "vbd" }, { "--vif", "vif" } };
+	} kinds[] = { { "--vbd", "vbd" }, { "--vif", "vif" }, { "--vf", "vf" } };
 	int rc = EXIT_DONE;
 
 	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {

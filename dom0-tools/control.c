@@ -306,7 +306,7 @@ static struct device *device_at(struct guest *g, enum pv_noxs_type type, uint32_
 	return NULL;
 }
 
-/* xvda, xvdb .. xvdz, xvdaa ..: as pv_devid_of knows them. vif, pipe: the number. */
+/* xvda, xvdb .. xvdz, xvdaa ..: as pv_devid_of knows them. vif, vf, pipe: the number. */
 static uint32_t nth_devid(enum pv_noxs_type type, unsigned n)
 {
 	if (type != PV_NOXS_VBD)
@@ -353,12 +353,9 @@ static enum pv_noxs_type param_type(struct request *r)
 	const char *name = param_text(r, "type");
 	enum pv_noxs_type type = name ? pv_type_of(name) : PV_NOXS_NONE;
 
-	if (r->answered || type == PV_NOXS_VIF || type == PV_NOXS_VBD || type == PV_NOXS_PIPE)
+	if (r->answered || type == PV_NOXS_VIF || type == PV_NOXS_VBD || type == PV_NOXS_VF || type == PV_NOXS_PIPE)
 		return type;
-	if (type == PV_NOXS_VF)
-		refuse(r, PV_RPC_BAD_PARAMS, "vf devices are not served by this version; type is vif, vbd or pipe");
-	else
-		refuse(r, PV_RPC_BAD_PARAMS, "type is %s%s", name ? "vif, vbd or pipe, not " : "missing: vif, vbd or pipe", name ? name : "");
+	refuse(r, PV_RPC_BAD_PARAMS, "type is %s%s", name ? "vif, vbd, vf or pipe, not " : "missing: vif, vbd, vf or pipe", name ? name : "");
 	return PV_NOXS_NONE;
 }
 
@@ -385,6 +382,9 @@ static const struct dialect *param_dialect(struct request *r, struct guest *g, e
 
 static struct backend *param_backend(struct request *r, enum pv_noxs_type type)
 {
+	static const char *const programs[] = {
+		[PV_NOXS_VIF] = "pvio-netback", [PV_NOXS_VBD] = "pvio-blkback", [PV_NOXS_VF] = "pvio-pciback",
+	};
 	const char *name = param_text(r, "backend");
 	struct backend *b = type == PV_NOXS_PIPE ? backend_self(r->d) : backend_find(r->d, type, name);
 
@@ -395,7 +395,7 @@ static struct backend *param_backend(struct request *r, enum pv_noxs_type type)
 	else if (name)
 		refuse(r, -ENODEV, "no %s backend %s is running; `pvio backend list` shows those that are", pv_type_name(type), name);
 	else
-		refuse(r, -ENODEV, "no %s backend is running; start %s", pv_type_name(type), type == PV_NOXS_VIF ? "pvio-netback" : "pvio-blkback");
+		refuse(r, -ENODEV, "no %s backend is running; start %s", pv_type_name(type), programs[type]);
 	return NULL;
 }
 

@@ -62,7 +62,7 @@ static bool param_spec(struct request *r, struct domain_spec *s)
 	*s = (struct domain_spec){
 		.kernel = param_text(r, "kernel"), .ramdisk = param_text(r, "ramdisk"), .cmdline = param_text(r, "cmdline"),
 		.memory = param_number(r, "memory", MEMORY_DEFAULT, DOMAIN_MEMORY_MAX), .vcpus = param_number(r, "vcpus", 1, DOMAIN_VCPUS_MAX),
-		.domid = param_number(r, "domid", 0, 0x7fef),
+		.domid = param_number(r, "domid", 0, 0x7fef), .passthrough = param_flag(r, "passthrough"),
 	};
 	if (r->answered || !param_uuid(r, s->uuid))
 		return false;
@@ -94,7 +94,7 @@ static void create_on_loopback(struct request *r, const char *name)
 	char why[WHY_LEN];
 	int rc;
 
-	if (!r->answered && (param_text(r, "type") || param_text(r, "kernel")))
+	if (!r->answered && (param_text(r, "type") || param_text(r, "kernel") || param_flag(r, "passthrough")))
 		refuse(r, -ENOTSUP, "the loopback hypervisor runs no kernels: its guests are processes of this machine, and have a name alone");
 	if (r->answered)
 		return;

@@ -6,6 +6,7 @@
  * frontend's state is read by level, in each look; its other keys in one transaction, and only when a choice is awaited. Linux
  * takes odd steps, each of which costs it 5 s when it is not met:
  *	- netfront goes from Initialising to Connected at once, blkfront by way of Initialised: both have chosen then;
+ *	- pcifront has chosen, in Initialised, before it looks at its backend; it answers Closing with Closed, and a guest has but one;
  *	- a device that the guest shuts down waits in Closing to see exactly Closing, and then says Closed;
  *	- a netfront that begins anew, in Initialising, waits to see something else than Closed;
  *	- a netfront that wants another xdp-headroom says Reconfiguring, waits without a limit to see Reconfigured, and is Connected again.
@@ -75,9 +76,15 @@ static const enum dev_event meaning[XenbusStateClosed + 1][STATES] = {
 
 enum dir { FRONT, BACK, ERROR, DIRS };
 
+/* What XenStore calls a type. */
+static const char *kind_of(const struct device *dev)
+{
+	return dev->id.type == PV_NOXS_VF ? "pci" : pv_type_name(dev->id.type);
+}
+
 static void path_of(const struct device *dev, enum dir dir, const char *key, char path[PATH_LEN])
 {
-	const char *type = pv_type_name(dev->id.type), *error = dir == ERROR ? "error/" : "", *slash = *key ? "/" : "";
+	const char *type = kind_of(dev), *error = dir == ERROR ? "error/" : "", *slash = *key ? "/" : "";
 	unsigned guest = dev->id.guest, devid = dev->id.devid;
 
 	if (dir == FRONT)
@@ -135,7 +142,7 @@ static int write_backend(struct device *dev)
 	put(&p, "online", "1");
 	if (dev->id.type == PV_NOXS_VIF)
 		putf(&p, "handle", "%u", dev->id.devid);
-	else
+	else if (dev->id.type == PV_NOXS_VBD)
 		put(&p, "dev", dev->name);
 	return p.rc;
 }
@@ -176,7 +183,7 @@ static int write_frontend(struct device *dev)
 		put(&p, "mac", text);
 		putf(&p, "mtu", "%u", dev->offer.vif.mtu);
 		putf(&p, "trusted", "%d", !dev->offer.vif.untrusted);
-	} else {
+	} else if (dev->id.type == PV_NOXS_VBD) {
 		putf(&p, "virtual-device", "%u", dev->id.devid);
 		put(&p, "device-type", dev->offer.vbd.info & VDISK_CDROM ? "cdrom" : "disk");
 	}
@@ -295,7 +302,7 @@ static int announce(struct device *dev, char *why, size_t len)
 	int rc;
 
 	if (taken(dev)) {
-		snprintf(why, len, "another toolstack has given it a %s %s; choose another name", pv_type_name(dev->id.type), dev->name);
+		snprintf(why, len, "another toolstack has given it a %s %s; choose another name", kind_of(dev), dev->name);
 		return -EEXIST;
 	}
 	dev->store.front = XenbusStateInitialising;

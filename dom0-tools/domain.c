@@ -143,6 +143,8 @@ static int check_spec(struct build *b)
 		return fail(b, -EINVAL, "vcpus must be 1..%d", DOMAIN_VCPUS_MAX);
 	if (s->cmdline && strlen(s->cmdline) >= MAX_GUEST_CMDLINE)
 		return fail(b, -EINVAL, "the command line has more than %d characters, which is all that a kernel is handed", MAX_GUEST_CMDLINE - 1);
+	if (s->pvh && s->passthrough)
+		return fail(b, -EOPNOTSUPP, "Xen 4.17 gives PVH guests no PCI devices: its virtual PCI (vPCI) is for domain 0 alone; use type pv");
 	rc = check_file(b, "kernel", s->kernel);
 	return rc < 0 || !s->ramdisk ? rc : check_file(b, "ramdisk", s->ramdisk);
 }
@@ -173,6 +175,9 @@ static int check_host(struct build *b)
 		return fail(b, -EOPNOTSUPP, "Xen runs no PVH guests on this host: VT-x or AMD-V is missing or turned off in its firmware; use type pv");
 	if (b->spec->pvh && !(host.capabilities & XEN_SYSCTL_PHYSCAP_hap))
 		return fail(b, -EOPNOTSUPP, "Xen runs no PVH guests on this host: its CPU has no nested paging (EPT, NPT); use type pv");
+	if (b->spec->passthrough && !(host.capabilities & XEN_SYSCTL_PHYSCAP_directio))
+		return fail(b, -EOPNOTSUPP, "no PCI device can be assigned on this host: it has no IOMMU, or it is off in the firmware or in Xen "
+			    "(iommu=); `xl dmesg` says which");
 	b->free = (host.free_pages - host.outstanding_pages) * XC_PAGE_SIZE;
 	b->need = ((uint64_t)b->spec->memory << 20) + (SLACK_KIB << 10) + paging_bytes(b->spec);
 	return b->need > b->free ? fail_memory(b, "no memory for the guest") : 0;
@@ -198,7 +203,7 @@ static int new_domain(struct build *b)
 {
 	bool pvh = b->spec->pvh;
 	struct xen_domctl_createdomain config = {
-		.flags = pvh ? XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap : 0,
+		.flags = (pvh ? XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap : 0) | (b->spec->passthrough ? XEN_DOMCTL_CDF_iommu : 0),
 		.max_vcpus = b->spec->vcpus,
 		.max_evtchn_port = 4095,
 		.max_grant_frames = -1, .max_maptrack_frames = -1, /* as Xen has them by default */
@@ -301,9 +306,24 @@ static int lay_out_pvh(struct build *b)
 	return 0;
 }
 
+/* A guest that devices' registers are mapped into must not have memory where they are. */
+static int lay_out_pv(struct build *b)
+{
+	struct e820entry host[E820MAX], map[PV_MAP_MAX];
+	int n = xc_get_machine_memory_map(b->ctl->xc, host, E820MAX);
+	uint64_t hole = n > 0 ? pv_memory_hole(host, n) : 0;
+
+	if (!hole)
+		return fail(b, n < 0 ? error_now() : -ENODATA, "cannot ask Xen where this host's devices are: %s", n < 0 ? strerror(errno) : "no memory map");
+	n = pv_memory_map((uint64_t)b->spec->memory << 20, hole, map);
+	if (xc_domain_set_memory_map(b->ctl->xc, b->made->domid, map, n) < 0)
+		return fail(b, error_now(), "cannot set its memory map: %s", strerror(errno));
+	return 0;
+}
+
 static int step_memory(struct build *b)
 {
-	int rc = b->spec->pvh ? lay_out_pvh(b) : 0;
+	int rc = b->spec->pvh ? lay_out_pvh(b) : b->spec->passthrough ? lay_out_pv(b) : 0;
 
 	if (rc < 0)
 		return rc;

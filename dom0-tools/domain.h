@@ -21,6 +21,7 @@ struct domain_spec {
 	const char *ramdisk, *cmdline; /* NULL: none */
 	unsigned memory; /* MiB */
 	unsigned vcpus;
+	bool passthrough; /* PV: PCI devices can be assigned to it */
 	uint16_t domid; /* 0: whichever is free */
 	uint8_t uuid[16]; /* all 0: a random one */
 };
@@ -78,6 +79,15 @@ const char *domain_reason_name(unsigned reason);
 struct xen_domctl_getdomaininfo;
 void domain_info_from(const struct xen_domctl_getdomaininfo *from, struct domain_info *to); /* pure */
 
+/* ---- domain_pv.c: a PV guest's memory map, if it has one. Pure. ---- */
+
+/* A PV guest without one has all its memory in one piece from 0 up, and where PCI devices' registers are no room for them. hole: where the
+ * host's memory ends below 4 GiB, and its devices may begin. What has no place below it follows from 4 GiB up. */
+enum { PV_MAP_MAX = 2 };
+struct e820entry;
+uint64_t pv_memory_hole(const struct e820entry *host, unsigned n); /* 0: there is none that we see */
+unsigned pv_memory_map(uint64_t bytes, uint64_t hole, struct e820entry *map); /* PV_MAP_MAX have room; returns how many there are */
+
 /* ---- domain_pvh.c: what a PVH guest finds in its memory beside its kernel. Pure. ---- */
 
 /* Guest-physical memory: RAM from 0 up, a hole below 4 GiB with our ACPI tables at its start, the special pages of
@@ -94,7 +104,6 @@ struct pvh_memory {
 
 void pvh_memory_layout(uint64_t bytes, struct pvh_memory *m);
 
-struct e820entry;
 unsigned pvh_memory_map(const struct pvh_memory *m, struct e820entry *map); /* PVH_MAP_MAX entries have room; returns how many there are */
 
 /* The least ACPI that Linux needs (RSDP, XSDT, FADT with HW_REDUCED, an empty DSDT, MADT) into page[PVH_ACPI_BYTES], for the

@@ -30,6 +30,8 @@ static const struct command commands[] = {
 		{ "--domid", "N", "its domain id, 1..32751 (one that is free)", false },
 		{ "--vbd", "\"[NAME] KEY=VALUE...\"", "a disk from the start, such as \"xvda path=disk.img\"", true },
 		{ "--vif", "\"[NAME] KEY=VALUE...\"", "an interface from the start, such as \"bridge=xenbr0\"", true },
+		{ "--passthrough", NULL, "virtual functions can be attached to it (Xen with an IOMMU, type pv)", false },
+		{ "--vf", "\"[KEY=VALUE]...\"", "a virtual function from the start, such as \"pool=fast\"; means --passthrough", true },
 		{ "--paused", NULL, "do not let it run yet: `guest start` does", false },
 	  } },
 	{ "guest list", "", 0, 0, true, "the guests, and on Xen the other domains", cmd_guest_list, { { 0 } } },
@@ -183,29 +185,6 @@ double opt_seconds(struct pvio *p, const char *name, double none)
 		return n;
 	say_usage(p, "%s %s: not a number of seconds in 0..3600", name, v);
 	return -1;
-}
-
-/* ---- files ---- */
-
-char *read_text(struct pvio *p, const char *path, size_t max, size_t *len)
-{
-	FILE *f = strcmp(path, "-") ? fopen(path, "re") : stdin;
-	char *text = f ? malloc(max + 2) : NULL;
-	bool failed = !text;
-
-	if (text) {
-		*len = fread(text, 1, max + 1, f);
-		text[*len] = 0;
-		failed = ferror(f);
-	}
-	if (failed) {
-		say_failed(p, "cannot read %s: %s", path, strerror(errno));
-		free(text);
-		text = NULL;
-	}
-	if (f && f != stdin)
-		fclose(f);
-	return text;
 }
 
 /* ---- pviod ---- */

@@ -57,8 +57,6 @@ int say_usage(struct pvio *p, const char *fmt, ...) __attribute__((format(printf
 struct json_object *ask(struct pvio *p, const char *method, struct json_object *params, unsigned timeout_ms, int *exit_code);
 /* The same for methods that answer in pages of "devices": one array of all. */
 struct json_object *ask_devices(struct pvio *p, const char *method, const char *guest, const char *device, int *exit_code);
-/* The text of a file that people write ("-": standard input), of at most max + 1 bytes, so that one too long is seen. NULL after a message. */
-char *read_text(struct pvio *p, const char *path, size_t max, size_t *len);
 void sibling(char *path, size_t len, const char *program); /* a program that lies beside this one */
 
 /* ---- cmd_print.c ---- */

@@ -294,7 +294,7 @@ struct store_reader {
 };
 
 const char *store_number(const char *s, uint32_t max, uint32_t *out); /* digits: what follows them, or NULL: none, or more than max */
-void store_offer(const struct store_writer *w, const struct pv_noxs_offer *offer); /* a vif's or vbd's */
+void store_offer(const struct store_writer *w, const struct pv_noxs_offer *offer); /* a vif's, vbd's or vf's */
 /* What a frontend's keys choose of an offer, as it would have been written into a control page. Returns 0; -EPROTO: they are no
  * legal choice, *why (static) says what is wrong; other -errno: as the reader said. */
 int store_choice(const struct store_reader *r, const struct pv_noxs_offer *offer, struct pv_noxs_choice *c, const char **why);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <xen/io/blkif.h>
+#include <xen/io/pciif.h>
 #include <xen/io/protocols.h>
 
 struct feature {
@@ -91,10 +92,27 @@ static void put_vbd(const struct store_writer *w, const struct pv_noxs_vbd_offer
 	put_features(w, vbd_features, COUNT(vbd_features), v->features);
 }
 
+/* One bus of the guest, a function in each slot. Where they are in the machine is no affair of the guest. */
+static void put_vf(const struct store_writer *w, const struct pv_noxs_vf_offer *v)
+{
+	char key[16], value[16];
+
+	put_number(w, "num_devs", v->functions);
+	put_number(w, "root_num", 1);
+	w->put(w->arg, "root-0", "0000:00");
+	for (unsigned i = 0; i < v->functions && i < PV_NOXS_VFS_MAX; i++) {
+		snprintf(key, sizeof(key), "vdev-%u", i);
+		snprintf(value, sizeof(value), "0000:00:%02x.0", i);
+		w->put(w->arg, key, value);
+	}
+}
+
 void store_offer(const struct store_writer *w, const struct pv_noxs_offer *offer)
 {
 	if (offer->type == PV_NOXS_VIF)
 		put_vif(w, &offer->vif);
+	else if (offer->type == PV_NOXS_VF)
+		put_vf(w, &offer->vf);
 	else
 		put_vbd(w, &offer->vbd);
 }
@@ -354,6 +372,30 @@ static int read_vbd(struct reading *rd, const struct pv_noxs_vbd_offer *offer, s
 	return rc;
 }
 
+static int read_vf(struct reading *rd, struct pv_noxs_choice *c)
+{
+	static const struct key page = KEY("pci-op-ref"), port = KEY("event-channel"),
+				magic = { "magic", "magic is not " XEN_PCI_MAGIC ": another version of the page" };
+	char value[8];
+	int rc = read_text(rd, &magic, value, sizeof(value));
+
+	if (rc == -ENOENT || (rc == 0 && strcmp(value, XEN_PCI_MAGIC)))
+		return wrong(rd, magic.fault);
+	if (rc == 0)
+		rc = read_needed(rd, &page, &c->vf[0].gref);
+	if (rc == 0)
+		rc = read_needed(rd, &port, &c->vf[0].port);
+	c->queues = 1;
+	return rc;
+}
+
+static int read_type(struct reading *rd, const struct pv_noxs_offer *offer, struct pv_noxs_choice *c)
+{
+	if (offer->type == PV_NOXS_VIF)
+		return read_vif(rd, &offer->vif, c);
+	return offer->type == PV_NOXS_VF ? read_vf(rd, c) : read_vbd(rd, &offer->vbd, c);
+}
+
 int store_choice(const struct store_reader *r, const struct pv_noxs_offer *offer, struct pv_noxs_choice *c, const char **why)
 {
 	struct reading rd = { .r = r };
@@ -361,7 +403,7 @@ int store_choice(const struct store_reader *r, const struct pv_noxs_offer *offer
 
 	*c = (struct pv_noxs_choice){ .magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .generation = offer->generation,
 				      .state = XenbusStateInitialised, .alive = 1 };
-	rc = offer->type == PV_NOXS_VIF ? read_vif(&rd, &offer->vif, c) : read_vbd(&rd, &offer->vbd, c);
+	rc = read_type(&rd, offer, c);
 	*why = rd.why;
 	return rc < 0 ? rc : pv_noxs_choice_check(c, offer, why);
 }

@@ -11,14 +11,14 @@
 #include "message.h"
 #include "rpc.h"
 
-/* From a whole configuration to what is offered: offer->vif or ->vbd is filled, the rest is pviod's. */
+/* From a whole configuration to what is offered: offer->vif, ->vbd or ->vf is filled, the rest is pviod's. */
 typedef int pv_backend_configure(void *ctx, const struct pv_device_id *id, struct json_object *config, struct pv_noxs_offer *offer,
 				 char *why, size_t len);
 
 /* A backend program fills this in; all run on its control thread. Each returns 0 or -errno and, on failure, a line in `why`
  * that names the device, the resource and what to do. */
 struct pv_backend_ops {
-	const char *kind; /* "vif" or "vbd" */
+	const char *kind; /* "vif", "vbd" or "vf" */
 	/* Open what the device needs and say what it offers. Again with the same configuration: the same answer. */
 	pv_backend_configure *prepare;
 	/* Change a prepared or connected device, which goes on, to this configuration. What cannot change while it is connected: -EBUSY; or

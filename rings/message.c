@@ -51,6 +51,11 @@ static const struct field vbd_offer_fields[] = {
 	{ 0 },
 };
 
+static const struct field vf_offer_fields[] = {
+	FIELD(struct pv_noxs_vf_offer, functions, "functions", 1, PV_NOXS_VFS_MAX),
+	{ 0 },
+};
+
 static const struct field choice_fields[] = {
 	FIELD(struct pv_noxs_choice, generation, "generation", 0, UINT32_MAX),
 	FIELD(struct pv_noxs_choice, features, "features", 0, UINT32_MAX),
@@ -67,6 +72,12 @@ static const struct field vif_queue_fields[] = {
 	FIELD(struct pv_noxs_vif_queue, rx_gref, "rx_gref", 0, UINT32_MAX),
 	FIELD(struct pv_noxs_vif_queue, tx_port, "tx_port", 1, UINT32_MAX),
 	FIELD(struct pv_noxs_vif_queue, rx_port, "rx_port", 1, UINT32_MAX),
+	{ 0 },
+};
+
+static const struct field vf_queue_fields[] = {
+	FIELD(struct pv_noxs_vf_queue, gref, "gref", 0, UINT32_MAX),
+	FIELD(struct pv_noxs_vf_queue, port, "port", 1, UINT32_MAX),
 	{ 0 },
 };
 
@@ -161,6 +172,8 @@ struct json_object *pv_offer_to_json(const struct pv_noxs_offer *offer, enum pv_
 
 	if (type == PV_NOXS_VBD)
 		fields_encode(o, vbd_offer_fields, &offer->vbd);
+	if (type == PV_NOXS_VF)
+		fields_encode(o, vf_offer_fields, &offer->vf);
 	if (type == PV_NOXS_VIF) {
 		fields_encode(o, vif_offer_fields, &offer->vif);
 		pv_mac_text(offer->vif.mac, mac);
@@ -215,6 +228,8 @@ int pv_offer_from_json(struct json_object *o, enum pv_noxs_type type, struct pv_
 	if (type == PV_NOXS_VBD)
 		return fields_decode(o, vbd_offer_fields, &offer->vbd, why, len) < 0 ? -EINVAL :
 										       vbd_offer_fault(&offer->vbd, why, len);
+	if (type == PV_NOXS_VF)
+		return fields_decode(o, vf_offer_fields, &offer->vf, why, len);
 	if (type == PV_NOXS_VIF) {
 		if (fields_decode(o, vif_offer_fields, &offer->vif, why, len) < 0)
 			return -EINVAL;
@@ -256,22 +271,36 @@ static int vbd_queue_from_json(struct json_object *o, unsigned order, struct pv_
 	return 0;
 }
 
+static struct json_object *queue_to_json(const struct pv_noxs_choice *c, enum pv_noxs_type type, unsigned i)
+{
+	struct json_object *o;
+
+	if (type == PV_NOXS_VBD)
+		return vbd_queue_to_json(&c->vbd[i], c->ring_order);
+	o = json_object_new_object();
+	if (type == PV_NOXS_VF)
+		fields_encode(o, vf_queue_fields, &c->vf[0]);
+	else
+		fields_encode(o, vif_queue_fields, &c->vif[i]);
+	return o;
+}
+
+static int queue_from_json(struct json_object *o, enum pv_noxs_type type, unsigned i, struct pv_noxs_choice *c, char *why, size_t len)
+{
+	if (type == PV_NOXS_VBD)
+		return vbd_queue_from_json(o, c->ring_order, &c->vbd[i], why, len);
+	if (type == PV_NOXS_VF)
+		return fields_decode(o, vf_queue_fields, &c->vf[i], why, len);
+	return fields_decode(o, vif_queue_fields, &c->vif[i], why, len);
+}
+
 static struct json_object *choice_to_json(const struct pv_noxs_choice *c, enum pv_noxs_type type)
 {
 	struct json_object *o = json_object_new_object(), *queues = json_object_new_array();
 
 	fields_encode(o, choice_fields, c);
-	for (unsigned i = 0; i < c->queues && i < PV_NOXS_QUEUES_MAX; i++) {
-		struct json_object *q;
-
-		if (type == PV_NOXS_VBD) {
-			q = vbd_queue_to_json(&c->vbd[i], c->ring_order);
-		} else {
-			q = json_object_new_object();
-			fields_encode(q, vif_queue_fields, &c->vif[i]);
-		}
-		json_object_array_add(queues, q);
-	}
+	for (unsigned i = 0; i < c->queues && i < PV_NOXS_QUEUES_MAX; i++)
+		json_object_array_add(queues, queue_to_json(c, type, i));
 	json_object_object_add(o, "queues", queues);
 	return o;
 }
@@ -279,7 +308,8 @@ static struct json_object *choice_to_json(const struct pv_noxs_choice *c, enum p
 static int choice_from_json(struct json_object *o, enum pv_noxs_type type, struct pv_noxs_choice *c, char *why, size_t len)
 {
 	struct json_object *queues = NULL;
-	size_t nr;
+	size_t nr, max = type == PV_NOXS_VF ? 1 : PV_NOXS_QUEUES_MAX;
+	int ret = 0;
 
 	*c = (struct pv_noxs_choice){
 		.magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .state = XenbusStateInitialised, .alive = 1,
@@ -288,20 +318,14 @@ static int choice_from_json(struct json_object *o, enum pv_noxs_type type, struc
 		return -EINVAL;
 	json_object_object_get_ex(o, "queues", &queues);
 	nr = json_object_get_type(queues) == json_type_array ? json_object_array_length(queues) : 0;
-	if (nr < 1 || nr > PV_NOXS_QUEUES_MAX) {
-		snprintf(why, len, "queues must be an array of 1..%u objects", PV_NOXS_QUEUES_MAX);
+	if (nr < 1 || nr > max) {
+		snprintf(why, len, "queues must be an array of 1..%zu objects", max);
 		return -EINVAL;
 	}
 	c->queues = (uint16_t)nr;
-	for (unsigned i = 0; i < nr; i++) {
-		struct json_object *q = json_object_array_get_idx(queues, i);
-		int ret = type == PV_NOXS_VBD ? vbd_queue_from_json(q, c->ring_order, &c->vbd[i], why, len) :
-						fields_decode(q, vif_queue_fields, &c->vif[i], why, len);
-
-		if (ret < 0)
-			return ret;
-	}
-	return 0;
+	for (unsigned i = 0; ret == 0 && i < nr; i++)
+		ret = queue_from_json(json_object_array_get_idx(queues, i), type, i, c, why, len);
+	return ret;
 }
 
 /* The configuration: an object of strings. */
@@ -342,7 +366,7 @@ int pv_connect_from_json(struct json_object *o, struct pv_connect *c, char *why,
 	*c = (struct pv_connect){ 0 };
 	if (pv_device_id_from_json(o, &c->id, why, len) < 0)
 		return -EINVAL;
-	if (c->id.type != PV_NOXS_VIF && c->id.type != PV_NOXS_VBD) {
+	if (c->id.type != PV_NOXS_VIF && c->id.type != PV_NOXS_VBD && c->id.type != PV_NOXS_VF) {
 		snprintf(why, len, "a %s has no rings to connect", pv_type_name(c->id.type));
 		return -EINVAL;
 	}

@@ -13,7 +13,7 @@
 /* A device as pviod names it. */
 struct pv_device_id {
 	uint16_t guest; /* domid */
-	uint16_t type; /* PV_NOXS_VIF or PV_NOXS_VBD */
+	uint16_t type; /* PV_NOXS_VIF, PV_NOXS_VBD or PV_NOXS_VF */
 	uint32_t devid;
 };
 
@@ -30,7 +30,7 @@ struct json_object *pv_device_id_to_json(const struct pv_device_id *id);
 int pv_device_id_from_json(struct json_object *o, struct pv_device_id *id, char *why, size_t len);
 struct json_object *pv_connect_to_json(const struct pv_connect *c);
 int pv_connect_from_json(struct json_object *o, struct pv_connect *c, char *why, size_t len);
-struct json_object *pv_offer_to_json(const struct pv_noxs_offer *offer, enum pv_noxs_type type); /* the vif or vbd part */
+struct json_object *pv_offer_to_json(const struct pv_noxs_offer *offer, enum pv_noxs_type type); /* the part of its type */
 /* The member "config" of o: strings by key, bounded. *config is borrowed, NULL if there is none. */
 int pv_config_from_json(struct json_object *o, struct json_object **config, char *why, size_t len);
 int pv_offer_from_json(struct json_object *o, enum pv_noxs_type type, struct pv_noxs_offer *offer, char *why, size_t len);

@@ -319,6 +319,8 @@ int pv_noxs_offer_read(const struct pv_noxs_control_page *page, enum pv_noxs_typ
 		return vif_check(&out->vif);
 	case PV_NOXS_VBD:
 		return vbd_check(&out->vbd);
+	case PV_NOXS_VF:
+		return out->vf.functions >= 1 && out->vf.functions <= PV_NOXS_VFS_MAX ? 0 : -EPROTO;
 	case PV_NOXS_PIPE:
 		return out->pipe.version == PV_NOXS_PIPE_VERSION ? 0 : -EPROTO;
 	default:
@@ -392,13 +394,14 @@ static const char *vbd_choice_fault(const struct pv_noxs_choice *c, const struct
 	return NULL;
 }
 
-static const char *pipe_choice_fault(const struct pv_noxs_choice *c)
+/* Of a device with one page and one port, and nothing to choose. */
+static const char *single_choice_fault(const struct pv_noxs_choice *c, uint32_t port)
 {
 	if (c->queues != 1)
-		return "a pipe has one queue";
+		return "a device of this type has one queue";
 	if (c->features)
 		return "features that were not offered";
-	return c->pipe[0].port == 0 ? "a queue without a port" : NULL;
+	return port == 0 ? "a queue without a port" : NULL;
 }
 
 int pv_noxs_choice_check(const struct pv_noxs_choice *choice, const struct pv_noxs_offer *offer, const char **why)
@@ -416,7 +419,9 @@ int pv_noxs_choice_check(const struct pv_noxs_choice *choice, const struct pv_no
 	else if (offer->type == PV_NOXS_VBD)
 		*why = vbd_choice_fault(choice, &offer->vbd);
 	else if (offer->type == PV_NOXS_PIPE)
-		*why = pipe_choice_fault(choice);
+		*why = single_choice_fault(choice, choice->pipe[0].port);
+	else if (offer->type == PV_NOXS_VF)
+		*why = single_choice_fault(choice, choice->vf[0].port);
 	else
 		*why = "a device of this type has no rings to connect";
 	return *why ? -EPROTO : 0;

@@ -25,6 +25,7 @@ enum {
 	PV_NOXS_QUEUES_MAX = 16,
 	PV_NOXS_RING_PAGES_MAX = 16, /* order 4 */
 	PV_NOXS_PIPE_VERSION = 1,
+	PV_NOXS_VFS_MAX = 32, /* functions of a vf: one in each slot of the guest's bus */
 	PV_NOXS_CHOICE_OFFSET = 2048, /* of the choice half in the control page */
 	PV_NOXS_HEADROOM_MAX = 2048, /* bytes before a received packet: more would leave too little of its pages */
 };
@@ -110,6 +111,10 @@ struct pv_noxs_vbd_offer {
 	uint32_t discard_alignment; /* bytes */
 };
 
+struct pv_noxs_vf_offer {
+	uint32_t functions; /* so many, at 0000:00:00.0, 0000:00:01.0 ... of the guest */
+};
+
 struct pv_noxs_pipe_offer {
 	uint32_t version; /* PV_NOXS_PIPE_VERSION: of the page and of what is said through it */
 };
@@ -126,6 +131,7 @@ struct pv_noxs_offer { /* bytes 0..2047 of the control page */
 	union {
 		struct pv_noxs_vif_offer vif;
 		struct pv_noxs_vbd_offer vbd;
+		struct pv_noxs_vf_offer vf;
 		struct pv_noxs_pipe_offer pipe;
 		uint8_t bytes[1984];
 	};
@@ -140,6 +146,12 @@ struct pv_noxs_vbd_queue {
 	uint32_t ring_gref[PV_NOXS_RING_PAGES_MAX]; /* the first 1 << ring_order are used */
 	uint32_t port;
 	uint32_t reserved[3];
+};
+
+struct pv_noxs_vf_queue {
+	uint32_t gref; /* the page of xen/io/pciif.h */
+	uint32_t port; /* of the guest, waits for the backend */
+	uint32_t reserved[2];
 };
 
 struct pv_noxs_pipe_queue {
@@ -167,6 +179,7 @@ struct pv_noxs_choice { /* bytes 2048..4095 of the control page */
 	union {
 		struct pv_noxs_vif_queue vif[PV_NOXS_QUEUES_MAX];
 		struct pv_noxs_vbd_queue vbd[PV_NOXS_QUEUES_MAX];
+		struct pv_noxs_vf_queue vf[1];
 		struct pv_noxs_pipe_queue pipe[1];
 		uint8_t bytes[1984];
 	};

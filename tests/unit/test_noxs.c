@@ -49,6 +49,8 @@ static const struct layout {
 	F(pv_noxs_choice, bytes),
 	F(pv_noxs_vif_queue, tx_gref), F(pv_noxs_vif_queue, rx_gref), F(pv_noxs_vif_queue, tx_port), F(pv_noxs_vif_queue, rx_port),
 	F(pv_noxs_vbd_queue, ring_gref), F(pv_noxs_vbd_queue, port), F(pv_noxs_vbd_queue, reserved),
+	F(pv_noxs_vf_offer, functions),
+	F(pv_noxs_vf_queue, gref), F(pv_noxs_vf_queue, port), F(pv_noxs_vf_queue, reserved),
 	F(pv_noxs_pipe_offer, version),
 	F(pv_noxs_pipe_queue, gref), F(pv_noxs_pipe_queue, port), F(pv_noxs_pipe_queue, reserved),
 	F(pv_pipe_page, guest), F(pv_pipe_page, dom0), F(pv_pipe_page, reserved), F(pv_pipe_page, up), F(pv_pipe_page, down),
@@ -104,7 +106,10 @@ static void constants_are_those_of_the_specification(void **state)
 	assert_int_equal(sizeof(struct pv_noxs_pointer), 20);
 	assert_int_equal(sizeof(struct pv_noxs_vif_queue), 16);
 	assert_int_equal(sizeof(struct pv_noxs_vbd_queue), 80);
+	assert_int_equal(sizeof(struct pv_noxs_vf_queue), 16);
 	assert_int_equal(sizeof(struct pv_noxs_pipe_queue), 16);
+	assert_int_equal(offsetof(struct pv_noxs_offer, vf), 64);
+	assert_int_equal(offsetof(struct pv_noxs_choice, vf), 64);
 	assert_int_equal(PV_PIPE_NOTICE_OFFSET, 80);
 	assert_int_equal(offsetof(struct pv_noxs_offer, pipe), 64);
 	assert_int_equal(offsetof(struct pv_noxs_choice, pipe), 64);
@@ -499,14 +504,23 @@ static void offer_read_refuses_half_a_sector(void **state)
 	assert_int_equal(pv_noxs_offer_read(&control, PV_NOXS_VBD, &o), -EPROTO);
 }
 
-static void offer_read_knows_no_vf(void **state)
+static const struct pv_noxs_offer vf_offer = {
+	.magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .generation = 2, .state = XenbusStateInitWait, .type = PV_NOXS_VF,
+	.vf = { .functions = PV_NOXS_VFS_MAX },
+};
+
+static void offer_read_of_a_vf_bounds_its_functions(void **state)
 {
-	struct pv_noxs_offer o = vbd_offer;
+	struct pv_noxs_offer o = vf_offer, got;
 
 	(void)state;
-	o.type = PV_NOXS_VF;
 	pv_noxs_offer_write(&control, &o);
-	assert_int_equal(pv_noxs_offer_read(&control, PV_NOXS_VF, &o), -EPROTO);
+	assert_int_equal(pv_noxs_offer_read(&control, PV_NOXS_VF, &got), 0);
+	assert_int_equal(got.vf.functions, PV_NOXS_VFS_MAX);
+	for (o.vf.functions = 0; o.vf.functions <= PV_NOXS_VFS_MAX + 1; o.vf.functions += PV_NOXS_VFS_MAX + 1) {
+		pv_noxs_offer_write(&control, &o);
+		assert_int_equal(pv_noxs_offer_read(&control, PV_NOXS_VF, &got), -EPROTO);
+	}
 }
 
 static const struct pv_noxs_offer pipe_offer = {
@@ -623,27 +637,35 @@ static void choice_check_looks_at_what_a_bit_brings(void **state)
 	assert_int_equal(pv_noxs_choice_check(&c, &o, &why), 0);
 }
 
-static void choice_check_of_a_pipe_wants_one_queue(void **state)
+static void check_single(const struct pv_noxs_offer *offer, const struct pv_noxs_choice *good, uint32_t *port, struct pv_noxs_choice *c)
 {
-	const struct pv_noxs_choice good = {
-		.magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .generation = 2, .state = XenbusStateInitialised, .alive = 1,
-		.queues = 1, .pipe = { { .gref = 5, .port = 6 } },
-	};
-	struct pv_noxs_choice c = good;
 	const char *why;
 
+	*c = *good;
+	assert_int_equal(pv_noxs_choice_check(c, offer, &why), 0);
+	c->queues = 2;
+	assert_int_equal(pv_noxs_choice_check(c, offer, &why), -EPROTO);
+	c->queues = 0;
+	assert_int_equal(pv_noxs_choice_check(c, offer, &why), -EPROTO);
+	*c = *good;
+	c->features = 1;
+	assert_int_equal(pv_noxs_choice_check(c, offer, &why), -EPROTO);
+	*c = *good;
+	*port = 0;
+	assert_int_equal(pv_noxs_choice_check(c, offer, &why), -EPROTO);
+}
+
+static void choice_check_of_a_pipe_or_vf_wants_one_queue(void **state)
+{
+	struct pv_noxs_choice c, good = {
+		.magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .generation = 2, .state = XenbusStateInitialised, .alive = 1, .queues = 1,
+	};
+
 	(void)state;
-	assert_int_equal(pv_noxs_choice_check(&c, &pipe_offer, &why), 0);
-	c.queues = 2;
-	assert_int_equal(pv_noxs_choice_check(&c, &pipe_offer, &why), -EPROTO);
-	c.queues = 0;
-	assert_int_equal(pv_noxs_choice_check(&c, &pipe_offer, &why), -EPROTO);
-	c = good;
-	c.features = 1;
-	assert_int_equal(pv_noxs_choice_check(&c, &pipe_offer, &why), -EPROTO);
-	c = good;
-	c.pipe[0].port = 0;
-	assert_int_equal(pv_noxs_choice_check(&c, &pipe_offer, &why), -EPROTO);
+	good.pipe[0] = (struct pv_noxs_pipe_queue){ .gref = 5, .port = 6 };
+	check_single(&pipe_offer, &good, &c.pipe[0].port, &c);
+	good.vf[0] = (struct pv_noxs_vf_queue){ .gref = 5, .port = 6 };
+	check_single(&vf_offer, &good, &c.vf[0].port, &c);
 }
 
 /* Bounds that hold whatever was offered: the arrays of a choice have 16 queues of 16 pages. */
@@ -679,7 +701,7 @@ static void choice_check_refuses_devices_without_rings(void **state)
 	const char *why;
 
 	(void)state;
-	o.type = PV_NOXS_VF;
+	o.type = PV_NOXS_SYSCTL;
 	assert_int_equal(pv_noxs_choice_check(&example_choice, &o, &why), -EPROTO);
 }
 
@@ -1086,12 +1108,12 @@ int main(void)
 		cmocka_unit_test(backend_state_is_read_as_written),
 		cmocka_unit_test(offer_read_checks_each_field),
 		cmocka_unit_test(offer_read_refuses_half_a_sector),
-		cmocka_unit_test(offer_read_knows_no_vf),
+		cmocka_unit_test(offer_read_of_a_vf_bounds_its_functions),
 		cmocka_unit_test(offer_read_refuses_a_pipe_of_another_version),
 		cmocka_unit_test(choice_read_gives_what_was_written),
 		cmocka_unit_test(choice_check_tells_each_fault),
 		cmocka_unit_test(choice_check_looks_at_what_a_bit_brings),
-		cmocka_unit_test(choice_check_of_a_pipe_wants_one_queue),
+		cmocka_unit_test(choice_check_of_a_pipe_or_vf_wants_one_queue),
 		cmocka_unit_test(choice_check_never_passes_what_a_choice_cannot_hold),
 		cmocka_unit_test(choice_check_refuses_devices_without_rings),
 		cmocka_unit_test(choice_check_survives_random_pages),

@@ -26,7 +26,7 @@ static void methods_refuse_wrong_parameters(void **state)
 		{ "attach", "{\"guest\":\"nobody\",\"type\":\"vif\"}", -ENOENT, "nobody" },
 		{ "attach", "{\"guest\":\"web\"}", PV_RPC_BAD_PARAMS, "type" },
 		{ "attach", "{\"guest\":\"web\",\"type\":\"floppy\"}", PV_RPC_BAD_PARAMS, "floppy" },
-		{ "attach", "{\"guest\":\"web\",\"type\":\"vf\"}", PV_RPC_BAD_PARAMS, "not served by this version" },
+		{ "attach", "{\"guest\":\"web\",\"type\":\"vf\"}", -ENODEV, "start pvio-pciback" },
 		{ "attach", "{\"guest\":\"web\",\"type\":\"vif\",\"name\":\"eth0\"}", PV_RPC_BAD_PARAMS, "eth0" },
 		{ "attach", "{\"guest\":\"web\",\"type\":\"vbd\",\"name\":\"xvd\"}", PV_RPC_BAD_PARAMS, "xvd" },
 		{ "attach", "{\"guest\":\"web\",\"type\":\"vif\",\"config\":[]}", PV_RPC_BAD_PARAMS, "config" },

@@ -68,6 +68,24 @@ static void pvh_memory_map_has_all_memory_once_and_in_order(void **state)
 	}
 }
 
+static void pv_memory_map_leaves_out_where_the_host_has_devices(void **state)
+{
+	const struct e820entry host[] = {
+		{ 0, 640 << 10, E820_RAM }, { 640 << 10, 384 << 10, E820_RESERVED }, { MIB, 2046 * MIB, E820_RAM }, { 2047 * MIB, MIB, E820_RESERVED },
+		{ 0xfec00000, 0x1000, E820_RESERVED }, { 4 * GIB, 60 * GIB, E820_RAM },
+	};
+	struct e820entry map[PV_MAP_MAX];
+	uint64_t hole = pv_memory_hole(host, 6);
+
+	(void)state;
+	assert_int_equal(hole, 2047 * MIB);
+	assert_int_equal(pv_memory_map(2047 * MIB, hole, map), 1); /* as much as fits exactly */
+	assert_true(map[0].addr == 0 && map[0].size == 2047 * MIB && map[0].type == E820_RAM);
+	assert_int_equal(pv_memory_map(8 * GIB, hole, map), 2);
+	assert_true(map[0].size == hole && map[1].addr == 4 * GIB && map[1].size == 8 * GIB - hole && map[1].type == E820_RAM);
+	assert_int_equal(pv_memory_hole(host, 0), 0);
+}
+
 /* ---- ACPI, read as a kernel does: from the RSDP on ---- */
 
 enum { BASE = 0xfc000000 };
@@ -214,6 +232,8 @@ static void domain_build_refuses_a_wrong_spec(void **state)
 	refused(s, -ENOENT, "kernel /nonexistent/vmlinuz");
 	s = good, s.ramdisk = "/nonexistent/initrd";
 	refused(s, -ENOENT, "ramdisk /nonexistent/initrd");
+	s = good, s.pvh = s.passthrough = true;
+	refused(s, -EOPNOTSUPP, "vPCI");
 	memset(line, 'x', sizeof(line));
 	line[1024] = '\0';
 	s = good, s.cmdline = line;
@@ -234,6 +254,7 @@ int main(void)
 		cmocka_unit_test(pvh_memory_layout_puts_a_small_guest_below_the_hole),
 		cmocka_unit_test(pvh_memory_layout_puts_the_rest_above_4_gib),
 		cmocka_unit_test(pvh_memory_map_has_all_memory_once_and_in_order),
+		cmocka_unit_test(pv_memory_map_leaves_out_where_the_host_has_devices),
 		cmocka_unit_test(pvh_acpi_tables_lead_from_the_rsdp_to_each_table),
 		cmocka_unit_test(pvh_acpi_tables_have_a_lapic_for_each_vcpu),
 		cmocka_unit_test(domain_info_from_tells_the_state),
