@@ -36,6 +36,7 @@ enum {
 	COMMAND_MAX = 1 << 20, /* bytes, also where the server takes more */
 	TRIM_MAX = 1 << 30,
 	TRIES_MAX = 8,
+	SECTOR_MAX = 4096, /* the largest that a vbd can have */
 	STEADY_MS = 250, /* a server that goes sooner than this after it came is given a rest as long */
 };
 
@@ -57,7 +58,7 @@ TAILQ_HEAD(jobs, job);
 /* What a connection can. */
 struct abilities {
 	uint64_t bytes;
-	uint32_t command_max, preferred;
+	uint32_t block_min, command_max, preferred;
 	bool read_only, flush, fua, trim;
 };
 
@@ -68,6 +69,7 @@ struct image_nbd {
 	char *uri;
 	int claim; /* a socket whose name says that this host's backend writes there; -1 */
 	unsigned wait_ms;
+	uint32_t sector; /* bytes: what the guest reads and writes at least */
 	struct abilities can;
 	struct uring *uring; /* NULL: no queue is attached */
 	unsigned queues;
@@ -252,6 +254,7 @@ static struct abilities abilities_of(struct nbd_handle *h)
 
 	return (struct abilities){
 		.bytes = bytes > 0 ? bytes : 0,
+		.block_min = block_size(h, LIBNBD_SIZE_MINIMUM),
 		.command_max = max && max < COMMAND_MAX ? max : COMMAND_MAX,
 		.preferred = preferred < PV_BLK_SECTOR || preferred > TRIM_MAX || (preferred & (preferred - 1)) ? PV_BLK_SECTOR : preferred,
 		.read_only = nbd_is_read_only(h) > 0,
@@ -268,7 +271,7 @@ static const char *differs(const struct image_nbd *n, const struct abilities *no
 		return "its disk has another size";
 	if (now->read_only && !n->head.facts.read_only)
 		return "its disk is read-only";
-	if (now->command_max < n->can.command_max || now->flush < n->can.flush || now->fua < n->can.fua || now->trim < n->can.trim)
+	if (now->block_min > n->sector || now->command_max < n->can.command_max || now->flush < n->can.flush || now->fua < n->can.fua || now->trim < n->can.trim)
 		return "its disk can do less";
 	return NULL;
 }
@@ -532,16 +535,30 @@ static int claim(struct image_nbd *n, char *why, size_t len)
 	return pv_why(why, len, -errno, "%s: %s", n->uri, strerror(errno));
 }
 
+/* A server that reads and writes no less than so many bytes at a time serves guests whose sectors are as large. */
+static int check_blocks(const struct image_nbd *n, char *why, size_t len)
+{
+	uint32_t min = n->can.block_min;
+
+	if (min <= n->sector)
+		return 0;
+	if (min <= SECTOR_MAX)
+		return pv_why(why, len, -EOPNOTSUPP, "%s: the server reads and writes %u bytes at least, and the device has sectors of %u: use sector=%u",
+			      n->uri, min, n->sector, SECTOR_MAX);
+	return pv_why(why, len, -EOPNOTSUPP, "%s: the server reads and writes %u bytes at least, and sectors have %u at most: nbdkit's blocksize "
+		      "filter helps (--filter=blocksize)", n->uri, min, SECTOR_MAX);
+}
+
 static int find_facts(struct image_nbd *n, const struct image_config *c, char *why, size_t len)
 {
 	struct abilities *can = &n->can;
 	struct image_facts *f = &n->head.facts;
-	int64_t min = block_size(n->h, LIBNBD_SIZE_MINIMUM);
+	int ret;
 
 	*can = abilities_of(n->h);
-	if (min > PV_BLK_SECTOR)
-		return pv_why(why, len, -EOPNOTSUPP, "%s: the server reads and writes %lld bytes at least, and guests 512: nbdkit's blocksize filter "
-			      "helps (--filter=blocksize)", n->uri, (long long)min);
+	ret = check_blocks(n, why, len);
+	if (ret < 0)
+		return ret;
 	if (can->bytes < PV_BLK_SECTOR)
 		return pv_why(why, len, -EINVAL, "%s: its disk is empty", n->uri);
 	if (can->read_only && !c->read_only)
@@ -607,6 +624,7 @@ static int nbd_open(const struct image_config *c, struct image **out, char *why,
 	}
 	n->head.ops = &image_nbd_ops;
 	n->wait_ms = c->wait * 1000;
+	n->sector = c->sector_size ? c->sector_size : PV_BLK_SECTOR;
 	n->fd = n->claim = -1;
 	n->in.op.done = in_done;
 	n->out.op.done = out_done;

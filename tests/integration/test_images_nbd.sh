@@ -20,10 +20,11 @@ serve() { # COMMAND... : an NBD server that ends when its client has gone; it li
 }
 
 # What the guest reads from its disk is $old; writes: then it writes $new.
-guest() { # reads|writes
-	local got mode=r
+guest() { # reads|writes [KEY=VALUE...]
+	local got mode=r device
 	[ "$1" = writes ] && mode=w
-	until_true 20 pvio attach g1 vbd xvda "path=$uri" mode=$mode || die "$case_: $(pvio attach g1 vbd xvda "path=$uri" mode=$mode 2>&1)"
+	device=(vbd xvda "path=$uri" mode=$mode "${@:2}")
+	until_true 20 pvio attach g1 "${device[@]}" || die "$case_: $(pvio attach g1 "${device[@]}" 2>&1)"
 	got=$(guest_dd of=- | sha)
 	[ "$got" = "$old_sha" ] || die "$case_: the guest read $got, not $old_sha"
 	if [ "$1" = writes ]; then
@@ -79,3 +80,13 @@ cp "$work/old" "$work/remote"
 serve nbdkit -f --ipaddr localhost --port "$port" --exportname disk --filter=exportname file "$work/remote" exportname-strict=true exportname=disk
 guest writes
 intact raw "$work/remote"
+
+# a server that reads and writes no less than 4096 bytes has guests with sectors of that size
+case_=blocks-of-4096 uri="nbd+unix:///?socket=$work/nbd"
+cp "$work/old" "$work/blocks"
+serve nbdkit -f -U "$work/nbd" --filter=blocksize-policy file "$work/blocks" blocksize-minimum=4096 blocksize-preferred=4096 blocksize-maximum=32M \
+	blocksize-error-policy=error
+pvio attach g1 vbd xvda "path=$uri" 2>"$work/why" && die "$case_: a guest with sectors of 512 bytes is served"
+grep -q "use sector=4096" "$work/why" || die "$case_: $(cat "$work/why")"
+guest writes sector=4096
+intact raw "$work/blocks"

@@ -59,7 +59,8 @@ static inline bool server_export(int fd)
 {
 	struct { uint16_t type; uint64_t bytes; uint16_t flags; } __attribute__((packed)) e = { 0, htobe64(server.bytes),
 											htobe16(server.flags | NBD_HAS_FLAGS) };
-	struct { uint16_t type; uint32_t min, preferred, max; } __attribute__((packed)) b = { htobe16(3), htobe32(server.block_min), htobe32(4096),
+	uint32_t preferred = server.block_min > 4096 ? server.block_min : 4096;
+	struct { uint16_t type; uint32_t min, preferred, max; } __attribute__((packed)) b = { htobe16(3), htobe32(server.block_min), htobe32(preferred),
 											      htobe32(server.block_max) };
 
 	return server_option_reply(fd, 7, 3, &e, sizeof(e)) && (!server.block_min || server_option_reply(fd, 7, 3, &b, sizeof(b))) &&

@@ -13,6 +13,7 @@ enum { SECTOR = 512, ROUNDS = 600 };
 static struct uring ring;
 static char dir[] = "/tmp/test_blkback_image_nbd.XXXXXX", path[100], uri[150];
 static struct image *im;
+static uint32_t sector_size; /* of the device; 0: as ever */
 static unsigned ended;
 static int error;
 
@@ -25,7 +26,7 @@ static void on_end(struct image_io *io, int err)
 
 static int open_with(bool read_only, unsigned wait, struct image **out, char *why, size_t len)
 {
-	const struct image_config c = { .path = uri, .read_only = read_only, .discard = true, .wait = wait };
+	const struct image_config c = { .path = uri, .read_only = read_only, .discard = true, .wait = wait, .sector_size = sector_size };
 
 	return image_open(&c, out, why, len);
 }
@@ -60,6 +61,7 @@ static int up(void **state)
 	server.bytes = SERVER_BYTES;
 	server.block_min = server.block_max = server.half = server.fua = server.clients = 0;
 	server.hung = server.garbage = false;
+	sector_size = 0;
 	memset(server.error, 0, sizeof(server.error));
 	memset(server.count, 0, sizeof(server.count));
 	return server_start(path);
@@ -145,10 +147,12 @@ static void open_what_cannot_be_served_is_refused(void **state)
 	server.flags |= NBD_READ_ONLY;
 	refused(-EROFS, "mode=r");
 	server.flags &= ~NBD_READ_ONLY;
-	server.block_min = 4096;
-	server.block_max = 1 << 20;
-	refused(-EOPNOTSUPP, "4096");
-	server.block_min = 0;
+	server.block_min = server.block_max = 4096;
+	refused(-EOPNOTSUPP, "use sector=4096");
+	sector_size = 4096;
+	server.block_min = server.block_max = 8192;
+	refused(-EOPNOTSUPP, "--filter=blocksize");
+	sector_size = server.block_min = 0;
 	server.bytes = 100;
 	refused(-EINVAL, "empty");
 	server_stop();
@@ -214,6 +218,28 @@ static void io_in_pieces_equals_the_model(void **state)
 			assert_memory_equal(model + offset + at, data + i * 16384, iov[i].iov_len);
 	}
 	assert_memory_equal(model, server.disk, sizeof(model));
+}
+
+/* What has larger sectors is served by them, in commands of whole ones; and not by a server that came back with larger ones yet. */
+static void blocks_of_the_server_are_sectors_of_the_guest(void **state)
+{
+	static uint8_t data[3 * 4096], back[sizeof(data)];
+
+	(void)state;
+	sector_size = server.block_min = server.block_max = 4096;
+	server.bytes = SERVER_BYTES - SECTOR;
+	image_up(60);
+	assert_int_equal(im->facts.sectors, SERVER_BYTES / SECTOR - 8);
+	assert_int_equal(im->facts.physical_sector_size, 4096);
+	memset(data, 'y', sizeof(data));
+	assert_int_equal(run(IMAGE_WRITE, 8192, sizeof(data), data), 0);
+	assert_int_equal(run(IMAGE_READ, 8192, sizeof(back), back), 0);
+	assert_memory_equal(data, back, sizeof(data));
+	assert_int_equal(server.count[NBD_WRITE], 3);
+	server_stop();
+	server.block_min = server.block_max = 8192;
+	assert_int_equal(server_start(path), 0);
+	assert_int_equal(run(IMAGE_READ, 0, 4096, back), -EIO);
 }
 
 static void dsync_is_fua_or_a_flush(void **state)
@@ -382,6 +408,7 @@ int main(void)
 		T(open_of_a_second_writer_is_refused),
 		T(open_of_a_server_that_serves_another_says_so),
 		T(io_in_pieces_equals_the_model),
+		T(blocks_of_the_server_are_sectors_of_the_guest),
 		T(dsync_is_fua_or_a_flush),
 		T(error_of_the_server_is_the_io_s),
 		T(restarted_server_is_asked_again),
