@@ -493,7 +493,7 @@ int blkq_open(struct blkworker *w, const struct blkq_config *c, struct blkq **ou
 	ret = c->adopt ? adopt_queue(q) : 0;
 	if (ret < 0)
 		goto fail;
-	ret = pv_evt_bind(w->hyper, c->guest, c->port);
+	ret = pv_backend_bind(w->hyper, c->guest, c->port, c->adopt);
 	if (ret < 0) {
 		snprintf(why, len, "its event channel %u cannot be bound: %s", c->port, pv_hyper_error(w->hyper));
 		goto fail;

@@ -338,6 +338,8 @@ static int vbd_connect(void *ctx, const struct pv_connect *c, char *why, size_t 
 	bool adopt = c->adopt && (!d || d->state == VBD_PREPARED);
 	int ret = choice_check(c, PV_NOXS_QUEUES_MAX, why, len);
 
+	if (ret == 0 && adopt && d)
+		ret = disconnect(d, why, len); /* the queues of a try before that went half way, with the log */
 	if (ret == 0)
 		ret = adopt ? adoptable(ctx, c, &log, &d, why, len) : prepared(ctx, &c->id, c->config, &d, why, len);
 	if (ret == 0)

@@ -338,7 +338,7 @@ int ctrl_connect(struct vif *vif, bool adopt, char *why, size_t len)
 		pv_ring_init_back(&c->ring, c->page, PV_PAGE_SIZE, sizeof(struct xen_netif_ctrl_request));
 	else if (restore(c) < 0)
 		return pv_why(why, len, -ENOMEM, "%s: out of memory", vif->name);
-	ret = pv_evt_bind(nb->ctrl_h, vif->id.guest, remote);
+	ret = pv_backend_bind(nb->ctrl_h, vif->id.guest, remote, adopt);
 	if (ret < 0)
 		return pv_why(why, len, ret, "%s: cannot bind the guest's control port %u: %s", vif->name, remote, pv_hyper_error(nb->ctrl_h));
 	c->port = (uint32_t)ret;

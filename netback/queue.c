@@ -150,10 +150,10 @@ static int know_port(struct nb_worker *w, uint32_t port, struct vif_queue *q)
 	return 0;
 }
 
-static int bind_port(struct vif_queue *q, const char *what, uint32_t remote, uint32_t *local, char *why, size_t len)
+static int bind_port(struct vif_queue *q, const char *what, uint32_t remote, bool adopt, uint32_t *local, char *why, size_t len)
 {
 	struct nb_worker *w = q->worker;
-	int port = pv_evt_bind(w->h, q->vif->id.guest, remote), ret;
+	int port = pv_backend_bind(w->h, q->vif->id.guest, remote, adopt), ret;
 
 	if (port < 0)
 		return pv_why(why, len, port, "%s: queue %u: cannot bind the guest's %s port %u: %s", q->vif->name, q->index, what,
@@ -163,14 +163,14 @@ static int bind_port(struct vif_queue *q, const char *what, uint32_t remote, uin
 	return ret < 0 ? pv_why(why, len, ret, "%s: queue %u: out of memory", q->vif->name, q->index) : 0;
 }
 
-static int bind_ports(struct vif_queue *q, const struct pv_noxs_vif_queue *c, char *why, size_t len)
+static int bind_ports(struct vif_queue *q, const struct pv_noxs_vif_queue *c, bool adopt, char *why, size_t len)
 {
-	int ret = bind_port(q, "tx", c->tx_port, &q->tx_port, why, len);
+	int ret = bind_port(q, "tx", c->tx_port, adopt, &q->tx_port, why, len);
 
 	if (ret < 0)
 		return ret;
 	if (c->rx_port != c->tx_port)
-		return bind_port(q, "rx", c->rx_port, &q->rx_port, why, len);
+		return bind_port(q, "rx", c->rx_port, adopt, &q->rx_port, why, len);
 	q->rx_port = q->tx_port;
 	return 0;
 }
@@ -205,7 +205,7 @@ int queue_attach(struct vif_queue *q, const struct pv_noxs_vif_queue *c, bool ad
 		pv_why(why, len, ret, "%s: queue %u: cannot map its rings, grefs %u and %u: %s", q->vif->name, q->index, grefs[0],
 		       grefs[1], pv_hyper_error(w->h));
 	} else {
-		ret = bind_ports(q, c, why, len);
+		ret = bind_ports(q, c, adopt, why, len);
 		if (ret == 0)
 			ret = begin_rings(q, adopt, why, len);
 	}

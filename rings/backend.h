@@ -8,6 +8,7 @@
 #ifndef PV_BACKEND_H
 #define PV_BACKEND_H
 
+#include "hyper.h"
 #include "message.h"
 #include "rpc.h"
 
@@ -78,5 +79,9 @@ int pv_backend_take_over(const char *path, const char *kind, const char *name, c
 /* Tell pviod that a device broke: the guest misbehaved (-EPROTO) or its resource failed. Once a device and connection;
  * pviod tears down that device alone. */
 void pv_backend_broken(struct pv_backend *b, const struct pv_device_id *id, int error, const char *why);
+
+/* As pv_evt_bind, of a device's port, on whatever thread h is. With adopt -EAGAIN while it does not wait for us: the process that died has not
+ * closed its end yet, though the kernel gave away its other things. */
+int pv_backend_bind(struct pv_hyper *h, uint16_t guest, uint32_t port, bool adopt);
 
 #endif

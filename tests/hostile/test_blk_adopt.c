@@ -243,6 +243,33 @@ static void two_never_serve_the_same_rings(void **state)
 	guest_io(&g);
 }
 
+/* The kernel closes what a dead process had in an order of its own: the log and the image are free, and a port is not yet. Here its other end is this
+ * test's. A queue before it serves already, and goes on later. */
+static void port_that_is_not_free_is_waited_for(void **state)
+{
+	struct pv_blk_req rd = guest_rw(&g, BLKIF_OP_READ, 80, 1, 1);
+	int port;
+
+	(void)state;
+	guest_down(&g);
+	guest_up_with(&g, NULL, 2, 0, PV_VBD_ABI_NATIVE, PV_VBD_PERSISTENT);
+	die();
+	port = pv_evt_bind(rig.dom0, g.domid, g.q[1].port);
+	assert_true(port > 0);
+	guest_put(&g, 0, &rd);
+	guest_notify(&g, 0);
+	next();
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(adopt(&g), -EAGAIN);
+		assert_non_null(strstr(rig_last.message, "event channel"));
+	}
+	assert_int_equal(pv_evt_unbind(rig.dom0, (uint32_t)port), 0);
+	assert_int_equal(adopt(&g), 0);
+	assert_int_equal(guest_wait(&g, 0).status, BLKIF_RSP_OKAY);
+	assert_int_equal(pv_ring_ready(&g.q[0].ring), 0);
+	assert_int_equal(guest_do(&g, 1, &rd), BLKIF_RSP_OKAY);
+}
+
 static void guest_that_lies_meanwhile_is_broken_alone(void **state)
 {
 	unsigned before = rig.broken;
@@ -312,6 +339,7 @@ int main(void)
 		TEST(ram_cannot_be_taken_over),
 		TEST(only_the_same_connection_is_adopted),
 		TEST(two_never_serve_the_same_rings),
+		TEST(port_that_is_not_free_is_waited_for),
 		TEST(guest_that_lies_meanwhile_is_broken_alone),
 		TEST(killed_under_load),
 	};

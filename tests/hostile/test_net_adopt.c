@@ -369,6 +369,25 @@ static void two_never_serve_the_same_rings(void **state)
 	rig_check_exchange();
 }
 
+/* The kernel closes what a dead process had in an order of its own: the log is free, and a port is not yet. Here its other end is this test's. */
+static void port_that_is_not_free_is_waited_for(void **state)
+{
+	int port;
+
+	(void)state;
+	die();
+	port = pv_evt_bind(rig.dom0, c.domid, c.q[0].rx_port);
+	assert_true(port > 0);
+	next();
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(adopt(&c), -EAGAIN);
+	assert_non_null(strstr(rig_last.message, "rx port"));
+	assert_int_equal(pv_evt_unbind(rig.dom0, (uint32_t)port), 0);
+	assert_int_equal(adopt(&c), 0);
+	exchange(&c, &peers.a, 5000, 1);
+	exchange(&peers.a, &c, 5000, 1);
+}
+
 static int up(void **state)
 {
 	(void)state;
@@ -398,6 +417,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(taken_slots_rewritten_harm_nobody, up, down),
 		cmocka_unit_test_setup_teardown(only_the_same_connection_is_adopted, up, down),
 		cmocka_unit_test_setup_teardown(two_never_serve_the_same_rings, up, down),
+		cmocka_unit_test_setup_teardown(port_that_is_not_free_is_waited_for, up, down),
 	};
 
 	return rig_run_group(tests);

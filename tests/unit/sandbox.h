@@ -37,6 +37,16 @@ RIG __attribute__((format(printf, 1, 2))) int pvio(const char *fmt, ...)
 	return WIFEXITED(rc) ? WEXITSTATUS(rc) : -1;
 }
 
+/* What the product has to say of a failure. */
+RIG void sandbox_tell(void)
+{
+	char line[1200];
+
+	snprintf(line, sizeof(line), "{ %s/pvio list; tail -n 25 %s/*.log; } >&2", bin, dir);
+	if (system(line))
+		fprintf(stderr, "%s: no logs\n", dir);
+}
+
 RIG bool sandbox_has_no_uring(void)
 {
 	FILE *f = fopen("/proc/sys/kernel/io_uring_disabled", "r");
