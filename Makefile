@@ -126,7 +126,11 @@ $(B)/tests/fake/librbd.so.1: X_LIBS = -shared -Wl,-soname,librbd.so.1
 LAB := $(patsubst %.c,$(B)/%,$(wildcard tests/sriov/*.c)) # for the emulated machine of tests/sriov
 $(LAB): $(B)/tests/sriov/%: $(B)/obj/tests/sriov/%.o ; $(link)
 $(LAB): X_LIBS = -lmnl
-tests: $(TESTS) $(LAB) $(B)/tests/fake/librbd.so.1 $(B)/perf/xenstored_shim.so
+# the fio engine as a stock guest's kernel finds its vbds
+FIO_XENBUS := $(if $(filter %/pvio-fio.so,$(PLUGINS)),$(B)/tests/fake/pvio-fio-xenbus.so)
+$(B)/tests/fake/pvio-fio-xenbus.so: $(call obj,frontends/fio_pvio.c tests/integration/fio_xenbus.c) $(LIBS) frontends/plugin.map ; $(link)
+$(B)/tests/fake/pvio-fio-xenbus.so: X_LIBS = -shared -Wl,--version-script=frontends/plugin.map -lcmocka
+tests: $(TESTS) $(LAB) $(B)/tests/fake/librbd.so.1 $(FIO_XENBUS) $(B)/perf/xenstored_shim.so
 tsan-tests: $(TSAN_TESTS)
 perf: $(PERF)
 
