@@ -63,6 +63,9 @@ int vf_conf_init(struct vf_conf *c, const struct vf_conf_dev *dev, const struct 
 int vf_conf_read(struct vf_conf *c, uint32_t offset, uint32_t size, uint32_t *value);
 int vf_conf_write(struct vf_conf *c, uint32_t offset, uint32_t size, uint32_t value);
 
+/* Go on with what `value` (of an earlier struct vf_conf_bits of the same function) had been written. */
+void vf_conf_restore(struct vf_conf *c, const uint8_t value[VF_CONF_SEEN]);
+
 /* Ours: turn MSI or MSI-X (all entries masked first) on and off, and at the end all that a guest may have left on. */
 int vf_conf_msi(struct vf_conf *c, bool on);
 enum vf_msix { VF_MSIX_OFF, VF_MSIX_MASKED, VF_MSIX_ON };
@@ -71,10 +74,10 @@ int vf_conf_quiet(struct vf_conf *c); /* no interrupts, no DMA */
 
 /* ---- pci.c: the page ---- */
 
-/* The interrupts of a function, in the guest: on Xen by xc_physdev_map_pirq_msi. entry -1: its MSI; table as vf_conf.msix_table. */
+/* The interrupts of a function, in the guest (on Xen: xen.h). table as vf_conf.msix_table, 0: its MSI. 0 or -errno. */
 struct vf_pirq_ops {
-	int (*map)(void *ctx, unsigned function, int entry, uint64_t table); /* the pirq, 1..65535, or -errno */
-	int (*unmap)(void *ctx, unsigned function, int pirq);
+	int (*map)(void *ctx, unsigned function, unsigned entry, uint64_t table, int *pirq); /* *pirq: 1..65535 */
+	int (*unmap)(void *ctx, unsigned function); /* all of them; none: 0 */
 };
 
 /* Of one function: what has to outlive this process for the next one to go on. Plain memory, whole at every instant. */
