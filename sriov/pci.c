@@ -224,9 +224,10 @@ static void take(const struct xen_pci_sharedinfo *page, struct xen_pci_op *op)
 	}
 }
 
-/* What is an answer, and nothing else of ours. n: entries that were asked for. */
-static void answer(struct xen_pci_sharedinfo *page, const struct xen_pci_op *op, uint32_t n)
+/* What is an answer, and nothing else of ours. n: entries that were asked for; the answer overwrites that number. */
+static void answer(struct xen_pci_sharedinfo *page, const struct xen_pci_op *op, uint32_t n, uint32_t *asked)
 {
+	__atomic_store_n(asked, n, __ATOMIC_RELEASE); /* until the flag is cleared, for a successor: resume */
 	for (unsigned i = 0; op->err == XEN_PCI_ERR_success && i < n; i++) {
 		uint32_t word;
 
@@ -236,6 +237,15 @@ static void answer(struct xen_pci_sharedinfo *page, const struct xen_pci_op *op,
 	store(&page->op.value, op->value);
 	store(&page->op.err, (uint32_t)op->err);
 	__atomic_fetch_and(&page->flags, ~(uint32_t)XEN_PCIF_active, __ATOMIC_RELEASE); /* pairs with the guest's load of the flag */
+	__atomic_store_n(asked, 0, __ATOMIC_RELEASE);
+}
+
+/* A predecessor may have been killed between the first and the last store of an answer. */
+static void resume(struct xen_pci_sharedinfo *page, uint32_t *asked)
+{
+	if (*asked && load(&page->flags) & XEN_PCIF_active && load(&page->op.cmd) == XEN_PCI_OP_enable_msix && !load(&page->op.value))
+		store(&page->op.value, *asked);
+	*asked = 0;
 }
 
 int vf_pciif_work(struct vf_pciif *p, uint64_t now, uint64_t *until)
@@ -254,7 +264,7 @@ int vf_pciif_work(struct vf_pciif *p, uint64_t now, uint64_t *until)
 	take(p->page, &op);
 	n = op.cmd == XEN_PCI_OP_enable_msix ? op.value : 0;
 	vf_pciif_op(p, &op);
-	answer(p->page, &op, n);
+	answer(p->page, &op, n, &p->function[0].kept->asked);
 	return 1;
 }
 
@@ -264,6 +274,7 @@ void vf_pciif_open(struct vf_pciif *p, void *page, uint64_t ticks_second, uint64
 	pv_limit_init(&p->limit, 0, VF_PCIIF_OPS, 0, ticks_second, now);
 	for (unsigned i = 0; i < p->nr; i++)
 		vf_conf_restore(&p->function[i].conf, p->function[i].kept->value);
+	resume(page, &p->function[0].kept->asked);
 }
 
 int vf_pciif_close(struct vf_pciif *p)

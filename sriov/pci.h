@@ -85,6 +85,7 @@ struct vf_kept {
 	uint8_t value[VF_CONF_SEEN]; /* as in struct vf_conf_bits */
 	uint32_t nr; /* pirqs in use: the first of pirq[] */
 	uint32_t msix; /* of MSI-X; else of MSI */
+	uint32_t asked; /* while the answer to enable_msix is written over the number of entries that it named: that (in the first function) */
 	struct xen_msix_entry pirq[SH_INFO_MAX_VEC]; /* entry and its pirq (vector) */
 };
 
