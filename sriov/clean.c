@@ -117,15 +117,16 @@ int vf_conf_silence(struct vf_sys *s, struct vf_bdf vf)
 
 /* ---- its settings ---- */
 
-unsigned vf_settings_left(const struct vf_settings *is, const struct vf_settings *was)
+unsigned vf_settings_left(const struct vf_settings *is, const struct vf_settings *declared, const struct vf_settings *was)
 {
 	struct vf_settings clean;
 	unsigned left;
 
 	vf_settings_default(&clean, is->set);
-	left = vf_settings_differ(&clean, is);
+	vf_settings_merge(&clean, declared);
+	left = vf_settings_differ(&clean, is) & is->set;
 	/* told to have none, some drivers make one up: what counts is that the former owner's is gone */
-	if ((left & 1u << VF_MAC) && was && !vf_settings_equal(is, was, VF_MAC))
+	if ((left & ~declared->set & 1u << VF_MAC) && !vf_settings_equal(is, was, VF_MAC))
 		left &= ~(1u << VF_MAC);
 	return left;
 }
@@ -141,23 +142,4 @@ int vf_settings_now(struct vf_sys *s, const struct vf_pf *pf, unsigned index, st
 	if (n < 0)
 		return n;
 	return n > (int)index ? 0 : vf_fail(why, -ENODEV, "PF %s: its driver knows no VF %u", pf->dev.netdev, index);
-}
-
-int vf_settings_check(struct vf_sys *s, const struct vf_pf *pf, unsigned index, const struct vf_settings *was, struct vf_why *why)
-{
-	struct vf_settings is;
-	char text[32];
-	unsigned left;
-	int rc;
-
-	if (!*pf->dev.netdev)
-		return 0;
-	rc = vf_settings_now(s, pf, index, &is, why);
-	if (rc < 0)
-		return rc;
-	left = vf_settings_left(&is, was);
-	if (!left)
-		return 0;
-	vf_settings_text(&is, __builtin_ctz(left), text, sizeof(text));
-	return vf_fail(why, -EBUSY, "VF %u of %s is not clean: its %s is still %s", index, pf->dev.netdev, vf_key_name(__builtin_ctz(left)), text);
 }

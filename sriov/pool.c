@@ -5,7 +5,7 @@
  * when no other is left: who has the lock may be giving the VF back. Before a VF is touched it is recorded as being claimed, with what it
  * was before: vf_recover gives it back if this process does not get further.
  */
-#include "sriov.h"
+#include "declare.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,13 +23,14 @@ static bool is_any(struct vf_bdf bdf)
 	return vf_bdf_equal(bdf, (struct vf_bdf){ 0 });
 }
 
-static bool is_meant(const struct vf_want *w, const struct vf_pf *pf, const struct vf *vf)
+static bool is_meant(const struct vf_want *w, const struct vf_pf *pf, const struct vf *vf, const char *pool)
 {
 	for (int i = 0; i < VF_KEYS; i++)
 		if ((w->must_support & 1u << i) && pf->supports[i] == VF_NO)
 			return false;
-	return (is_any(w->vf) || vf_bdf_equal(w->vf, vf->dev.bdf)) && (is_any(w->pf) || vf_bdf_equal(w->pf, pf->dev.bdf)) &&
-	       (w->numa < 0 || w->numa == pf->dev.numa);
+	if ((!is_any(w->pf) && !vf_bdf_equal(w->pf, pf->dev.bdf)) || (w->numa >= 0 && w->numa != pf->dev.numa))
+		return false;
+	return is_any(w->vf) ? strcmp(w->pool, pool) == 0 : vf_bdf_equal(w->vf, vf->dev.bdf) && (!*w->pool || strcmp(w->pool, pool) == 0);
 }
 
 /* A network interface of this machine's own may be taken while it is down; what another driver does with a VF nobody here knows. */
@@ -38,9 +39,9 @@ static bool is_idle(enum vf_kind kind, const char *driver)
 	return !*driver || (kind == VF_KIND_NET && !vf_driver_passes(driver));
 }
 
-static enum fit fit_of(const struct vf_want *w, const struct vf_pf *pf, const struct vf *vf)
+static enum fit fit_of(const struct vf_want *w, const struct vf_pf *pf, const struct vf *vf, const char *pool)
 {
-	if (!is_meant(w, pf, vf))
+	if (!is_meant(w, pf, vf, pool))
 		return NOT_MEANT;
 	if (vf->record.state == VF_QUARANTINED)
 		return QUARANTINED;
@@ -63,6 +64,7 @@ struct candidate {
 	const struct vf_pf *pf;
 	const struct vf *vf;
 	unsigned rank;
+	char pool[VF_NAME_MAX];
 	bool busy; /* somebody had its lock */
 };
 
@@ -73,43 +75,71 @@ static int by_rank(const void *a, const void *b)
 	return x->rank != y->rank ? (x->rank < y->rank ? -1 : 1) : (x->vf > y->vf) - (x->vf < y->vf);
 }
 
-/* Those that fit, best first; counts by enum fit. To be freed. */
-static struct candidate *find_candidates(const struct vf_inventory *inv, const struct vf_want *w, unsigned count[FITS_END])
+/* One call of vf_claim. */
+struct claim {
+	struct vf_sys *s;
+	const struct vf_want *want;
+	struct vf_inventory inv;
+	struct candidate *list; /* those that fit, best first */
+	unsigned count[FITS_END]; /* by enum fit; of the list: FITS */
+	struct vf_record *out;
+	int rc; /* of what could not be: 0, or the first -errno, and its reason */
+	struct vf_why why;
+};
+
+static int add_candidates(struct claim *c, const struct vf_pf *pf)
 {
-	struct candidate *list;
+	struct vf_declared_pf kept;
+	int rc = vf_kept_read(c->s, pf->dev.bdf, &kept);
+
+	if (rc < 0 && rc != -ENOENT)
+		return vf_fail(&c->why, rc, "PF %s: what is declared for it in %s cannot be read; apply its file again", vf_text(pf->dev.bdf).s, c->s->state);
+	for (unsigned i = 0; i < pf->nvfs; i++) {
+		const char *pool = i < kept.nvfs ? kept.vf[i].pool : "";
+		enum fit fit = fit_of(c->want, pf, &pf->vf[i], pool);
+		struct candidate *at = &c->list[c->count[FITS]];
+
+		c->count[fit]++;
+		if (fit != FITS)
+			continue;
+		*at = (struct candidate){ pf, &pf->vf[i], rank(pf, &pf->vf[i]) };
+		snprintf(at->pool, sizeof(at->pool), "%s", pool);
+	}
+	free(kept.vf);
+	return 0;
+}
+
+static int find_candidates(struct claim *c)
+{
 	unsigned all = 1;
 
-	memset(count, 0, FITS_END * sizeof(*count));
-	for (unsigned p = 0; p < inv->npfs; p++)
-		all += inv->pf[p].nvfs;
-	list = calloc(all, sizeof(*list));
-	for (unsigned p = 0; list && p < inv->npfs; p++)
-		for (unsigned i = 0; i < inv->pf[p].nvfs; i++) {
-			const struct vf_pf *pf = &inv->pf[p];
-			enum fit fit = fit_of(w, pf, &pf->vf[i]);
-
-			if (fit == FITS)
-				list[count[FITS]] = (struct candidate){ pf, &pf->vf[i], rank(pf, &pf->vf[i]) };
-			count[fit]++;
-		}
-	if (list)
-		qsort(list, count[FITS], sizeof(*list), by_rank);
-	return list;
+	for (unsigned p = 0; p < c->inv.npfs; p++)
+		all += c->inv.pf[p].nvfs;
+	c->list = calloc(all, sizeof(*c->list));
+	if (!c->list)
+		return vf_fail(&c->why, -ENOMEM, "no memory for %u VFs", all);
+	for (unsigned p = 0; p < c->inv.npfs && c->rc == 0; p++)
+		c->rc = add_candidates(c, &c->inv.pf[p]);
+	qsort(c->list, c->count[FITS], sizeof(*c->list), by_rank);
+	return c->rc;
 }
 
 /* ---- one VF ---- */
 
 static int configure(struct vf_sys *s, const struct vf_pf *pf, const struct vf_record *r, struct vf_why *why)
 {
-	struct vf_settings is;
+	struct vf_settings want, is;
 	int rc;
 
-	if (!r->settings.set)
+	rc = vf_keep_settings(s, pf, r->index, &want); /* as declared, and as its owner wants it */
+	if (rc < 0)
+		return vf_fail(why, rc, "VF %s: what is declared for it in %s cannot be read; apply its file again", vf_text(r->vf).s, s->state);
+	if (!want.set)
 		return 0;
 	if (!*pf->dev.netdev)
 		return vf_fail(why, -EOPNOTSUPP, "VF %s: PF %s has no network interface, so the VF has no settings", vf_text(r->vf).s, vf_text(r->pf).s);
 	rc = vf_settings_now(s, pf, r->index, &is, why);
-	return rc < 0 ? rc : vf_nl_set(s, pf, r->index, &r->settings, vf_settings_differ(&r->settings, &is), &is, NULL, NULL, why);
+	return rc < 0 ? rc : vf_nl_set(s, pf, r->index, &want, vf_settings_differ(&want, &is), &is, NULL, NULL, why);
 }
 
 /* A VF that had a driver, or does not look untouched, is made clean as one that comes back. */
@@ -136,18 +166,6 @@ static int take_steps(struct vf_sys *s, const struct vf_pf *pf, struct vf_record
 	return rc < 0 ? vf_fail(why, rc, "VF %s: cannot write down that %s has it: %s", vf_text(r->vf).s, r->owner, strerror(-rc)) : 0;
 }
 
-/* One call of vf_claim. */
-struct claim {
-	struct vf_sys *s;
-	const struct vf_want *want;
-	struct vf_inventory inv;
-	struct candidate *list;
-	unsigned count[FITS_END]; /* by enum fit; of the list: FITS */
-	struct vf_record *out;
-	int rc; /* of what could not be: 0, or the first -errno, and its reason */
-	struct vf_why why;
-};
-
 static void keep_first(struct claim *c, int rc, const struct vf_why *why)
 {
 	if (c->rc == 0) {
@@ -168,7 +186,7 @@ static bool look_again(struct claim *c, const struct candidate *at)
 	r->index = at->vf->index;
 	r->settings = c->want->settings;
 	snprintf(r->owner, sizeof(r->owner), "%s", c->want->owner);
-	snprintf(r->pool, sizeof(r->pool), "%s", c->want->pool);
+	snprintf(r->pool, sizeof(r->pool), "%s", at->pool);
 	return true;
 }
 
@@ -254,7 +272,8 @@ static int none_left(struct claim *c, struct vf_why *why)
 	if (vf && c->count[TAKEN])
 		return vf_fail(why, -EBUSY, "VF %s is in use: %s", vf_text(w->vf).s, vf->used_by);
 	if (c->count[FITS] + c->count[TAKEN] + c->count[QUARANTINED] + c->count[FOREIGN] == 0)
-		return vf_fail(why, -ENOENT, "no VF is as %s wants it; pvio vf list shows what there is", w->owner);
+		return vf_fail(why, -ENOENT, "no VF is as %s wants it%s; pvio vf list shows what there is", w->owner,
+			       *w->pool ? "" : " (those that are declared to be in a pool are given with --pool)");
 	return vf_fail(why, -ENOSPC, "no VF is free for %s: %u in use, %u in quarantine, %u bound by others than pvio; pvio vf list shows them",
 		       w->owner, c->count[TAKEN] + c->count[FITS], c->count[QUARANTINED], c->count[FOREIGN]);
 }
@@ -265,8 +284,8 @@ int vf_claim(struct vf_sys *s, const struct vf_want *want, struct vf_record *out
 	int rc = vf_inventory(s, want->must_support ? VF_INV_PROBE : 0, &c.inv, why);
 
 	if (rc == 0) {
-		c.list = find_candidates(&c.inv, want, c.count);
-		rc = !c.list ? -ENOMEM : take_any(&c) == TOOK ? 0 : none_left(&c, why);
+		rc = find_candidates(&c);
+		rc = rc < 0 ? vf_fail(why, rc, "%s", c.why.text) : take_any(&c) == TOOK ? 0 : none_left(&c, why);
 	}
 	free(c.list);
 	vf_inventory_free(&c.inv);

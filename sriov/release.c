@@ -3,9 +3,10 @@
  * Each step may be taken again, so a release that was cut short is taken again from its beginning. Until the proof no driver can bind
  * the VF (bind.c gives it an override that no driver is called by), which stays so if there is none: then it is in quarantine.
  */
-#include "sriov.h"
+#include "declare.h"
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define WAS "was" /* in a record's `more`: the settings with which it came back */
@@ -25,31 +26,71 @@ static void note_settings(struct vf_record *r, const struct vf_settings *is)
 		json_object_object_add(r->more, WAS, vf_settings_json(is));
 }
 
-static void noted_settings(const struct vf_record *r, struct vf_settings *was)
+/* The settings of a VF that comes back. */
+struct coming_back {
+	struct vf_settings was, is, declared;
+	unsigned left; /* what is still its owner's */
+};
+
+static int read_declared(struct vf_sys *s, const struct vf_record *r, struct vf_settings *out, struct vf_why *why)
+{
+	struct vf_declared_pf kept;
+	int rc = vf_kept_read(s, r->pf, &kept);
+
+	*out = r->index < kept.nvfs ? kept.vf[r->index].want : (struct vf_settings){ 0 };
+	free(kept.vf);
+	return rc < 0 && rc != -ENOENT ? vf_fail(why, rc, "VF %s: what is declared for it in %s cannot be read; apply its file again",
+						 vf_text(r->vf).s, s->state) : 0;
+}
+
+static int look_at_settings(struct vf_sys *s, const struct vf_pf *pf, const struct vf_record *r, struct coming_back *c, struct vf_why *why)
 {
 	struct json_object *o;
+	int rc = read_declared(s, r, &c->declared, why);
 
-	*was = (struct vf_settings){ 0 };
+	rc = rc < 0 ? rc : vf_settings_now(s, pf, r->index, &c->is, why);
+	c->was = (struct vf_settings){ 0 };
 	if (r->more && json_object_object_get_ex(r->more, WAS, &o))
-		vf_settings_from_json(was, o, NULL);
+		vf_settings_from_json(&c->was, o, NULL);
+	c->left = rc < 0 ? 0 : vf_settings_left(&c->is, &c->declared, &c->was);
+	return rc;
 }
 
 /* All that can be wiped is; the first refusal is told: it counts if what was refused is there to be seen afterwards. */
 static void wipe_settings(struct vf_sys *s, const struct vf_pf *pf, const struct vf_record *r, struct vf_why *refusal)
 {
-	struct vf_settings is, was, clean;
-	unsigned left, done, refused;
+	struct vf_settings clean;
+	unsigned left, done, no;
+	struct coming_back c;
 
-	if (!*pf->dev.netdev || vf_settings_now(s, pf, r->index, &is, refusal) < 0)
+	if (!*pf->dev.netdev || look_at_settings(s, pf, r, &c, refusal) < 0)
 		return;
-	noted_settings(r, &was);
-	vf_settings_default(&clean, is.set);
-	for (left = vf_settings_left(&is, &was); left; left &= ~(done | refused)) {
-		done = refused = 0;
-		vf_nl_set(s, pf, r->index, &clean, left, &is, &done, &refused, *refusal->text ? NULL : refusal);
-		if (!(done | refused))
+	vf_settings_default(&clean, c.left);
+	vf_settings_merge(&clean, &c.declared);
+	for (left = c.left; left; left &= ~(done | no)) {
+		done = no = 0;
+		vf_nl_set(s, pf, r->index, &clean, left, &c.is, &done, &no, *refusal->text ? NULL : refusal);
+		if (!(done | no))
 			break;
 	}
+}
+
+static int check_settings(struct vf_sys *s, const struct vf_pf *pf, const struct vf_record *r, const struct vf_why *refusal, struct vf_why *why)
+{
+	struct coming_back c;
+	char text[32];
+	enum vf_key key;
+	int rc;
+
+	if (!*pf->dev.netdev)
+		return 0;
+	rc = look_at_settings(s, pf, r, &c, why);
+	if (rc < 0 || !c.left)
+		return rc;
+	key = __builtin_ctz(c.left);
+	vf_settings_text(&c.is, key, text, sizeof(text));
+	return vf_fail(why, -EBUSY, "VF %s is not clean: its %s is still %s%s%s", vf_text(r->vf).s, vf_key_name(key), text, *refusal->text ? ": " : "",
+		       refusal->text);
 }
 
 /* ---- the way back ---- */
@@ -57,20 +98,15 @@ static void wipe_settings(struct vf_sys *s, const struct vf_pf *pf, const struct
 int vf_make_clean(struct vf_sys *s, const struct vf_pf *pf, struct vf_record *r, const struct vf_release_how *how, struct vf_why *why)
 {
 	struct vf_why refusal = { "" };
-	struct vf_settings was;
 	int rc = vf_conf_silence(s, r->vf);
 
 	how = how ? how : &as_usual;
 	if (rc < 0)
 		return vf_fail(why, rc, "VF %s: it cannot be silenced: its configuration space cannot be written: %s", vf_text(r->vf).s, strerror(-rc));
-	wipe_settings(s, pf, r, &refusal); /* before the reset: what it brings back is seen */
+	wipe_settings(s, pf, r, &refusal); /* before the reset: what that brings back is seen */
 	rc = vf_reset(s, r, how->reset, how->reset_ms, why);
 	rc = rc < 0 ? rc : vf_conf_check(s, r->vf, why);
-	if (rc < 0)
-		return rc;
-	noted_settings(r, &was);
-	rc = vf_settings_check(s, pf, r->index, &was, why);
-	return rc < 0 && *refusal.text ? vf_fail(why, rc, "%s", refusal.text) : rc;
+	return rc < 0 ? rc : check_settings(s, pf, r, &refusal, why);
 }
 
 /* Before anything is put back, so that nobody has it who should not. */

@@ -340,9 +340,8 @@ int vf_conf_check(struct vf_sys *s, struct vf_bdf vf, struct vf_why *why); /* th
 int vf_conf_silence(struct vf_sys *s, struct vf_bdf vf); /* it may write to memory no more; 0 or -errno */
 /* What its PF's driver says of it now. */
 int vf_settings_now(struct vf_sys *s, const struct vf_pf *pf, unsigned index, struct vf_settings *is, struct vf_why *why);
-/* The keys of `is` that a VF nobody has would not have so; was: what it had when it came back (NULL: not known). Pure. */
-unsigned vf_settings_left(const struct vf_settings *is, const struct vf_settings *was);
-int vf_settings_check(struct vf_sys *s, const struct vf_pf *pf, unsigned index, const struct vf_settings *was, struct vf_why *why); /* 0: none */
+/* The keys of `is` that are neither as declared nor as in a VF nobody has; was: what it had when it came back. Pure. */
+unsigned vf_settings_left(const struct vf_settings *is, const struct vf_settings *declared, const struct vf_settings *was);
 
 /* ---- pool.c ---- */
 
@@ -350,7 +349,8 @@ int vf_settings_check(struct vf_sys *s, const struct vf_pf *pf, unsigned index, 
 #define VF_STEP_BIND "bind" /* its owner changes its driver: finished */
 
 struct vf_want { /* "" and -1: no matter */
-	char owner[VF_NAME_MAX], pool[VF_NAME_MAX], driver[VF_NAME_MAX];
+	char owner[VF_NAME_MAX], driver[VF_NAME_MAX];
+	char pool[VF_NAME_MAX]; /* "": none; a VF that is declared to be in one is only given from there, or by its address */
 	struct vf_bdf vf, pf; /* all 0: any */
 	int numa;
 	unsigned must_support; /* 1 << enum vf_key */
