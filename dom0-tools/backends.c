@@ -44,22 +44,35 @@ static void call_free(struct call *c)
 /* ---- asking ---- */
 
 /* Whether a guest is to trust its backend is dom0's to say: the backend's own word would be worth nothing. */
-static uint32_t is_untrusted(const struct device *dev)
+static uint32_t is_untrusted(struct json_object *config)
 {
 	struct json_object *v = NULL;
 
-	json_object_object_get_ex(dev->config, "trusted", &v);
+	json_object_object_get_ex(config, "trusted", &v);
 	return v && strcmp(json_object_get_string(v), "0") == 0;
 }
 
-int backend_offer(struct device *dev, struct json_object *result, char *why, size_t len)
+/* Which of a pair is to be used: dom0's to say as well. */
+static uint32_t pair_of(struct json_object *config)
+{
+	struct json_object *v = NULL;
+
+	if (!json_object_object_get_ex(config, "pair", NULL))
+		return PV_VIF_ALONE;
+	json_object_object_get_ex(config, "use", &v);
+	return v && strcmp(json_object_get_string(v), "vif") == 0 ? PV_VIF_USE_VIF : PV_VIF_USE_VF;
+}
+
+int backend_offer(struct device *dev, struct json_object *config, struct json_object *result, char *why, size_t len)
 {
 	struct pv_noxs_offer offer = dev->offer;
 	char fault[WHY_LEN];
 	int rc = pv_offer_from_json(result, dev->id.type, &offer, fault, sizeof(fault));
 
-	if (rc == 0 && dev->id.type == PV_NOXS_VIF)
-		offer.vif.untrusted = is_untrusted(dev);
+	if (rc == 0 && dev->id.type == PV_NOXS_VIF) {
+		offer.vif.untrusted = is_untrusted(config);
+		offer.vif.pair = pair_of(config);
+	}
 	if (rc == 0)
 		dev->offer = offer;
 	else
@@ -70,7 +83,7 @@ int backend_offer(struct device *dev, struct json_object *result, char *why, siz
 static int take_offer(struct device *dev, struct json_object *result)
 {
 	char why[WHY_LEN];
-	int rc = backend_offer(dev, result, why, sizeof(why));
+	int rc = backend_offer(dev, dev->config, result, why, sizeof(why));
 
 	if (rc < 0)
 		device_fail(dev, rc, "%s", why);

@@ -41,6 +41,11 @@ bool choice_present(const struct pv_noxs_choice *c, uint32_t generation)
 	return c->generation == generation && c->alive && c->state >= XenbusStateInitialising && c->state <= XenbusStateClosing;
 }
 
+enum pv_vif_pair choice_pair(const struct pv_noxs_choice *c, uint32_t generation)
+{
+	return choice_present(c, generation) && c->pair <= PV_VIF_USE_VF ? c->pair : PV_VIF_ALONE;
+}
+
 static uint32_t headroom_of(const struct pv_noxs_choice *c)
 {
 	return c->features & PV_VIF_HEADROOM ? c->headroom : 0;

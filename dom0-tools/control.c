@@ -194,6 +194,12 @@ static bool settle(struct device *dev, const struct waiter *w)
 	bool gone = dev->state == DEV_GONE;
 	bool failed = dev->state == DEV_BROKEN || (dev->state == DEV_CLOSED && dev->error);
 
+	if (w->what == WAIT_PAIR && (dev->state != DEV_CONNECTED || dev->pair == dev->offer.vif.pair)) { /* without a connection nobody uses it */
+		answer_done(dev->d, w, NULL);
+		return true;
+	}
+	if (w->what == WAIT_PAIR)
+		return false;
 	if (w->what == WAIT_GONE) {
 		if (gone)
 			answer_done(dev->d, w, NULL);
@@ -263,6 +269,8 @@ static void timed_out(struct pviod *d, const struct waiter *w)
 		[WAIT_GONE] = "the guest does not let go of it (waited %u.%u s); detach --force does not wait for the guest",
 		[WAIT_GUEST_GONE] = "the guest does not let go of its devices (waited %u.%u s); --force does not wait for the guest",
 		[WAIT_BACKEND_GONE] = "the backend has not ended after %u.%u s; kill it (SIGKILL): its devices go on with the next one as well",
+		[WAIT_PAIR] = "the guest has not turned to the other of the pair after %u.%u s, or knows nothing of pairs; what it sends by "
+			      "a VF that is taken away is lost until it notices",
 		[WAIT_SHUTDOWN] = "the guest has not shut down after %u.%u s; see its console, or `pvio guest destroy` it",
 	};
 	struct guest *g;
@@ -493,6 +501,22 @@ static void do_detach(struct request *r)
 		device_detach(dev, force);
 }
 
+/* Wait until the guest uses what it was told to use of a vif and a VF (`set` of use=). */
+static void do_pair_wait(struct request *r)
+{
+	struct guest *g = param_guest(r, true);
+	struct device *dev = g ? param_device(r, g, true) : NULL;
+	unsigned ms = param_number(r, "timeout_ms", DETACH_MS, WAIT_MS_MAX);
+
+	if (r->answered)
+		return;
+	if (dev->id.type != PV_NOXS_VIF || dev->offer.vif.pair == PV_VIF_ALONE)
+		refuse(r, -EINVAL, "%s forms no pair with a VF; pvio set %s %s%s pair=NAME of the VF", device_label(dev), g->name,
+		       pv_type_name(dev->id.type), dev->name);
+	else
+		wait_for(r, WAIT_PAIR, dev, g, ms);
+}
+
 /* What the hotplug scripts of another toolstack ask. */
 static void do_claim(struct request *r)
 {
@@ -578,6 +602,7 @@ static const struct {
 	{ "attach", do_attach },
 	{ "detach", do_detach },
 	{ "set", do_set },
+	{ "pair.wait", do_pair_wait },
 	{ "resize", do_resize },
 	{ "claim", do_claim },
 	{ "guest.create", do_guest_create },

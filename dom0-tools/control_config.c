@@ -131,7 +131,7 @@ static int outcome(struct setter *s, struct device *dev, int code, const char *m
 		snprintf(why, len, "%s", backend_words(dev, message));
 		return code;
 	}
-	code = backend_offer(dev, result, why, len);
+	code = backend_offer(dev, s->config ? s->config : dev->config, result, why, len);
 	if (code)
 		return code;
 	if (s->config)

@@ -74,6 +74,7 @@ static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const c
 	enum dev_event ev;
 
 	pv_noxs_choice_read(slot_of(dev)->page, c);
+	dev->pair = choice_pair(c, dev->offer.generation);
 	ev = choice_event(c, &dev->offer, why);
 	return ev == EV_NONE && dev->state == DEV_CONNECTED ? choice_change(c, &dev->choice, &dev->offer, why) : ev;
 }

@@ -168,6 +168,21 @@ static int write_offer(struct device *dev)
 	return p.rc;
 }
 
+/* To be read by a script in the guest, which says in pair-used what it has come to. */
+static void put_pair(struct put *p)
+{
+	static const char *const words[] = { [PV_VIF_USE_VIF] = "vif", [PV_VIF_USE_VF] = "vf" };
+	uint32_t pair = p->dev->offer.vif.pair;
+	char path[PATH_LEN];
+
+	if (pair != PV_VIF_ALONE) {
+		put(p, "pair", words[pair]);
+		return;
+	}
+	path_of(p->dev, FRONT, "pair", path);
+	nodes_of(p->dev)->ops->remove(nodes_of(p->dev), path); /* it may have been one */
+}
+
 static int write_frontend(struct device *dev)
 {
 	struct put p = { .dev = dev, .dir = FRONT };
@@ -178,6 +193,7 @@ static int write_frontend(struct device *dev)
 	put(&p, "backend", text);
 	putf(&p, "backend-id", "%u", dev->backend_domid);
 	if (dev->id.type == PV_NOXS_VIF) {
+		put_pair(&p);
 		pv_mac_text(dev->offer.vif.mac, text);
 		putf(&p, "handle", "%u", dev->id.devid);
 		put(&p, "mac", text);
@@ -204,6 +220,7 @@ static int write_changed(struct device *dev)
 	pv_mac_text(dev->offer.vif.mac, text);
 	put(&p, "mac", text);
 	putf(&p, "mtu", "%u", dev->offer.vif.mtu);
+	put_pair(&p);
 	return p.rc;
 }
 
@@ -398,6 +415,16 @@ static int read_key(void *arg, const char *key, char *buf, size_t len)
 	return nodes_of(dev)->ops->read(nodes_of(dev), path, buf, len);
 }
 
+static enum pv_vif_pair read_pair(struct device *dev)
+{
+	char value[8] = "";
+	int n = dev->offer.vif.pair ? read_key(dev, "pair-used", value, sizeof(value) - 1) : -ENOENT;
+
+	if (n < 0)
+		return PV_VIF_ALONE;
+	return strcmp(value, "vf") == 0 ? PV_VIF_USE_VF : strcmp(value, "vif") == 0 ? PV_VIF_USE_VIF : PV_VIF_ALONE;
+}
+
 /* One consistent reading of what the frontend chose. One that was changed meanwhile is read when its watch tells: once a look, for the
  * guest can change it as often as it likes. */
 static enum dev_event choose(struct device *dev, struct pv_noxs_choice *c, const char **why)
@@ -436,6 +463,8 @@ static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const c
 	if (front < 0 && front != -EPROTO)
 		return EV_NONE;
 	dev->store.front = front < 0 ? XenbusStateUnknown : front;
+	if (dev->id.type == PV_NOXS_VIF)
+		dev->pair = read_pair(dev);
 	ev = meaning[dev->offer.state][dev->store.front];
 	if (ev == EV_CHANGED && dev->state == DEV_CONNECTED && dev->id.type == PV_NOXS_VIF)
 		return choose_anew(dev, c, why);

@@ -55,6 +55,9 @@ static const struct command commands[] = {
 	  } },
 	{ "set", "GUEST DEVICE KEY=VALUE...", 3, ARGS_MAX, false, "change keys of a device while it runs; KEY= takes one out: vif0 mtu=9000, xvda iops=500",
 	  cmd_set, { { 0 } } },
+	{ "pair", "GUEST VIF|VF vf|vif", 3, 3, false, "of a vif and a VF that are one NIC (vif key pair=), have the guest use that; wait until it does", cmd_pair, {
+		{ "--timeout", "SECONDS", "how long to wait for the guest, 0..3600 (5)", false },
+	  } },
 	{ "resize", "GUEST VBD [SIZE]", 2, 3, true, "tell a guest that its disk has grown: xvda; with SIZE (20G) change the image file first", cmd_resize, {
 		{ "--force", NULL, "also shrink a disk that a guest uses", false },
 	  } },

@@ -77,6 +77,12 @@ const char *text_of(struct json_object *o, const char *key); /* "" if missing */
 /* What `attach` is to be asked: words are [NAME] [KEY=VALUE...]. Returns 0, or EXIT_USAGE after a message. */
 int device_params(struct pvio *p, struct json_object *params, const char *guest, const char *type, const char *const *words, int n);
 
+/* ---- cmd_pair.c ---- */
+
+/* If a vif of the guest forms a pair with this VF (its key pair=), have the guest use "vif", before the VF is taken away, or "vf", and wait
+ * until it does. Returns EXIT_DONE, also if there is no such vif, or EXIT_FAILED after a message. */
+int pair_use(struct pvio *p, const char *guest, const char *vf, const char *use, double seconds);
+
 /* ---- cmd_sandbox.c ---- */
 
 /* The daemon of the sandbox in p->dir that is called so, by its pidfile; 0: there is none, or it has ended. */
@@ -101,6 +107,7 @@ int cmd_guest_destroy(struct pvio *p);
 int cmd_guest_console(struct pvio *p);
 int cmd_attach(struct pvio *p);
 int cmd_set(struct pvio *p);
+int cmd_pair(struct pvio *p);
 int cmd_resize(struct pvio *p);
 int cmd_detach(struct pvio *p);
 int cmd_claim(struct pvio *p);

@@ -278,6 +278,7 @@ enum dev_event choice_change(struct pv_noxs_choice *c, const struct pv_noxs_choi
 			     const char **why);
 bool choice_differs(const struct pv_noxs_choice *a, const struct pv_noxs_choice *b); /* in what may be chosen anew */
 bool choice_present(const struct pv_noxs_choice *c, uint32_t generation); /* is there a live frontend to be asked politely? */
+enum pv_vif_pair choice_pair(const struct pv_noxs_choice *c, uint32_t generation); /* which of a pair does it say that it uses? */
 
 /* ---- store_choice.c: offers and choices as XenStore's keys. Pure. ---- */
 
@@ -405,6 +406,7 @@ struct device {
 	} store; /* of dialect_store */
 	struct pv_noxs_offer offer; /* as shown; the truth about state and generation */
 	struct pv_noxs_choice choice; /* the checked snapshot that the backend was told */
+	enum pv_vif_pair pair; /* of a vif: which of a pair its frontend says it uses; as seen in the last look */
 	/* what is going on */
 	uint64_t serial;
 	uint64_t call; /* the call to the backend whose answer counts, 0: none */
@@ -480,8 +482,9 @@ void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum
  * Returns 0 or -errno: then done does not come. */
 int backend_query(struct device *dev, const char *method, struct json_object *params, pv_rpc_done *done, void *arg);
 const char *backend_not_asked(const char *name, int error); /* why it could not be asked, in words; static buffer */
-/* Take over what a backend answered to prepare or set as the device's offer. Returns 0 or -errno with `why`, and nothing has changed. */
-int backend_offer(struct device *dev, struct json_object *result, char *why, size_t len);
+/* Take over what a backend answered to prepare or set, for this configuration, as the device's offer. Returns 0 or -errno with `why`, and nothing
+ * has changed. */
+int backend_offer(struct device *dev, struct json_object *config, struct json_object *result, char *why, size_t len);
 /* A backend's error message about dev, for who knows of which device it speaks. */
 const char *backend_words(const struct device *dev, const char *message);
 
@@ -542,7 +545,7 @@ void conn_expire(struct pviod *d);
 
 void control_called(struct conn *c, uint64_t id, const char *method, struct json_object *params);
 
-enum wait_for { WAIT_ANNOUNCED, WAIT_CONNECTED, WAIT_GONE, WAIT_GUEST_GONE, WAIT_SHUTDOWN, WAIT_BACKEND_GONE };
+enum wait_for { WAIT_ANNOUNCED, WAIT_CONNECTED, WAIT_GONE, WAIT_GUEST_GONE, WAIT_SHUTDOWN, WAIT_BACKEND_GONE, WAIT_PAIR };
 
 /* A client that waits for a device, guest or backend. Owner: pviod's list. */
 struct waiter {

@@ -85,6 +85,7 @@ static struct json_object *config_shown(struct json_object *config)
 
 struct json_object *report_device(const struct device *dev)
 {
+	static const char *const pair_words[] = { [PV_VIF_USE_VIF] = "vif", [PV_VIF_USE_VF] = "vf" };
 	struct json_object *o = identity(dev);
 	bool connected = dev->state == DEV_CONNECTED;
 
@@ -96,6 +97,7 @@ struct json_object *report_device(const struct device *dev)
 	add_number(o, "queues", connected ? dev->choice.queues : 0);
 	json_object_object_add(o, "features", feature_names(dev->id.type, connected ? dev->choice.features : 0));
 	json_object_object_add(o, "offer", dev->announced ? pv_offer_to_json(&dev->offer, dev->id.type) : NULL);
+	add_text(o, "pair_used", pair_words[connected ? dev->pair : PV_VIF_ALONE]);
 	add_text(o, "error", dev->why[0] ? dev->why : NULL);
 	json_object_object_add(o, "offer_us", microseconds(dev->offer_us));
 	json_object_object_add(o, "connect_us", microseconds(dev->connect_us));

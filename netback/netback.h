@@ -237,7 +237,8 @@ enum { VIF_MTU_MAX = 65535 - 14 /* a packet's length has 16 bits in a ring */ };
 struct vif_config {
 	uint8_t mac[6];
 	uint32_t mtu /* 0: the uplink's */, queues, carrier;
-	uint32_t trusted; /* pviod tells the guest; nothing here depends on it */
+	uint32_t trusted; /* pviod tells the guest; nothing here depends on it, nor on these: */
+	uint32_t pair, use;
 	struct limit_config limit;
 	char bridge[NB_BRIDGE_NAME]; /* "": that of --bridge */
 	struct vlans vlans;

@@ -52,6 +52,19 @@ static int parse_ip(const char *s, void *field)
 	return antispoof_parse(s, field);
 }
 
+/* The name of a PCI function, or whatever the VF's owner calls it. */
+static int parse_name(const char *s, void *field)
+{
+	*(uint32_t *)field = 1;
+	return *s && strlen(s) < 64 ? 0 : -EINVAL;
+}
+
+static int parse_use(const char *s, void *field)
+{
+	*(uint32_t *)field = 1;
+	return strcmp(s, "vf") && strcmp(s, "vif") ? -EINVAL : 0;
+}
+
 static int parse_rules(const char *s, void *field)
 {
 	*(const char **)field = s;
@@ -80,6 +93,9 @@ static const struct {
 	{ "carrier", parse_carrier, offsetof(struct vif_config, carrier), "0: the link is down, nothing passes" },
 	{ "trusted", parse_carrier, offsetof(struct vif_config, trusted),
 	  "0: the guest is told not to trust this backend; Linux then copies what it sends into pages that hold nothing else" },
+	{ "pair", parse_name, offsetof(struct vif_config, pair),
+	  "NAME of the VF, such as 0000:01:10.0, that forms one NIC with it: the guest is told, and sends by the VF while it is there" },
+	{ "use", parse_use, offsetof(struct vif_config, use), "vf, or vif: of a pair the guest is to leave the VF; pvio pair waits until it has" },
 	{ "antispoof", parse_carrier, offsetof(struct vif_config, antispoof), "1: the guest sends as itself alone: by its MAC, and by ip= if given" },
 	{ "ip", parse_ip, offsetof(struct vif_config, own), "addresses that are the guest's, such as 10.0.0.5,2001:db8::/64" },
 	{ "rules", parse_rules, offsetof(struct vif_config, rules), "the text of a rules file: see pvio-rules(5), pvio rules load" },

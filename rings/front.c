@@ -348,6 +348,7 @@ int front_choose(struct front *f, struct pv_noxs_choice *c)
 	c->generation = f->offer.generation;
 	c->state = XenbusStateInitialised;
 	c->alive = 1;
+	c->pair = f->pair;
 	f->features = c->features;
 	pv_noxs_choice_write(f->control, c);
 	f->state = FRONT_CONNECTING;
@@ -361,7 +362,16 @@ int front_choose_anew(struct front *f, uint32_t features, uint32_t headroom)
 	return tell(f);
 }
 
-/* The offer may change while connected (size, address, MTU, carrier), and an error without a change of state says that the backend
+void front_say_pair(struct front *f, enum pv_vif_pair pair)
+{
+	f->pair = pair;
+	if (!f->control || f->state == FRONT_NONE)
+		return;
+	pv_noxs_choice_pair(f->control, pair);
+	tell(f);
+}
+
+/* The offer may change while connected (size, address, MTU, carrier, pair), and an error without a change of state says that the backend
  * is away. Features and limits were agreed: the private copy keeps what we agreed to. */
 static void follow_offer(struct front *f)
 {
@@ -379,6 +389,7 @@ static void follow_offer(struct front *f)
 		memcpy(f->offer.vif.mac, now.vif.mac, sizeof(now.vif.mac));
 		f->offer.vif.mtu = now.vif.mtu;
 		f->offer.vif.carrier = now.vif.carrier && !now.error;
+		f->offer.vif.pair = now.vif.pair;
 	} else if (f->type == PV_NOXS_VBD) {
 		f->offer.vbd.sectors = now.vbd.sectors;
 	}

@@ -41,6 +41,7 @@ struct front {
 	struct pv_noxs_offer offer; /* private, checked copy */
 	struct pv_noxs_control_page *control; /* NULL: not mapped */
 	uint32_t features; /* as last chosen */
+	enum pv_vif_pair pair; /* as last said */
 	int port; /* ours, bound to entry.port; 0: none */
 	int announce; /* ours, bound to pointer.port while we wait for the device; 0: none */
 	uint64_t looked; /* ms: when front_find last looked */
@@ -63,6 +64,9 @@ int front_choose(struct front *f, struct pv_noxs_choice *choice);
 
 /* Connected, a vif: choose anew what may be; features: of PV_VIF_CHANGEABLE. Returns 0 or -errno. */
 int front_choose_anew(struct front *f, uint32_t features, uint32_t headroom);
+
+/* Say which of a pair is used, now and with each choice that follows. */
+void front_say_pair(struct front *f, enum pv_vif_pair pair);
 
 /* Fetch pending ports and follow the states: f->state tells. Returns how many ports that are not ours are in ports[], each
  * masked until the caller is done with its work (XSA-391), or -errno; -ESHUTDOWN: f->state is FRONT_ENDED. */

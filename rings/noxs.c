@@ -276,6 +276,8 @@ static int vif_check(struct pv_noxs_vif_offer *v)
 	v->features &= PV_VIF_FEATURES;
 	v->carrier = v->carrier != 0;
 	v->untrusted = v->untrusted != 0;
+	if (v->pair > PV_VIF_USE_VF)
+		v->pair = PV_VIF_ALONE;
 	return 0;
 }
 
@@ -342,6 +344,11 @@ void pv_noxs_choice_change(struct pv_noxs_control_page *page, uint32_t features,
 {
 	store(&page->choice.headroom, headroom); /* each word says something by itself, and the last is followed by an event */
 	store(&page->choice.features, features);
+}
+
+void pv_noxs_choice_pair(struct pv_noxs_control_page *page, enum pv_vif_pair pair)
+{
+	store(&page->choice.pair, pair);
 }
 
 void pv_noxs_frontend_state(struct pv_noxs_control_page *page, enum xenbus_state state)

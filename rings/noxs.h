@@ -79,6 +79,13 @@ enum {
 	PV_VIF_CHANGEABLE = PV_VIF_MCAST_CONTROL | PV_VIF_HEADROOM, /* what a frontend may choose anew while it is connected */
 };
 
+/* A vif that forms one NIC with a virtual function (VF) of the same address: which of the two sends. */
+enum pv_vif_pair {
+	PV_VIF_ALONE, /* offered: there is no VF; chosen: the frontend does not say */
+	PV_VIF_USE_VIF, /* offered: leave the VF, it is about to go or is not there; chosen: it was left */
+	PV_VIF_USE_VF, /* offered: use the VF as long as it works; chosen: it is used */
+};
+
 enum {
 	PV_VBD_FLUSH = 1 << 0,
 	PV_VBD_BARRIER = 1 << 1,
@@ -96,6 +103,7 @@ struct pv_noxs_vif_offer {
 	uint32_t features; /* PV_VIF_*: what the backend accepts from the guest and can give it */
 	uint32_t carrier; /* 1: link up */
 	uint32_t untrusted; /* 1: dom0 tells the guest not to trust the backend; pviod's, not the backend's */
+	uint32_t pair; /* enum pv_vif_pair; pviod's, too. It changes while connected */
 };
 
 struct pv_noxs_vbd_offer {
@@ -175,7 +183,8 @@ struct pv_noxs_choice { /* bytes 2048..4095 of the control page */
 	uint32_t ctrl_gref; /* vif, with PV_VIF_CTRL_RING: the page of its control ring */
 	uint32_t ctrl_port; /* ... and its port, which waits for the backend */
 	uint32_t headroom; /* vif, with PV_VIF_HEADROOM: bytes to leave before each received packet, up to PV_NOXS_HEADROOM_MAX */
-	uint32_t reserved[6];
+	uint32_t pair; /* vif: enum pv_vif_pair, what the frontend does; it changes while connected, and is news, not a wish */
+	uint32_t reserved[5];
 	union {
 		struct pv_noxs_vif_queue vif[PV_NOXS_QUEUES_MAX];
 		struct pv_noxs_vbd_queue vbd[PV_NOXS_QUEUES_MAX];
@@ -260,6 +269,9 @@ void pv_noxs_choice_write(struct pv_noxs_control_page *page, const struct pv_nox
 
 /* Choose anew what a connected vif may: the bits PV_VIF_CHANGEABLE of features, and headroom. Its event is the caller's. */
 void pv_noxs_choice_change(struct pv_noxs_control_page *page, uint32_t features, uint32_t headroom);
+
+/* Say which of a pair the frontend uses. Its event is the caller's. */
+void pv_noxs_choice_pair(struct pv_noxs_control_page *page, enum pv_vif_pair pair);
 
 /* Change the frontend's state alone. */
 void pv_noxs_frontend_state(struct pv_noxs_control_page *page, enum xenbus_state state);

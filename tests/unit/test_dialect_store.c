@@ -189,6 +189,35 @@ static void nodes_of_a_vif_are_as_a_toolstack_makes_them(void **state)
 	assert_string_equal(get_key(other_dir(), "multi-queue-max-queues"), "4");
 }
 
+/* A script in the guest reads which of a vif and a VF to use, and writes which it does. */
+static void pair_is_a_node_of_the_vif(void **state)
+{
+	char front[XB_PATH];
+	struct answer a;
+
+	(void)state;
+	attach();
+	WAIT(is_up());
+	snprintf(front, sizeof(front), "/local/domain/%u/device/vif/0", rig->domid);
+	good("set", "{\"guest\":\"web\",\"device\":\"vif0\",\"config\":{\"pair\":\"0000:01:10.0\"}}");
+	assert_string_equal(get_key(front, "pair"), "vf");
+	good("set", "{\"guest\":\"web\",\"device\":\"vif0\",\"config\":{\"use\":\"vif\"}}");
+	assert_string_equal(get_key(front, "pair"), "vif");
+	ask(&a, "pair.wait", "{\"guest\":\"web\",\"device\":\"vif0\",\"timeout_ms\":%d}", RIG_MS);
+	assert_int_equal(xs_printf(&xb.xs, 0, xb_path(kind->front, "pair-used"), "a long word, and none of ours"), 0);
+	assert_int_equal(xs_printf(&xb.xs, 0, xb_path(kind->front, "pair-used"), "vf"), 0);
+	turns(20);
+	assert_false(a.done);
+	assert_int_equal(xs_printf(&xb.xs, 0, xb_path(kind->front, "pair-used"), "vif"), 0);
+	WAIT(a.done);
+	assert_int_equal(a.code, 0);
+	json_object_put(a.result);
+	good("set", "{\"guest\":\"web\",\"device\":\"vif0\",\"config\":{\"pair\":null}}");
+	assert_int_equal(xs_list(&xb.xs, 0, xb_path(front, "pair")), -ENOENT);
+	detach(false);
+	check_gone();
+}
+
 static void nodes_of_a_vbd_are_as_a_toolstack_makes_them(void **state)
 {
 	(void)state;
@@ -803,6 +832,7 @@ int main(void)
 		vif(nodes_of_a_vif_are_as_a_toolstack_makes_them),
 		vbd(nodes_of_a_vbd_are_as_a_toolstack_makes_them),
 		each(guest_writes_to_its_own_directory_alone),
+		vif(pair_is_a_node_of_the_vif),
 		vif(guest_without_a_xenstore_is_told),
 		each(device_is_found_by_a_running_kernel),
 		each(device_is_found_by_a_kernel_that_boots),

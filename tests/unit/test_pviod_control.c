@@ -336,6 +336,42 @@ static void set_changes_what_the_backend_takes(void **state)
 	assert_int_equal(refused("set", "{\"guest\":\"web\",\"device\":\"vif9\",\"config\":{}}"), -ENOENT);
 }
 
+/* The guest is told which of the two to use, and pviod waits until it says that it does. */
+static void pair_is_told_and_waited_for(void **state)
+{
+	struct pv_noxs_offer offer;
+	struct answer a;
+
+	(void)state;
+	good("attach", "{\"guest\":\"web\",\"type\":\"vif\",\"name\":\"3\",\"config\":{}}");
+	assert_int_equal(refused("pair.wait", "{\"guest\":\"web\",\"device\":\"vif3\"}"), -EINVAL);
+	good("set", "{\"guest\":\"web\",\"device\":\"vif3\",\"config\":{\"pair\":\"0000:01:10.0\"}}");
+	good("pair.wait", "{\"guest\":\"web\",\"device\":\"vif3\"}"); /* nobody uses either */
+	fe1_open(3);
+	WAIT(is(0, "Connected"));
+	assert_int_equal(pv_noxs_offer_read(fe1.page, PV_NOXS_VIF, &offer), 0);
+	assert_int_equal(offer.vif.pair, PV_VIF_USE_VF);
+	assert_int_equal(refused("pair.wait", "{\"guest\":\"web\",\"device\":\"vif3\",\"timeout_ms\":1}"), -ETIMEDOUT);
+	good("set", "{\"guest\":\"web\",\"device\":\"vif3\",\"config\":{\"use\":\"vif\"}}");
+	assert_int_equal(pv_noxs_offer_read(fe1.page, PV_NOXS_VIF, &offer), 0);
+	assert_int_equal(offer.vif.pair, PV_VIF_USE_VIF);
+	ask(&a, "pair.wait", "{\"guest\":\"web\",\"device\":\"vif3\",\"timeout_ms\":%d}", RIG_MS);
+	for (uint32_t says = 3; says != PV_VIF_ALONE; says--) { /* nonsense, the VF, the vif */
+		assert_false(a.done);
+		pv_noxs_choice_pair(fe1.page, says);
+		fe_tell(&fe1);
+		for (int i = 0; i < 20 && says != PV_VIF_USE_VIF; i++)
+			rig_turn();
+	}
+	WAIT(a.done);
+	assert_int_equal(a.code, 0);
+	json_object_put(a.result);
+	good("set", "{\"guest\":\"web\",\"device\":\"vif3\",\"config\":{\"pair\":null}}");
+	assert_int_equal(pv_noxs_offer_read(fe1.page, PV_NOXS_VIF, &offer), 0);
+	assert_int_equal(offer.vif.pair, PV_VIF_ALONE);
+	fe1_close();
+}
+
 /* Two at once; one that is not answered; one that outlives its device; one without a backend, which gets it when it is back. */
 static void set_and_the_life_of_a_device(void **state)
 {
@@ -460,6 +496,7 @@ int main(void)
 		with(stats_without_a_backend_are_null),
 		with(ask_is_passed_to_the_backend_and_back),
 		with(set_changes_what_the_backend_takes),
+		with(pair_is_told_and_waited_for),
 		with(set_and_the_life_of_a_device),
 		with(set_takes_a_file_of_rules),
 		with(client_that_leaves_while_it_waits_is_forgotten),

@@ -218,6 +218,14 @@ int front_choose_anew(struct front *f, uint32_t features, uint32_t headroom)
 	return 0;
 }
 
+void front_say_pair(struct front *f, enum pv_vif_pair pair)
+{
+	struct xb_dev *d = port_dev(f);
+
+	f->pair = pair;
+	xs_printf(&d->xb->xs, 0, xb_path(d->node, "pair-used"), "%s", pair == PV_VIF_USE_VF ? "vf" : "vif");
+}
+
 void front_follow(struct front *f, bool again)
 {
 	struct xb_dev *d = port_dev(f);
