@@ -159,11 +159,11 @@ run: deps ; @$(MAKE) --no-print-directory all perf && tests/integration/main_job
 bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf && perf/bench
 
 # What others link with: of the static libraries only the public names stay visible.
-PUBLIC_H := $(addprefix rings/,blk.h gnt_cache.h hub.h hyper.h net.h noxs.h ring.h) frontends/netfront.h frontends/blkfront.h dom0-tools/libpvtool.h
+PUBLIC_H := $(addprefix rings/,blk.h gnt_cache.h hub.h hyper.h net.h noxs.h ring.h) frontends/netfront.h frontends/pair.h frontends/blkfront.h dom0-tools/libpvtool.h
 PC := rings/libpvio.pc.in frontends/libpvfront.pc.in dom0-tools/libpvtool.pc.in
 UNITS := $(wildcard dom0-tools/systemd/*.service.in)
 $(B)/install/libpvfront.a: $(call obj,$(filter-out frontends/blkio.c,$(LIBFRONT_SRC)) rings/front.c rings/devid.c)
-$(B)/install/libpvfront.a: KEEP := pv_netfront_* pv_blkfront_*
+$(B)/install/libpvfront.a: KEEP := pv_netfront_* pv_netpair_* pv_blkfront_*
 $(B)/install/libpvtool.a: $(call obj,$(LIBTOOL_SRC) rings/rpc.c rings/rpc_socket.c rings/message.c rings/devid.c rings/text.c)
 $(B)/install/libpvtool.a: KEEP := pv_tool_*
 $(B)/install/%.a: ; @mkdir -p $(@D) && ld -r $^ -o $(@:.a=.o) && objcopy -w $(foreach k,$(KEEP),-G '$k') $(@:.a=.o) && rm -f $@ && ar rcs $@ $(@:.a=.o)

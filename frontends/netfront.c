@@ -512,6 +512,25 @@ uint32_t pv_netfront_features(const struct pv_netfront *f)
 	return f->features;
 }
 
+void pv_netfront_say_pair(struct pv_netfront *f, enum pv_vif_pair pair)
+{
+	front_say_pair(&f->front, pair);
+}
+
+unsigned pv_netfront_unsent(struct pv_netfront *f)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; f->queue && i < f->queues; i++) {
+		struct net_queue *q = &f->queue[i];
+
+		if (f->front.state == FRONT_CONNECTED)
+			tx_reap(f, q); /* a lie is told by pv_netfront_work */
+		n += SLOTS - q->ntx_free;
+	}
+	return n;
+}
+
 const char *pv_netfront_error(const struct pv_netfront *f)
 {
 	return f->front.why;

@@ -119,6 +119,12 @@ int pv_netfront_set_hash(struct pv_netfront *f, const struct pv_netfront_hash *h
 /* Of the control ring: 0: all that was asked is done; -EINPROGRESS; or why the first of it was refused: -EINVAL, -EOVERFLOW, -EOPNOTSUPP. */
 int pv_netfront_control_result(const struct pv_netfront *f);
 
+/* Say to dom0 which of a pair with a VF is used (pair.h does it). Any state. */
+void pv_netfront_say_pair(struct pv_netfront *f, enum pv_vif_pair pair);
+
+/* How many packets were sent and are not answered yet, on all queues; one of many pages counts more than once. Takes answers. */
+unsigned pv_netfront_unsent(struct pv_netfront *f);
+
 void pv_netfront_stats(const struct pv_netfront *f, struct pv_netfront_stats *out);
 
 #endif
