@@ -1,6 +1,8 @@
-/* cmd_vf.c - pvio vf list: the virtual functions of this machine. */
+/* cmd_vf.c - pvio vf list, show: the SR-IOV functions of this machine. */
 #include "../sriov/sriov.h"
 #include "pvio.h"
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,12 +13,152 @@ int vf_machine(struct pvio *p, struct vf_sys *s)
 	return rc < 0 ? say_failed(p, "PVIO_VF_ROOT: %s", strerror(-rc)) : EXIT_DONE;
 }
 
-int cmd_vf_list(struct pvio *p)
+/* ---- a row a function ---- */
+
+static bool is_pf(struct json_object *row)
 {
+	return *text_of(row, "numvfs");
+}
+
+static void address_text(struct json_object *row, char *buf, size_t len)
+{
+	snprintf(buf, len, "%s%s", is_pf(row) ? "" : "  ", text_of(row, is_pf(row) ? "pf" : "vf"));
+}
+
+static void what_text(struct json_object *row, char *buf, size_t len)
+{
+	if (is_pf(row))
+		snprintf(buf, len, "PF, %s of %s VFs", text_of(row, "numvfs"), text_of(row, "totalvfs"));
+	else
+		snprintf(buf, len, "VF %s", text_of(row, "index"));
+}
+
+static void name_text(struct json_object *row, char *buf, size_t len)
+{
+	const char *port = text_of(row, "port");
+
+	snprintf(buf, len, "%s%s%s%s", text_of(row, "netdev"), text_of(row, "nvme"), *port ? ", port " : "", port);
+}
+
+/* Of a PF its link; of a VF what differs from what one that nobody has is like. */
+static void settings_text(struct json_object *row, char *buf, size_t len)
+{
+	struct json_object *o = NULL;
+	struct vf_settings is = { 0 }, usual;
+	const char *speed = text_of(row, "speed");
+
+	snprintf(buf, len, "%s%s%s%s", text_of(row, "link"), *speed ? ", " : "", speed, *speed ? " Mbit/s" : "");
+	if (!json_object_object_get_ex(row, "settings", &o) || vf_settings_from_json(&is, o, NULL) < 0)
+		return;
+	vf_settings_default(&usual, VF_ALL_KEYS);
+	for (int k = 0; k < VF_KEYS; k++) {
+		size_t n = strlen(buf);
+		char value[32];
+
+		vf_settings_text(&is, k, value, sizeof(value));
+		if (*value && !vf_settings_equal(&is, &usual, k))
+			snprintf(buf + n, len - n, "%s%s=%s", n ? " " : "", vf_key_name(k), value);
+	}
+}
+
+/* PFs, each with its VFs behind it, in one array. */
+static struct json_object *rows_of(const struct vf_inventory *inv)
+{
+	struct json_object *rows = json_object_new_array();
+
+	for (unsigned i = 0; i < inv->npfs; i++) {
+		struct json_object *pf = vf_json_pf(&inv->pf[i]);
+
+		json_object_array_add(rows, pf);
+		for (unsigned k = 0; k < inv->pf[i].nvfs; k++)
+			json_object_array_add(rows, vf_json_vf(&inv->pf[i], &inv->pf[i].vf[k]));
+	}
+	return rows;
+}
+
+static int look(struct pvio *p, unsigned flags, struct vf_inventory *inv)
+{
+	struct vf_why why;
 	struct vf_sys s;
 	int rc = vf_machine(p, &s);
 
-	if (rc == EXIT_DONE)
-		vf_sys_close(&s);
+	if (rc != EXIT_DONE)
+		return rc;
+	if (vf_inventory(&s, flags, inv, &why) < 0) {
+		vf_inventory_free(inv);
+		rc = say_failed(p, "%s", why.text);
+	}
+	vf_sys_close(&s);
 	return rc;
+}
+
+int cmd_vf_list(struct pvio *p)
+{
+	static const struct column columns[] = {
+		{ "ADDRESS", NULL, false, address_text }, { "WHAT", NULL, false, what_text }, { "DRIVER", "driver", false, NULL },
+		{ "NAME", NULL, false, name_text }, { "NUMA", "numa", true, NULL }, { "GROUP", "iommu_group", true, NULL },
+		{ "POOL", "pool", false, NULL }, { "LINK or SETTINGS", NULL, false, settings_text }, { "STATE", "state", false, NULL },
+		{ "USED BY", "used_by", false, NULL },
+	};
+	struct vf_inventory inv;
+	struct json_object *rows;
+	int rc = look(p, VF_INV_USERS, &inv);
+
+	if (rc != EXIT_DONE)
+		return rc;
+	if (p->json) {
+		print_json(vf_json_inventory(&inv));
+	} else {
+		rows = rows_of(&inv);
+		print_table(rows, columns, sizeof(columns) / sizeof(columns[0]), "no PCI function here can have virtual functions (SR-IOV)");
+		json_object_put(rows);
+	}
+	vf_inventory_free(&inv);
+	return EXIT_DONE;
+}
+
+/* One function, with the members of its IOMMU group. NULL after a message. */
+static struct json_object *find_one(struct pvio *p, const struct vf_inventory *inv)
+{
+	struct vf_group *group;
+	struct json_object *o;
+	struct vf_why why, vf_why;
+	struct vf_pf *pf;
+	struct vf *vf;
+	int rc = vf_match_pf(inv, p->args[0], &pf, &why), group_nr;
+
+	if (rc == 0) {
+		o = vf_json_pf(pf);
+		group_nr = pf->dev.group;
+	} else if (rc != -EEXIST && vf_match_vf(inv, p->args[0], &vf, &pf, &vf_why) == 0) {
+		o = vf_json_vf(pf, vf);
+		group_nr = vf->dev.group;
+	} else {
+		say_failed(p, "%s", rc == -EEXIST ? why.text : strchr(p->args[0], '/') ? vf_why.text :
+			   "no PF or VF is called so by its address, netdev, VENDOR:DEVICE or port; `pvio vf list` has them all");
+		return NULL;
+	}
+	group = vf_find_group(inv, group_nr);
+	if (group)
+		json_object_object_add(o, "group", vf_json_group(group));
+	return o;
+}
+
+int cmd_vf_show(struct pvio *p)
+{
+	struct vf_inventory inv;
+	struct json_object *o;
+	int rc = look(p, VF_INV_USERS | (opt_value(p, "--probe") ? VF_INV_PROBE : 0), &inv);
+
+	if (rc != EXIT_DONE)
+		return rc;
+	o = find_one(p, &inv);
+	vf_inventory_free(&inv);
+	if (!o)
+		return EXIT_FAILED;
+	if (p->json)
+		return print_json(o);
+	print_tree(o, 0);
+	json_object_put(o);
+	return EXIT_DONE;
 }

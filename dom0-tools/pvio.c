@@ -85,6 +85,9 @@ static const struct command commands[] = {
 	  "start it anew, or COMMAND in its place, which takes over its devices; no guest notices", cmd_backend_handover, { { 0 } } },
 	{ "backend restart", "NAME [-- COMMAND [ARG...]]", 1, ARGS_MAX, false, "the same for one that hangs: it is killed first", cmd_backend_restart, { { 0 } } },
 	{ "vf list", "", 0, 0, true, "the SR-IOV functions of this machine, and who has them", cmd_vf_list, { { 0 } } },
+	{ "vf show", "PF|VF", 1, 1, true, "all that is known of one: 0000:01:00.0, eth1, p0, 8086:10c9, or of its VF eth1/0", cmd_vf_show, {
+		{ "--probe", NULL, "ask the driver of the PF which settings it has; changes none", false },
+	  } },
 	{ "doctor", "", 0, 0, true, "what this machine has and lacks; exit 1 if something needed is missing", cmd_doctor, { { 0 } } },
 	{ "version", "", 0, 0, true, "of this command and of pviod", cmd_version, { { 0 } } },
 };

@@ -122,6 +122,7 @@ int cmd_backend_list(struct pvio *p);
 int cmd_backend_handover(struct pvio *p);
 int cmd_backend_restart(struct pvio *p);
 int cmd_vf_list(struct pvio *p);
+int cmd_vf_show(struct pvio *p);
 int cmd_doctor(struct pvio *p);
 int cmd_version(struct pvio *p);
 

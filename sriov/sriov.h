@@ -1,7 +1,7 @@
 /* sriov.h - the inside of libpvsriov: virtual functions, from the physical function that makes them to the guest that has them.
  *
  *	the machine	sys.c record.c nl.c		sysfs, files of state, netlink: all access goes through struct vf_sys
- *	what there is	settings.c inventory.c show.c	physical and virtual functions, what they can, who has them
+ *	what there is	settings.c inventory.c match.c show.c	physical and virtual functions, what they can, who has them
  *	what shall be	declare.c plan.c apply.c keep.c	a file of declared state -> steps -> done, and kept
  *	who gets one	pool.c bind.c group.c reset.c release.c
  *	into a guest	xen_assign.c pci_conf.c pci.c
@@ -271,6 +271,9 @@ enum { VF_INV_USERS = 1 /* look through /proc for who has a vfio group open */, 
 /* Look at the machine. 0 or -errno (a machine without any: 0, with npfs == 0). To be freed also after an error. */
 int vf_inventory(struct vf_sys *s, unsigned flags, struct vf_inventory *out, struct vf_why *why);
 void vf_inventory_free(struct vf_inventory *inv);
+
+/* ---- match.c: which one is meant ---- */
+
 struct vf_pf *vf_find_pf(const struct vf_inventory *inv, struct vf_bdf bdf); /* NULL: none */
 struct vf *vf_find_vf(const struct vf_inventory *inv, struct vf_bdf bdf, struct vf_pf **pf); /* pf may be NULL */
 struct vf_group *vf_find_group(const struct vf_inventory *inv, int nr);
@@ -282,8 +285,9 @@ int vf_match_vf(const struct vf_inventory *inv, const char *name, struct vf **ou
 /* ---- show.c: the inventory as JSON ---- */
 
 struct json_object *vf_json_inventory(const struct vf_inventory *inv); /* {"pfs": [...], "groups": [...]} */
-struct json_object *vf_json_pf(const struct vf_inventory *inv, const struct vf_pf *pf);
-struct json_object *vf_json_vf(const struct vf_inventory *inv, const struct vf_pf *pf, const struct vf *vf);
+struct json_object *vf_json_pf(const struct vf_pf *pf); /* with its VFs */
+struct json_object *vf_json_vf(const struct vf_pf *pf, const struct vf *vf);
+struct json_object *vf_json_group(const struct vf_group *g);
 
 /* ---- nl.c: netlink. The PF must have a netdev (-EOPNOTSUPP). ---- */
 
