@@ -156,11 +156,15 @@ static void used_by_process(struct vf_sys *s, struct vf *v, const struct openers
 	char name[32];
 
 	for (unsigned i = 0; i < o->nr; i++) {
+		size_t n = strlen(v->open_by);
+
 		if (o->of[i].group != v->dev.group)
 			continue;
 		vf_sys_read(s, name, sizeof(name), "/proc/%d/comm", o->of[i].pid);
-		used(v, true, "%s (pid %d) through vfio", *name ? name : "a process", o->of[i].pid);
+		snprintf(v->open_by + n, sizeof(v->open_by) - n, "%s%s (pid %d)", n ? ", " : "", *name ? name : "a process", o->of[i].pid);
 	}
+	if (*v->open_by)
+		used(v, true, "%s through vfio", v->open_by);
 }
 
 static void find_users(struct vf_sys *s, struct vf *v, const struct openers *o)

@@ -1,4 +1,4 @@
-/* test_sriov_inventory.c - what there is, who has it, and how people name it. */
+/* test_vf_inventory.c - what there is, who has it, and how people name it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -185,6 +185,7 @@ static void inventory_of_who_has_it_open(void **state)
 	v = inv.pf[0].vf;
 	assert_true(v[0].in_use);
 	assert_string_equal(v[0].used_by, "qemu-system-x86 (pid 812) through vfio");
+	assert_string_equal(v[0].open_by, "qemu-system-x86 (pid 812)");
 	assert_true(v[1].in_use);
 	assert_non_null(strstr(v[1].used_by, "guest of xl"));
 	assert_true(v[2].in_use);

@@ -1,4 +1,4 @@
-/* test_sriov_settings.c - the settings of a VF as text and as JSON, and addresses. */
+/* test_vf_settings.c - the settings of a VF as text and as JSON, and addresses. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* test_sriov_nl.c - settings over netlink: against the small kernel of vf_tree.h, and against answers byte by byte. */
+/* test_vf_nl.c - settings over netlink: against the small kernel of vf_tree.h, and against answers byte by byte. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

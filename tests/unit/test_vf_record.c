@@ -1,4 +1,4 @@
-/* test_sriov_record.c - records survive the process that wrote them, locks do not. */
+/* test_vf_record.c - records survive the process that wrote them, locks do not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
