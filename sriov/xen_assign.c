@@ -23,7 +23,7 @@ typedef int step_do(const struct job *j);
 static step_do quarantine, unquarantine, assign, deassign, allow_bars, deny_bars, no_irqs, unmap_irqs;
 
 /* In this order. What the record has is the last one that may have begun. */
-enum step { NOTHING, QUARANTINE, ASSIGN, MEMORY, IRQS, STEPS };
+enum step { NOTHING, QUARANTINE, ASSIGN, MEMORY, IRQS, XL /* instead of all others */, STEPS };
 
 static const struct {
 	const char *name, *cannot; /* "it cannot be ..." */
@@ -34,6 +34,7 @@ static const struct {
 	[ASSIGN] = { "assign", "assigned", assign, deassign },
 	[MEMORY] = { "bars", "given with its registers", allow_bars, deny_bars },
 	[IRQS] = { "irqs", "given with its interrupts", no_irqs, unmap_irqs }, /* the guest asks for them when it wants them */
+	[XL] = { "xl", "given by xl", NULL, NULL },
 };
 
 static uint32_t sbdf_of(struct vf_bdf b)
@@ -187,22 +188,42 @@ static const char *no_iommu(int rc)
 	return rc == -ENODEV || rc == -EOPNOTSUPP || rc == -ENOSYS ? "; has this host an IOMMU that is turned on (VT-d, AMD-Vi)?" : "";
 }
 
+/* For which domain: into the record, if it is there. */
+static int begin(const struct job *j, uint16_t domid, struct vf_xen_domain *d, struct vf_why *why)
+{
+	int rc = j->x->ops->look(j->x, domid, d);
+	char uuid[UUID_TEXT];
+
+	if (rc == -ESRCH || (rc == 0 && d->dying))
+		return vf_fail(why, -ESRCH, "VF %s: domain %u is %s", vf_text(j->r->vf).s, domid, rc ? "not there" : "ending");
+	if (rc < 0)
+		return vf_fail(why, rc, "VF %s: cannot ask Xen about domain %u: %s", vf_text(j->r->vf).s, domid, strerror(-rc));
+	uuid_text(d->uuid, uuid);
+	keep(j->r, "uuid", json_object_new_string(uuid));
+	j->r->domid = domid;
+	return 0;
+}
+
+/* Nothing was begun after all. */
+static int forget(const struct job *j, int rc)
+{
+	set_step(j->r, NOTHING);
+	j->r->domid = -1;
+	return rc;
+}
+
 /* What can have no VF, and why, is of Xen 4.17. */
-static int check_domain(const struct job *j, uint16_t domid, struct vf_xen_domain *d, struct vf_why *why)
+static int check_type(const struct job *j, const struct vf_xen_domain *d, struct vf_why *why)
 {
 	char vf[VF_BDF_TEXT];
-	int rc = j->x->ops->look(j->x, domid, d);
+	int domid = j->r->domid;
 
 	vf_bdf_text(j->r->vf, vf);
-	if (rc == -ESRCH || (rc == 0 && d->dying))
-		return vf_fail(why, -ESRCH, "VF %s: domain %u is %s", vf, domid, rc ? "not there" : "ending");
-	if (rc < 0)
-		return vf_fail(why, rc, "VF %s: cannot ask Xen about domain %u: %s", vf, domid, strerror(-rc));
 	if (d->type == VF_XEN_PVH)
-		return vf_fail(why, -EOPNOTSUPP, "VF %s: domain %u is PVH, and Xen 4.17 gives PVH guests no PCI: its virtual PCI (vPCI) is for "
+		return vf_fail(why, -EOPNOTSUPP, "VF %s: domain %d is PVH, and Xen 4.17 gives PVH guests no PCI: its virtual PCI (vPCI) is for "
 			       "domain 0 alone; a PV guest can have the VF, and this one a vif", vf, domid);
 	if (d->type == VF_XEN_HVM)
-		return vf_fail(why, -EOPNOTSUPP, "VF %s: domain %u is HVM, where its device model has to show the VF: a guest of xl can have it",
+		return vf_fail(why, -EOPNOTSUPP, "VF %s: domain %d is HVM, where its device model has to show the VF: a guest of xl can have it",
 			       vf, domid);
 	return 0;
 }
@@ -256,17 +277,15 @@ static int give_up(const struct job *j, int error, struct vf_why *why)
 int vf_xen_assign(struct vf_sys *s, struct vf_xen *x, struct vf_record *r, uint16_t domid, struct vf_why *why)
 {
 	const struct job j = { .s = s, .x = x, .r = r };
-	char uuid[UUID_TEXT];
 	struct vf_xen_domain d;
-	int rc = check_domain(&j, domid, &d, why);
+	int rc = begin(&j, domid, &d, why);
 
+	if (rc == 0)
+		rc = check_type(&j, &d, why);
 	if (rc == 0)
 		rc = check_device(&j, why);
 	if (rc < 0)
-		return rc;
-	uuid_text(d.uuid, uuid);
-	keep(r, "uuid", json_object_new_string(uuid));
-	r->domid = domid;
+		return forget(&j, rc);
 	for (enum step step = QUARANTINE; step <= MEMORY; step++) {
 		rc = take(&j, step, why);
 		if (rc < 0)
@@ -274,6 +293,26 @@ int vf_xen_assign(struct vf_sys *s, struct vf_xen *x, struct vf_record *r, uint1
 	}
 	rc = note(&j, VF_ASSIGNED, MEMORY);
 	return rc < 0 ? give_up(&j, vf_fail(why, rc, "VF %s: cannot record that domain %u has it: %s", vf_text(r->vf).s, domid, strerror(-rc)), why) : 0;
+}
+
+int vf_xen_assign_xl(struct vf_sys *s, struct vf_xen *x, struct vf_record *r, uint16_t domid, struct vf_why *why)
+{
+	const struct job j = { .s = s, .x = x, .r = r };
+	struct vf_xen_domain d;
+	int rc = begin(&j, domid, &d, why);
+
+	if (rc == 0) {
+		rc = note(&j, VF_ASSIGNING, XL);
+		if (rc < 0)
+			vf_fail(why, rc, "VF %s: cannot record that it is given to domain %u: %s", vf_text(r->vf).s, domid, strerror(-rc));
+	}
+	if (rc < 0)
+		return rc;
+	rc = x->ops->xl(x, true, domid, vf_text(r->vf).s, why);
+	vf_sys_changed(s);
+	if (rc == 0 && note(&j, VF_ASSIGNED, XL) < 0)
+		rc = vf_fail(why, -EIO, "VF %s: cannot record that domain %u has it", vf_text(r->vf).s, domid);
+	return rc < 0 ? give_up(&j, rc, why) : 0;
 }
 
 /* ---- interrupts ---- */
@@ -302,22 +341,16 @@ int vf_xen_irq_map(struct vf_sys *s, struct vf_xen *x, struct vf_record *r, unsi
 	return rc;
 }
 
-int vf_xen_irq_unmap(struct vf_sys *s, struct vf_xen *x, struct vf_record *r, int pirq)
+int vf_xen_irqs_unmap(struct vf_sys *s, struct vf_xen *x, struct vf_record *r)
 {
 	const struct job j = { .s = s, .x = x, .r = r };
-	struct json_object *a = kept(r, "pirqs");
-	size_t i, n = a ? json_object_array_length(a) : 0;
 	int rc;
 
-	for (i = 0; i < n && json_object_get_int(json_object_array_get_idx(a, i)) != pirq; i++)
-		;
-	if (i == n)
-		return -ENOENT;
-	rc = x->ops->irq_unmap(x, r->domid, pirq);
-	if (rc < 0)
-		return rc;
-	json_object_array_del_idx(a, i, 1);
-	return note(&j, r->state, step_of(r));
+	if (step_of(r) != IRQS)
+		return 0;
+	rc = unmap_irqs(&j);
+	vf_sys_changed(s);
+	return rc < 0 ? rc : note(&j, r->state, MEMORY);
 }
 
 /* ---- and back ---- */
@@ -361,6 +394,19 @@ static int is_left(const struct job *j, struct vf_why *why)
 				vf_text(j->r->vf).s, j->r->domid, strerror(-rc)) : 0;
 }
 
+/* libxl leaves it in Xen's quarantine, or not, as Xen was started. */
+static int undo_xl(const struct job *j, struct vf_why *why)
+{
+	int rc = note(j, VF_DETACHING, XL);
+
+	rc = rc < 0 ? vf_fail(why, rc, "VF %s: cannot record that it is taken from domain %d: %s", vf_text(j->r->vf).s, j->r->domid, strerror(-rc)) :
+		      j->x->ops->xl(j->x, false, j->r->domid, vf_text(j->r->vf).s, why);
+	vf_sys_changed(j->s);
+	if (rc < 0 && j->x->ops->is_free(j->x, sbdf_of(j->r->vf)) == 0)
+		rc = 0; /* it did not have it */
+	return rc;
+}
+
 int vf_xen_deassign(struct vf_sys *s, struct vf_xen *x, struct vf_record *r, struct vf_why *why)
 {
 	const struct job j = { .s = s, .x = x, .r = r };
@@ -370,6 +416,8 @@ int vf_xen_deassign(struct vf_sys *s, struct vf_xen *x, struct vf_record *r, str
 		return vf_fail(why, rc, "VF %s: cannot ask Xen about domain %d: %s", vf_text(r->vf).s, r->domid, strerror(-rc));
 	if (rc == 0) {
 		rc = is_left(&j, why);
+	} else if (step_of(r) == XL) {
+		rc = undo_xl(&j, why);
 	} else {
 		for (rc = 0; rc == 0 && step_of(r) > QUARANTINE; )
 			rc = undo(&j, why);

@@ -127,5 +127,5 @@ static int ctl_irq_unmap(struct vf_xen *x, uint16_t domid, int pirq)
 
 static const struct vf_xen_ops ctl_ops = {
 	.look = ctl_look, .assign = ctl_assign, .deassign = ctl_deassign, .is_free = ctl_is_free, .memory = ctl_memory,
-	.irq_map = ctl_irq_map, .irq_unmap = ctl_irq_unmap,
+	.irq_map = ctl_irq_map, .irq_unmap = ctl_irq_unmap, .xl = vf_xl,
 };

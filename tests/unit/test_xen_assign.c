@@ -118,9 +118,21 @@ static int fake_irq_unmap(struct vf_xen *x, uint16_t domid, int pirq)
 	return 0;
 }
 
+/* libxl leaves a device in quarantine, as Xen does by default. */
+static int fake_xl(struct vf_xen *x, bool attach, uint16_t domid, const char *bdf, struct vf_why *w)
+{
+	(void)x;
+	assert_int_equal(domid, GUEST);
+	assert_string_equal(bdf, "0000:01:10.0");
+	if (fails() || (xen->holder == GUEST) == attach)
+		return vf_fail(w, -EIO, "xl says no");
+	xen->holder = attach ? GUEST : DOMID_IO;
+	return 0;
+}
+
 static const struct vf_xen_ops ops = {
 	.look = fake_look, .assign = fake_assign, .deassign = fake_deassign, .is_free = fake_is_free, .memory = fake_memory,
-	.irq_map = fake_irq_map, .irq_unmap = fake_irq_unmap,
+	.irq_map = fake_irq_map, .irq_unmap = fake_irq_unmap, .xl = fake_xl,
 };
 
 /* ---- the machine ---- */
@@ -211,8 +223,9 @@ static void vf_xen_assign_gives_all_and_deassign_takes_all(void **state)
 	assert_int_equal(vf_xen_alive(&xen->xen, &r), 1);
 	assert_int_equal(vf_xen_irq_map(sys, &xen->xen, &r, 0, 0xfe020000), 0);
 	assert_int_equal(vf_xen_irq_map(sys, &xen->xen, &r, 1, 0xfe020000), 1);
-	assert_int_equal(vf_xen_irq_unmap(sys, &xen->xen, &r, 0), 0);
-	assert_int_equal(vf_xen_irq_unmap(sys, &xen->xen, &r, 0), -ENOENT);
+	assert_int_equal(vf_xen_irqs_unmap(sys, &xen->xen, &r), 0);
+	assert_false(xen->pirq[0] || xen->pirq[1]);
+	assert_int_equal(vf_xen_irqs_unmap(sys, &xen->xen, &r), 0);
 	assert_int_equal(vf_xen_irq_map(sys, &xen->xen, &r, 2, 0xfe020000), 0);
 	assert_int_equal(vf_xen_deassign(sys, &xen->xen, &r, &why), 0);
 	assert_int_equal(xen->holder, DOMID_IO); /* to be reset there */
@@ -296,6 +309,26 @@ static void vf_xen_assign_says_why_not(void **state)
 	vf_record_close(&r);
 }
 
+static void vf_xen_assign_xl_is_taken_back_as_well(void **state)
+{
+	struct vf_record r;
+
+	(void)state;
+	claimed(&r);
+	xen->guest.type = VF_XEN_HVM;
+	xen->fail_at = 1;
+	assert_int_equal(vf_xen_assign_xl(sys, &xen->xen, &r, GUEST, &why), -EIO);
+	assert_string_equal(why.text, "xl says no");
+	assert_nothing_given(&r);
+	assert_recorded(&r);
+	assert_int_equal(vf_xen_assign_xl(sys, &xen->xen, &r, GUEST, &why), 0);
+	assert_int_equal(xen->holder, GUEST);
+	assert_int_equal(r.state, VF_ASSIGNED);
+	assert_int_equal(take_back(&r), 0);
+	assert_nothing_given(&r);
+	vf_record_close(&r);
+}
+
 /* ---- domains that end ---- */
 
 static void vf_xen_deassign_leaves_another_domain_of_that_number_alone(void **state)
@@ -345,7 +378,10 @@ static void live(void)
 
 	claimed(&r);
 	if (vf_xen_assign(sys, &xen->xen, &r, GUEST, &why) < 0 || vf_xen_irq_map(sys, &xen->xen, &r, 0, 0xfe020000) < 0 ||
-	    vf_xen_irq_map(sys, &xen->xen, &r, 1, 0xfe020000) < 0 || vf_xen_irq_unmap(sys, &xen->xen, &r, 0) < 0 || take_back(&r) < 0)
+	    vf_xen_irq_map(sys, &xen->xen, &r, 1, 0xfe020000) < 0 || vf_xen_irqs_unmap(sys, &xen->xen, &r) < 0 ||
+	    vf_xen_irq_map(sys, &xen->xen, &r, 1, 0xfe020000) < 0 || take_back(&r) < 0)
+		_exit(1);
+	if (vf_xen_assign_xl(sys, &xen->xen, &r, GUEST, &why) < 0 || take_back(&r) < 0)
 		_exit(1);
 	_exit(0);
 }
@@ -398,6 +434,7 @@ int main(void)
 		cmocka_unit_test_setup(vf_xen_assign_undoes_all_when_any_step_fails, fresh),
 		cmocka_unit_test_setup(vf_xen_deassign_can_be_tried_again_after_any_failure, fresh),
 		cmocka_unit_test_setup(vf_xen_assign_says_why_not, fresh),
+		cmocka_unit_test_setup(vf_xen_assign_xl_is_taken_back_as_well, fresh),
 		cmocka_unit_test_setup(vf_xen_deassign_leaves_another_domain_of_that_number_alone, fresh),
 		cmocka_unit_test_setup(vf_xen_deassign_waits_until_an_ending_domain_has_lost_it, fresh),
 		cmocka_unit_test_setup(vf_xen_deassign_undoes_what_a_killed_process_left, fresh),
