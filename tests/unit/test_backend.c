@@ -120,6 +120,10 @@ static const char vbd_connect_text[] =
 	"{\"kind\":\"vbd\",\"guest\":32751,\"devid\":51712,\"config\":{},\"choice\":{\"generation\":1,\"features\":1,\"ring_order\":1,\"abi\":2,"
 	"\"queues\":[{\"port\":5,\"ring_gref\":[8,9]}]}}";
 
+static const char vf_connect_text[] =
+	"{\"kind\":\"vf\",\"guest\":3,\"devid\":0,\"config\":{\"vf\":\"0000:01:10.0\"},\"choice\":{\"generation\":2,\"features\":0,"
+	"\"ring_order\":0,\"abi\":0,\"queues\":[{\"gref\":77,\"port\":6}]}}";
+
 static void same_text(struct json_object *o, const char *text)
 {
 	assert_string_equal(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN), text);
@@ -145,17 +149,23 @@ static void offer_survives_the_journey(void **state)
 	assert_int_equal(pv_offer_from_json(j, PV_NOXS_VBD, &got, why, sizeof(why)), 0);
 	assert_memory_equal(&got.vbd, &vbd_offer, sizeof(vbd_offer));
 	same_text(j, vbd_text);
-	assert_int_equal(pv_offer_from_json(NULL, PV_NOXS_VF, &got, why, sizeof(why)), -EINVAL);
-	same_text(pv_offer_to_json(&o, PV_NOXS_VF), "{}");
+	memset(o.bytes, 0, sizeof(o.bytes));
+	o.vf.functions = PV_NOXS_VFS_MAX;
+	j = pv_offer_to_json(&o, PV_NOXS_VF);
+	assert_int_equal(pv_offer_from_json(j, PV_NOXS_VF, &got, why, sizeof(why)), 0);
+	assert_memory_equal(got.bytes, o.bytes, sizeof(o.bytes));
+	same_text(j, "{\"functions\":32}");
+	assert_int_equal(pv_offer_from_json(NULL, PV_NOXS_SYSCTL, &got, why, sizeof(why)), -EINVAL);
+	same_text(pv_offer_to_json(&o, PV_NOXS_SYSCTL), "{}");
 }
 
 static void connect_survives_the_journey(void **state)
 {
-	static const char *const texts[] = { vif_connect_text, vbd_connect_text };
+	static const char *const texts[] = { vif_connect_text, vbd_connect_text, vf_connect_text };
 	char why[200] = "";
 
 	(void)state;
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		struct json_object *j = json_tokener_parse(texts[i]);
 		struct pv_connect c;
 
@@ -167,6 +177,9 @@ static void connect_survives_the_journey(void **state)
 			assert_int_equal(c.choice.queues, 2);
 			assert_int_equal(c.choice.vif[1].tx_port, UINT32_MAX);
 			assert_string_equal(json_object_get_string(json_object_object_get(c.config, "bridge")), "b0");
+		} else if (i == 2) {
+			assert_int_equal(c.choice.vf[0].gref, 77);
+			assert_int_equal(c.choice.vf[0].port, 6);
 		} else {
 			assert_int_equal(c.id.guest, 32751);
 			assert_int_equal(c.choice.abi, PV_VBD_ABI_X86_64);
@@ -335,10 +348,15 @@ static void connect_from_json_checks_everything(void **state)
 		{ "[{\"port\":5,\"ring_gref\":[8,9]}]", "[]", false }, { "[{\"port\":5,\"ring_gref\":[8,9]}]", "{}", false },
 		{ 0 },
 	};
+	static const struct edit vf[] = {
+		{ "port\":6", "port\":0", false }, { "gref\":77", "gref\":-1", false }, { "\"gref\":77,", "", false }, { "[{", "[{\"gref\":1,\"port\":1},{", false },
+		{ "\"vf\"", "\"sysctl\"", false }, { 0 },
+	};
 
 	(void)state;
 	try_edits(CONNECT, vif_connect_text, vif);
 	try_edits(CONNECT, vbd_connect_text, vbd);
+	try_edits(CONNECT, vf_connect_text, vf);
 }
 
 static void connect_from_json_refuses_too_many(void **state)
