@@ -139,7 +139,8 @@ static void answered(void *arg, int code, const char *message, struct json_objec
 
 	if (code == -ETIMEDOUT) {
 		b->late++;
-		snprintf(late, sizeof(late), "backend %s does not answer (waited %u ms); see its log", b->name, b->d->opt.backend_ms);
+		snprintf(late, sizeof(late), "backend %s does not answer (waited %u ms); see its log", b->name,
+			 backend_patience(b->d, b->type));
 		message = late;
 	}
 	if (c->query) {
@@ -176,6 +177,11 @@ const char *backend_not_asked(const char *name, int error)
 	return words;
 }
 
+unsigned backend_patience(const struct pviod *d, enum pv_noxs_type type)
+{
+	return d->opt.backend_ms * (type == PV_NOXS_VF ? VF_PATIENCE : 1);
+}
+
 /* Takes over params. */
 static int ask(struct device *dev, const char *method, struct json_object *params, struct call *c)
 {
@@ -186,7 +192,7 @@ static int ask(struct device *dev, const char *method, struct json_object *param
 		return -ENOMEM;
 	}
 	dev->backend->asked++;
-	rc = pv_rpc_call(dev->backend->conn->rpc, method, params, dev->d->opt.backend_ms, answered, c);
+	rc = pv_rpc_call(dev->backend->conn->rpc, method, params, (int)backend_patience(dev->d, dev->id.type), answered, c);
 	if (rc < 0)
 		call_free(c);
 	return rc;

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { KEY_LEN = 64 };
+enum { KEY_LEN = 64, ANSWER_MS = 90000 /* pviod's patience with a backend of virtual functions is less */ };
 
 /* The two sides of key=value. Returns 0, or EXIT_USAGE after a message. */
 static int split(struct pvio *p, const char *arg, char key[KEY_LEN], const char **value)
@@ -59,7 +59,9 @@ int device_params(struct pvio *p, struct json_object *params, const char *guest,
 	json_object_object_add(params, "type", json_object_new_string(type));
 	json_object_object_add(params, "config", config);
 	for (int i = 0; i < n && rc == 0; i++) {
-		if (strchr(words[i], '='))
+		if (strcmp(type, "vf") == 0 && strchr(words[i], ':') && !strchr(words[i], '=')) /* a function's address */
+			json_object_object_add(config, "bdf", json_object_new_string(words[i]));
+		else if (strchr(words[i], '='))
 			rc = add_config(p, params, config, words[i]);
 		else if (i == 0)
 			json_object_object_add(params, "name", json_object_new_string(words[i]));
@@ -101,7 +103,7 @@ int cmd_attach(struct pvio *p)
 	}
 	if (wait > 0)
 		json_object_object_add(params, "wait_ms", json_object_new_int64(wait * 1000));
-	d = ask(p, "attach", params, wait * 1000 + 30000, &rc);
+	d = ask(p, "attach", params, wait * 1000 + ANSWER_MS, &rc);
 	if (!d)
 		return rc;
 	if (p->json)
@@ -174,7 +176,7 @@ int cmd_detach(struct pvio *p)
 	json_object_object_add(params, "device", json_object_new_string(device));
 	json_object_object_add(params, "force", json_object_new_boolean(opt_value(p, "--force") != NULL));
 	json_object_object_add(params, "timeout_ms", json_object_new_int64(seconds * 1000));
-	o = ask(p, "detach", params, seconds * 1000 + 30000, &rc);
+	o = ask(p, "detach", params, seconds * 1000 + ANSWER_MS, &rc);
 	json_object_put(o);
 	return o ? EXIT_DONE : rc;
 }

@@ -375,6 +375,11 @@ static const struct dialect *param_dialect(struct request *r, struct guest *g, e
 
 	if (type == PV_NOXS_PIPE)
 		return &dialect_noxs;
+	if (type == PV_NOXS_VF && claim_is_foreign(g)) {
+		if (name)
+			refuse(r, -ENOTSUP, "guest %s is xl's, and gets virtual functions by xl; attach without a dialect", g->name);
+		return &dialect_other;
+	}
 	if (!name)
 		return g->dialect;
 	for (size_t i = 0; i < sizeof(dialects) / sizeof(dialects[0]); i++) {
@@ -416,7 +421,7 @@ static void attach_again(struct request *r, struct guest *g, struct device *dev,
 		refuse(r, leaving ? -EBUSY : -EEXIST, leaving ? "%s is being detached; try again when it is gone" :
 		       "%s exists already, with another configuration; detach it first", device_label(dev));
 	else
-		wait_for(r, wait_ms ? WAIT_CONNECTED : WAIT_ANNOUNCED, dev, g, wait_ms ? wait_ms : r->d->opt.backend_ms + GRACE_MS);
+		wait_for(r, wait_ms ? WAIT_CONNECTED : WAIT_ANNOUNCED, dev, g, wait_ms ? wait_ms : backend_patience(r->d, dev->id.type) + GRACE_MS);
 }
 
 static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type type, struct json_object *config)
@@ -433,6 +438,8 @@ static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type ty
 		return;
 	if (type == PV_NOXS_VIF)
 		config_mac(config, g, devid);
+	if (type == PV_NOXS_VF)
+		config_vf(config, g);
 	if (type == PV_NOXS_PIPE && json_object_object_length(config) > 0) {
 		refuse(r, PV_RPC_BAD_PARAMS, "a pipe has no keys");
 		return;
@@ -448,7 +455,7 @@ static void attach_with(struct request *r, struct guest *g, enum pv_noxs_type ty
 	rc = device_create(g, dialect, type, devid, b, config, &dev, why, sizeof(why));
 	if (rc < 0)
 		refuse(r, rc, "%s", why);
-	else if (!wait_for(r, wait_ms ? WAIT_CONNECTED : WAIT_ANNOUNCED, dev, g, wait_ms ? wait_ms : r->d->opt.backend_ms + GRACE_MS))
+	else if (!wait_for(r, wait_ms ? WAIT_CONNECTED : WAIT_ANNOUNCED, dev, g, wait_ms ? wait_ms : backend_patience(r->d, dev->id.type) + GRACE_MS))
 		device_detach(dev, true);
 }
 
@@ -494,10 +501,12 @@ static void do_detach(struct request *r)
 
 	if (r->answered)
 		return;
+	if (dev->id.type == PV_NOXS_VF && ms < backend_patience(r->d, PV_NOXS_VF))
+		ms = backend_patience(r->d, PV_NOXS_VF); /* the guest's time and the reset's */
 	if (dev->store.foreign && !force)
 		refuse(r, -EPERM, "%s was attached by another toolstack; `xl %s-detach` takes it away", device_label(dev),
 		       dev->id.type == PV_NOXS_VIF ? "network" : "block");
-	else if (wait_for(r, WAIT_GONE, dev, g, force ? r->d->opt.backend_ms + GRACE_MS : ms))
+	else if (wait_for(r, WAIT_GONE, dev, g, force ? backend_patience(r->d, dev->id.type) + GRACE_MS : ms))
 		device_detach(dev, force);
 }
 

@@ -56,6 +56,8 @@ void do_ask(struct request *r);
 struct json_object *param_config(struct request *r, struct json_object *to);
 /* A vif without an address gets one of Xen's, the same each time: of this host, guest and device. */
 void config_mac(struct json_object *config, const struct guest *g, uint32_t devid);
+/* A vf's backend records whose it is, and gives it to guests of another toolstack by that. */
+void config_vf(struct json_object *config, const struct guest *g);
 void do_set(struct request *r);
 void do_resize(struct request *r);
 

@@ -104,6 +104,13 @@ void config_mac(struct json_object *config, const struct guest *g, uint32_t devi
 	json_object_object_add(config, "mac", json_object_new_string(text));
 }
 
+void config_vf(struct json_object *config, const struct guest *g)
+{
+	json_object_object_add(config, "guest", json_object_new_string(g->name));
+	if (claim_is_foreign(g))
+		json_object_object_add(config, "toolstack", json_object_new_string("xl"));
+}
+
 /* ---- set ---- */
 
 /* Owner: the call that is under way. */

@@ -48,7 +48,7 @@ static const struct command commands[] = {
 		{ "--force", NULL, "without waiting for the guest", false },
 		{ "--timeout", "SECONDS", "how long to wait for the guest, 0..3600 (5)", false },
 	  } },
-	{ "attach", "GUEST vif|vbd|pipe [NAME] [KEY=VALUE...]", 2, ARGS_MAX, true, "give a guest a device: vbd path=FILE, vif mac=...", cmd_attach, {
+	{ "attach", "GUEST vif|vbd|vf|pipe [NAME] [KEY=VALUE...]", 2, ARGS_MAX, true, "give a guest a device: vbd path=FILE, vif mac=..., vf pool=...", cmd_attach, {
 		{ "--backend", "NAME", "which backend serves it (the first of its type)", false },
 		{ "--dialect", "NAME", "noxs: shared pages; xenstore: nodes, for kernels that know nothing of pvio (the guest's)", false },
 		{ "--wait", "[SECONDS]", "until it is connected, not only announced: 0..3600 (10)", false },

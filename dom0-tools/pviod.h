@@ -40,6 +40,7 @@ enum {
 	WAITERS_MAX = 4096, /* answers that clients wait for, over all */
 	TICK_MS = 10,
 	BACKEND_MS = 5000, /* a backend's answer */
+	VF_PATIENCE = 13, /* times that, for virtual functions: one that is reset is waited for, and so is xl */
 	DETACH_MS = 5000, /* a guest's part in an orderly detach */
 	SUPERVISED_WORDS_MAX = 64, /* of a command */
 };
@@ -353,6 +354,7 @@ struct dialect {
 
 extern const struct dialect dialect_noxs; /* shared pages: slot.c, choice.c */
 extern const struct dialect dialect_store; /* XenStore nodes: nodes.h, store_choice.c */
+extern const struct dialect dialect_other; /* another toolstack shows it: dialect_other.c */
 
 /* ---- device.c: one device's state machine ---- */
 
@@ -481,6 +483,7 @@ void backend_ask(struct device *dev, const char *method, enum dev_event ok, enum
 /* Ask something about dev beside its states: params (taken over, may be NULL) and which device it is. done as for pv_rpc_call.
  * Returns 0 or -errno: then done does not come. */
 int backend_query(struct device *dev, const char *method, struct json_object *params, pv_rpc_done *done, void *arg);
+unsigned backend_patience(const struct pviod *d, enum pv_noxs_type type); /* ms until a call counts as unanswered */
 const char *backend_not_asked(const char *name, int error); /* why it could not be asked, in words; static buffer */
 /* Take over what a backend answered to prepare or set, for this configuration, as the device's offer. Returns 0 or -errno with `why`, and nothing
  * has changed. */

@@ -101,6 +101,8 @@ static int be_take(struct be *b, struct json_object *params)
 
 	if (rc < 0)
 		fail_msg("%s", why);
+	if (c.id.type == PV_NOXS_VF) /* of a guest of xl: nothing is served */
+		return 0;
 	be_let_go(b, &c.id);
 	d = be_device(b, &c.id, true);
 	n = c.id.type == PV_NOXS_VIF ? 2 : 1;

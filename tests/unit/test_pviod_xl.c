@@ -584,6 +584,30 @@ static void attach_by_noxs_is_found_by_the_node(void **state)
 	good("detach", "{\"guest\":\"web\",\"device\":\"xvda\"}");
 }
 
+/* By xl: there is nothing in XenStore of ours, and it is connected as soon as its backend says so. */
+static void attach_of_a_vf_shows_nothing(void **state)
+{
+	struct be *b = &rig->be[1];
+
+	(void)state;
+	be_start(b, "vf", "pciback");
+	b->offer = json_object_new_object();
+	json_object_object_add(b->offer, "functions", json_object_new_int(1));
+	assert_int_equal(refused("attach", "{\"guest\":\"web\",\"type\":\"vf\",\"dialect\":\"noxs\"}"), -ENOTSUP);
+	good("attach", "{\"guest\":\"web\",\"type\":\"vf\",\"config\":{\"pool\":\"fast\"},\"wait_ms\":5000}");
+	assert_non_null(strstr(b->config, "\"toolstack\":\"xl\""));
+	assert_non_null(strstr(b->config, "\"guest\":\"web\""));
+	assert_int_equal(b->calls[BE_CONNECT], 1);
+	assert_true(empty("/local/domain/0/backend"));
+	assert_true(empty("/local/domain/5/device/pci"));
+	good("detach", "{\"guest\":\"web\",\"device\":\"vf0\"}");
+	assert_int_equal(b->calls[BE_REMOVE], 1);
+	good("attach", "{\"guest\":\"web\",\"type\":\"vf\",\"wait_ms\":5000}");
+	xl_domain_gone();
+	WAIT(b->calls[BE_REMOVE] == 2);
+	WAIT(!has_guest("web"));
+}
+
 static void attach_does_not_take_a_device_of_xl(void **state)
 {
 	(void)state;
@@ -667,6 +691,7 @@ int main(void)
 		T(nodes_that_vanish_end_the_device),
 		T(attach_adopts_a_guest_by_name),
 		T(attach_by_noxs_is_found_by_the_node),
+		T(attach_of_a_vf_shows_nothing),
 		T(attach_does_not_take_a_device_of_xl),
 		T(detach_does_not_take_a_device_from_xl),
 		T(attach_to_nobody),
