@@ -68,10 +68,10 @@ as_declared() { # N [PF] : are they as declare_nic says?
 says() { # TEXT COMMAND... : it prints that, whatever it ends with
 	local text=$1
 	shift
-	"$@" 2>&1 | tee /run/lab/said | grep -qF -- "$text" || { cat /run/lab/said; return 1; }
+	"$@" 2>&1 | tee /run/lab/said | grep -qF -- "$text" || { tail -n20 /run/lab/said; return 1; }
 }
 refuses() { # TEXT COMMAND... : it fails, and says that
 	local text=$1
 	shift
-	! "$@" >/run/lab/said 2>&1 && grep -qF -- "$text" /run/lab/said || { cat /run/lab/said; return 1; }
+	! "$@" >/run/lab/said 2>&1 && grep -qF -- "$text" /run/lab/said || { tail -n20 /run/lab/said; return 1; }
 }
