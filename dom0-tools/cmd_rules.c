@@ -6,28 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The text of a rules file ("-": standard input), of at most one byte more than may be. NULL after a message. */
-static char *read_rules(struct pvio *p, const char *path, size_t *len)
-{
-	FILE *f = strcmp(path, "-") ? fopen(path, "re") : stdin;
-	char *text = f ? malloc(RULES_TEXT_MAX + 2) : NULL;
-	bool failed = !text;
-
-	if (text) {
-		*len = fread(text, 1, RULES_TEXT_MAX + 1, f);
-		text[*len] = 0;
-		failed = ferror(f);
-	}
-	if (failed) {
-		say_failed(p, "cannot read %s: %s", path, strerror(errno));
-		free(text);
-		text = NULL;
-	}
-	if (f && f != stdin)
-		fclose(f);
-	return text;
-}
-
 /* Parse a file, and print what is wrong as FILE:LINE:COLUMN: message. Returns NULL after that; the caller frees *text. */
 static struct rules_file *checked(struct pvio *p, const char *path, char **text)
 {
@@ -36,14 +14,12 @@ static struct rules_file *checked(struct pvio *p, const char *path, char **text)
 	size_t len;
 	int ret;
 
-	*text = read_rules(p, path, &len);
+	*text = read_text(p, path, RULES_TEXT_MAX, &len);
 	if (!*text)
 		return NULL;
 	ret = rules_parse(*text, len, &f, why, sizeof(why));
-	if (ret == -EINVAL)
-		fprintf(stderr, "%s:%s\n", strcmp(path, "-") ? path : "standard input", why);
-	else if (ret < 0)
-		say_failed(p, "out of memory");
+	if (ret < 0)
+		say_in_file(p, path, why);
 	return f;
 }
 

@@ -88,6 +88,14 @@ static const struct command commands[] = {
 	{ "vf show", "PF|VF", 1, 1, true, "all that is known of one: 0000:01:00.0, eth1, p0, 8086:10c9, or of its VF eth1/0", cmd_vf_show, {
 		{ "--probe", NULL, "ask the driver of the PF which settings it has; changes none", false },
 	  } },
+	{ "vf plan", "FILE", 1, 1, true, "what `vf apply FILE` would do; see pvio-vf(5)", cmd_vf_plan, { { 0 } } },
+	{ "vf apply", "FILE", 1, 1, true, "make virtual functions as FILE declares them, and keep them so; see pvio-vf(5)", cmd_vf_apply, {
+		{ "--undo", NULL, "if the device refuses something, put everything back as it was", false },
+		{ "--keep", NULL, "if the device refuses something, keep the rest (this is the default)", false },
+	  } },
+	{ "vf keep", "", 0, 0, false, "make again what was applied, whenever the kernel tells of a change", cmd_vf_keep, {
+		{ "--once", NULL, "now, at boot for instance, the virtual functions too; then end", false },
+	  } },
 	{ "doctor", "", 0, 0, true, "what this machine has and lacks; exit 1 if something needed is missing", cmd_doctor, { { 0 } } },
 	{ "version", "", 0, 0, true, "of this command and of pviod", cmd_version, { { 0 } } },
 };
@@ -191,6 +199,40 @@ double opt_seconds(struct pvio *p, const char *name, double none)
 		return n;
 	say_usage(p, "%s %s: not a number of seconds in 0..3600", name, v);
 	return -1;
+}
+
+/* ---- files ---- */
+
+char *read_text(struct pvio *p, const char *path, size_t max, size_t *len)
+{
+	FILE *f = strcmp(path, "-") ? fopen(path, "re") : stdin;
+	char *text = f ? malloc(max + 2) : NULL;
+	bool failed = !text;
+
+	if (text) {
+		*len = fread(text, 1, max + 1, f);
+		text[*len] = 0;
+		failed = ferror(f);
+	}
+	if (failed) {
+		say_failed(p, "cannot read %s: %s", path, strerror(errno));
+		free(text);
+		text = NULL;
+	}
+	if (f && f != stdin)
+		fclose(f);
+	return text;
+}
+
+int say_in_file(struct pvio *p, const char *path, const char *why)
+{
+	unsigned line, column;
+	char blank;
+
+	if (sscanf(why, "%u:%u:%c", &line, &column, &blank) != 3 || blank != ' ')
+		return say_failed(p, "%s", *why ? why : "out of memory");
+	fprintf(stderr, "%s:%s\n", strcmp(path, "-") ? path : "standard input", why);
+	return EXIT_FAILED;
 }
 
 /* ---- pviod ---- */

@@ -57,6 +57,10 @@ int say_usage(struct pvio *p, const char *fmt, ...) __attribute__((format(printf
 struct json_object *ask(struct pvio *p, const char *method, struct json_object *params, unsigned timeout_ms, int *exit_code);
 /* The same for methods that answer in pages of "devices": one array of all. */
 struct json_object *ask_devices(struct pvio *p, const char *method, const char *guest, const char *device, int *exit_code);
+/* The text of a file that people write ("-": standard input), of at most max + 1 bytes, so that one too long is seen. NULL after a message. */
+char *read_text(struct pvio *p, const char *path, size_t max, size_t *len);
+/* What is wrong with it: as FILE:LINE:COLUMN: message, if why begins with the place; "": out of memory. EXIT_FAILED */
+int say_in_file(struct pvio *p, const char *path, const char *why);
 void sibling(char *path, size_t len, const char *program); /* a program that lies beside this one */
 
 /* ---- cmd_print.c ---- */
@@ -123,6 +127,9 @@ int cmd_backend_handover(struct pvio *p);
 int cmd_backend_restart(struct pvio *p);
 int cmd_vf_list(struct pvio *p);
 int cmd_vf_show(struct pvio *p);
+int cmd_vf_plan(struct pvio *p);
+int cmd_vf_apply(struct pvio *p);
+int cmd_vf_keep(struct pvio *p);
 int cmd_doctor(struct pvio *p);
 int cmd_version(struct pvio *p);
 

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { LINK_WAIT_MS = 10000 };
+
 struct job {
 	struct vf_sys *s;
 	struct vf_applied *out;
@@ -235,11 +237,24 @@ static int set_each(struct job *j, const struct vf_plan_pf *pp, unsigned index, 
 	return 0;
 }
 
+/* Some devices take a rate only while there is a link, and lose that for a moment when the number changes. */
+static bool waits_for_link(const struct vf_plan_pf *pp)
+{
+	unsigned keys = 0;
+
+	for (unsigned i = 0; i < pp->to; i++)
+		keys |= pp->vf[i].keys;
+	return pp->from != pp->to && pp->pf->carrier && keys & (1 << VF_MIN_RATE | 1 << VF_MAX_RATE);
+}
+
 /* All VFs of a PF: in one message, and only if something in it is refused one by one. */
 static int set_settings(struct job *j, const struct vf_plan_pf *pp, struct vf_why *why)
 {
 	uint64_t from = now_ns();
 	int all = vf_nl_set_all(j->s, pp->pf, pp->vf, pp->to), rc = 0;
+
+	if (all < 0 && waits_for_link(pp) && vf_wait_link(j->s, pp->pf, LINK_WAIT_MS) == 0)
+		all = vf_nl_set_all(j->s, pp->pf, pp->vf, pp->to);
 
 	j->out->kernel_ns += now_ns() - from;
 	for (unsigned i = 0; rc == 0 && i < pp->to; i++) {
@@ -282,22 +297,24 @@ static int apply_pf(struct job *j, const struct vf_plan_pf *pp, struct vf_why *w
 	return rc == 0 && made ? set_settings(j, pp, why) : rc;
 }
 
-/* The settings that were, of as many VFs as there were. */
+/* The settings that were, of as many VFs as there were, where they are others now. */
 static int undo_settings(struct job *j, const struct vf_plan_pf *pp, struct vf_why *why)
 {
 	struct vf_plan_pf back = { .pf = pp->pf, .to = pp->from, .vf = calloc(pp->from ? pp->from : 1, sizeof(*back.vf)) };
-	int rc;
+	struct vf_settings *now = calloc(pp->from ? pp->from : 1, sizeof(*now));
+	int rc = back.vf && now ? 0 : vf_fail(why, -ENOMEM, "out of memory");
 
-	if (!back.vf)
-		return vf_fail(why, -ENOMEM, "out of memory");
-	for (unsigned i = 0; i < pp->from && i < pp->pf->nvfs; i++) {
+	if (rc == 0 && pp->from && pp->pf->ifindex)
+		rc = vf_nl_get(j->s, pp->pf, now, NULL, pp->from, why);
+	for (unsigned i = 0; rc >= 0 && i < pp->from && i < pp->pf->nvfs; i++) {
 		const struct vf_settings *was = &pp->pf->vf[i].is;
-		unsigned changed = pp->from == pp->to ? pp->vf[i].keys : VF_ALL_KEYS;
 
-		back.vf[i] = (struct vf_plan_vf){ .want = *was, .keys = was->set & changed };
+		back.vf[i] = (struct vf_plan_vf){ .want = *was, .is = now[i], .keys = vf_settings_differ(was, &now[i]) };
 	}
-	rc = set_settings(j, &back, why);
+	if (rc >= 0)
+		rc = set_settings(j, &back, why);
 	free(back.vf);
+	free(now);
 	return rc;
 }
 

@@ -82,27 +82,6 @@ int vf_keep_settings(struct vf_sys *s, const struct vf_pf *pf, unsigned index, s
 	return 0;
 }
 
-int vf_keep_vf(struct vf_sys *s, const struct vf_pf *pf, const struct vf *vf, struct vf_why *why)
-{
-	struct vf_settings want;
-	int rc = vf_keep_settings(s, pf, vf->index, &want), first = 0;
-	struct vf_why detail;
-
-	if (rc < 0)
-		return vf_fail(why, rc, "%s: what is kept of it in %s cannot be read; apply its file again", vf_text(pf->dev.bdf).s, s->state);
-	for (unsigned left = want.set, done, no; left; left &= ~(done | no)) {
-		done = no = 0;
-		rc = vf_nl_set(s, pf, vf->index, &want, left, NULL, &done, &no, &detail);
-		if (rc == 0)
-			break;
-		if (!first)
-			first = vf_fail(why, rc, "%s", detail.text);
-		if (!no)
-			break;
-	}
-	return first;
-}
-
 /* ---- a PF ---- */
 
 static int keep_locked(struct vf_sys *s, struct vf_declared_pf *kept, unsigned what, vf_told *told, void *arg, struct vf_why *why)
@@ -203,7 +182,8 @@ static void refresh(struct vf_keeper *k)
 		struct vf_watched *was = watched(k, bdf[i]);
 
 		now.pf[i] = was ? *was : (struct vf_watched){ .pf = bdf[i] };
-		look_at_netdev(&now, &now.pf[i]);
+		if (!now.pf[i].ifindex) /* else its events say how it is, one after the other */
+			look_at_netdev(&now, &now.pf[i]);
 	}
 	free(bdf);
 	if (!now.pf)

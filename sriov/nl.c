@@ -1,5 +1,6 @@
-/* nl.c - what a PF's driver says about its VFs, and is told: rtnetlink, IFLA_VFINFO_LIST. One request a setting, so that a refusal has a name. */
-#include "sriov.h"
+/* nl.c - what a PF's driver says about its VFs, and is told: rtnetlink, IFLA_VFINFO_LIST. One request a setting, so that a refusal has a
+ * name; or all of them at once, which is fastest while nothing is refused. */
+#include "declare.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -356,6 +357,51 @@ int vf_nl_set(struct vf_sys *s, const struct vf_pf *pf, unsigned index, const st
 		*done = did;
 	if (refused)
 		*refused = not;
+	return rc;
+}
+
+/* ---- all at once ---- */
+
+enum { AT_ONCE = 256 /* VFs a message: an attribute has 64 KiB at most */, VF_ROOM = 160 /* bytes of one with all its settings */ };
+
+static int set_some(struct vf_sys *s, unsigned ifindex, const struct vf_plan_vf *vf, unsigned first, unsigned end, char *buf, char *answers)
+{
+	struct nlmsghdr *m = begin(s, buf, RTM_SETLINK, NLM_F_ACK, ifindex);
+	struct nlattr *list = mnl_attr_nest_start(m, IFLA_VFINFO_LIST), *info;
+	const struct nlmsghdr *answer;
+	char words[WORDS_MAX];
+	unsigned any = 0;
+	int rc;
+
+	for (unsigned n = first; n < end; n++) {
+		struct vf_settings v = vf[n].is;
+
+		if (!vf[n].keys)
+			continue;
+		any |= vf[n].keys;
+		vf_settings_merge(&v, &vf[n].want);
+		info = mnl_attr_nest_start(m, IFLA_VF_INFO);
+		for (int i = 0; i < NR_REQUESTS; i++)
+			if (vf[n].keys & requests[i].keys)
+				requests[i].put(m, n, &v);
+		mnl_attr_nest_end(m, info);
+	}
+	mnl_attr_nest_end(m, list);
+	rc = any ? ask(s, m, answers, &answer, words) : 0;
+	if (any)
+		vf_sys_changed(s);
+	return rc;
+}
+
+int vf_nl_set_all(struct vf_sys *s, const struct vf_pf *pf, const struct vf_plan_vf *vf, unsigned nr)
+{
+	char *buf = malloc(AT_ONCE * VF_ROOM + REQUEST_MAX), *answers = malloc(ANSWER_MAX);
+	int rc = buf && answers ? 0 : -ENOMEM;
+
+	for (unsigned first = 0; rc == 0 && first < nr; first += AT_ONCE)
+		rc = set_some(s, pf->ifindex, vf, first, nr - first > AT_ONCE ? first + AT_ONCE : nr, buf, answers);
+	free(buf);
+	free(answers);
 	return rc;
 }
 

@@ -378,9 +378,8 @@ int vf_unused(const struct vf_record *r, const struct vf *vf, struct vf_why *why
 int vf_make_clean(struct vf_sys *s, const struct vf_pf *pf, struct vf_record *r, const struct vf_release_how *how, struct vf_why *why);
 
 /* ---- keep.c ---- */
-/* The settings that hold for this VF (declared, and its owner's over them), and set those that are not so. */
+/* The settings that hold for a VF: those declared, and over them its owner's, but of one that is being released. 0 or -errno. */
 int vf_keep_settings(struct vf_sys *s, const struct vf_pf *pf, unsigned index, struct vf_settings *out);
-int vf_keep_vf(struct vf_sys *s, const struct vf_pf *pf, const struct vf *vf, struct vf_why *why);
 
 /* ---- xen_assign.c, xen_ctl.c, xen_xl.c: xen.h ---- */
 
