@@ -2,8 +2,8 @@
  *
  * Theory of operation. Three shares carry a device: the rings, the tx pages (the backend may only read them) and the rx pages,
  * each one call, made when the device is offered and kept as long as it is connected, so that a backend may keep them mapped.
- * A page belongs to one number for good: rx page i to ring slot i (an answer comes in its request's slot, and requests are
- * posted again in the order in which they were taken, so number and slot never part), tx page i to id i. The backend writes
+ * Request number n of the rx ring, counted without end, has slot n modulo slots and page n modulo pages: an answer comes in its request's
+ * slot, and requests are posted again in the order in which they were taken, so they never part. Tx page i has id i. The backend writes
  * to rings and rx pages whenever it likes: answers are copied once and checked (XSA-376), packets are copied out. Nothing but
  * what was sent is ever in a page that the backend sees: shares begin zeroed, and packets are copied in. So a backend that is not to
  * be trusted (offer.vif.untrusted) is served as any other.
@@ -16,7 +16,8 @@
 
 enum {
 	COLOURS = PV_PAGE_SIZE / 2 / 64,
-	AHEAD_PACKETS = 4,
+	AHEAD = 4, /* pages */
+	SMALL = 512, /* bytes of a packet */
 	PORTS = 32, /* events fetched at once */
 	LEN_MAX = 65535, /* the size field of a first slot */
 	/* What this frontend understands of what backends offer. */
@@ -87,17 +88,39 @@ static int setup_queue(struct pv_netfront *f, unsigned i, struct pv_noxs_vif_que
 		return rc;
 	pv_ring_init_front(&q->tx, ring + (size_t)2 * i * PV_PAGE_SIZE, PV_PAGE_SIZE, PV_NET_TX_SLOT);
 	pv_ring_init_front(&q->rx, ring + (size_t)(2 * i + 1) * PV_PAGE_SIZE, PV_PAGE_SIZE, PV_NET_RX_SLOT);
-	q->tx_page = (uint8_t *)f->tx.addr + (size_t)i * SLOTS * PV_PAGE_SIZE;
-	q->rx_page = (uint8_t *)f->rx.addr + (size_t)i * SLOTS * PV_PAGE_SIZE;
-	q->tx_gref = f->tx.gref + (size_t)i * SLOTS;
-	q->rx_gref = f->rx.gref + (size_t)i * SLOTS;
-	for (uint16_t id = 0; id < SLOTS; id++) {
-		q->tx_free[q->ntx_free++] = (uint16_t)(SLOTS - 1 - id);
-		pv_net_rx_fill(&q->rx, id, q->rx_gref[id]);
-	}
+	q->tx_page = (uint8_t *)f->tx.addr + (size_t)i * f->tx_pages * PV_PAGE_SIZE;
+	q->rx_page = (uint8_t *)f->rx.addr + (size_t)i * f->rx_pages * PV_PAGE_SIZE;
+	q->tx_gref = f->tx.gref + (size_t)i * f->tx_pages;
+	q->rx_gref = f->rx.gref + (size_t)i * f->rx_pages;
+	for (uint16_t id = 0; id < f->tx_pages; id++)
+		q->tx_free[q->tx_newest++] = id;
+	for (unsigned slot = 0; slot < SLOTS; slot++)
+		net_rx_post(f, q);
 	pv_ring_publish(&q->rx); /* nobody to notify yet */
 	*choice = (struct pv_noxs_vif_queue){ f->ring.gref[2 * i], f->ring.gref[2 * i + 1], q->port[0], q->port[1] };
 	return 0;
+}
+
+/* Pages of a queue and direction. More than slots: see tx_free_page. */
+static unsigned pages_wanted(const struct pv_netfront *f)
+{
+	unsigned pages = PAGES_MAX;
+
+	if (f->config.static_grants)
+		return SLOTS; /* what a list of them has room for */
+	while (pages > SLOTS && (pages * f->queues > PAGES_MAX || (f->config.pages && pages > f->config.pages)))
+		pages /= 2;
+	return pages;
+}
+
+/* The pages of all queues for one direction; fewer than are wanted where the domain may not share so many. */
+static int share_pages(struct pv_netfront *f, struct net_share *s, bool writable, unsigned *pages)
+{
+	int rc;
+
+	for (*pages = pages_wanted(f); (rc = net_share_make(f, s, f->queues * *pages, writable)) < 0 && *pages > SLOTS; *pages = SLOTS)
+		net_share_end(f, s);
+	return rc;
 }
 
 static int setup_shares(struct pv_netfront *f)
@@ -105,9 +128,9 @@ static int setup_shares(struct pv_netfront *f)
 	int rc = net_share_make(f, &f->ring, 2 * f->queues, true);
 
 	if (rc == 0)
-		rc = net_share_make(f, &f->tx, f->queues * SLOTS, false);
+		rc = share_pages(f, &f->tx, false, &f->tx_pages);
 	if (rc == 0)
-		rc = net_share_make(f, &f->rx, f->queues * SLOTS, true);
+		rc = share_pages(f, &f->rx, true, &f->rx_pages);
 	f->queue = calloc(f->queues, sizeof(*f->queue));
 	return rc ? rc : f->queue ? 0 : -ENOMEM;
 }
@@ -210,12 +233,12 @@ static int tx_answer(struct pv_netfront *f, struct net_queue *q, const struct ne
 		q->tx_extras--;
 		return 0;
 	}
-	if (rsp->id >= SLOTS || q->tx_state[rsp->id] == TX_FREE)
+	if (rsp->id >= f->tx_pages || q->tx_state[rsp->id] == TX_FREE)
 		return front_broken(&f->front, "a tx answer to an id that is not in flight");
 	if (rsp->status != NETIF_RSP_OKAY)
 		++*(q->tx_state[rsp->id] == TX_GROUP ? &f->stats.groups_refused : &f->stats.tx_errors);
 	q->tx_state[rsp->id] = TX_FREE;
-	q->tx_free[q->ntx_free++] = rsp->id;
+	q->tx_free[q->tx_newest++ & (f->tx_pages - 1)] = rsp->id;
 	return 0;
 }
 
@@ -271,44 +294,71 @@ static void tx_fill_gso(struct net_queue *q, const struct pv_netfront_packet *p)
 						     .u.gso = { .size = p->gso_size, .type = p->gso_type } });
 }
 
+/* Pages that the backend has not given back. */
+static unsigned tx_unanswered(const struct pv_netfront *f, const struct net_queue *q)
+{
+	return f->tx_pages - (q->tx_newest - q->tx_oldest);
+}
+
 /* Where all packets begin at the head of a page they meet in the same few sets of the CPU's caches. */
 static uint16_t tx_offset(uint16_t id, uint32_t part)
 {
 	return part <= PV_PAGE_SIZE / 2 ? id % COLOURS * 64 : 0;
 }
 
-/* The backend's core has the lines of the pages that are free: have those fetched that a packet soon to come will be written to, if it is
- * like this one, for a core waits for each line that it writes to and does not have. */
-static void tx_fetch(const struct net_queue *q, uint32_t len)
+/* Which of the free pages a packet is written to. A large one: that which came back first, for until the CPU's caches have thrown out what the
+ * backend's core read of it, each line must be taken from that core, at several times the cost of one from the cache that they share. A
+ * small one: that which came back last, so that few pages are in use. `ahead`: of the packets after it. */
+static uint16_t tx_free_page(const struct pv_netfront *f, const struct net_queue *q, uint32_t len, unsigned ahead)
 {
-	uint32_t part = len < PV_PAGE_SIZE ? len : PV_PAGE_SIZE;
-	unsigned ahead = AHEAD_PACKETS * ((len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE);
-	const uint8_t *page;
-	uint16_t id;
+	return q->tx_free[(len > SMALL ? q->tx_oldest + ahead : q->tx_newest - 1 - ahead) & (f->tx_pages - 1)];
+}
 
-	if (q->ntx_free <= ahead)
+static uint8_t *tx_data(const struct net_queue *q, uint16_t id, uint32_t part)
+{
+	return q->tx_page + (size_t)id * PV_PAGE_SIZE + tx_offset(id, part);
+}
+
+/* A core waits for each line that it writes to and does not have: have those of a page fetched that is soon to be written, if what follows is
+ * like this. */
+static void tx_fetch(const struct pv_netfront *f, const struct net_queue *q, uint32_t len, uint32_t part)
+{
+	const uint8_t *page = tx_data(q, tx_free_page(f, q, len, AHEAD), part);
+
+	if (q->tx_newest - q->tx_oldest <= AHEAD)
 		return;
-	id = q->tx_free[q->ntx_free - 1 - ahead];
-	page = q->tx_page + (size_t)id * PV_PAGE_SIZE + tx_offset(id, part);
 	for (uint32_t at = 0; at < part; at += 64)
 		pv_prefetch_write(page + at);
 }
 
+/* A page for a packet of len bytes. The room was checked. */
+static uint16_t tx_take(const struct pv_netfront *f, struct net_queue *q, uint32_t len)
+{
+	uint16_t id = tx_free_page(f, q, len, 0);
+
+	if (len > SMALL)
+		q->tx_oldest++;
+	else
+		q->tx_newest--;
+	return id;
+}
+
 /* One packet into its slots and pages. The room was checked. */
-static void tx_packet(struct net_queue *q, const struct pv_netfront_packet *p)
+static void tx_packet(const struct pv_netfront *f, struct net_queue *q, const struct pv_netfront_packet *p)
 {
 	uint16_t flags = (p->csum_blank ? NETTXF_csum_blank : 0) | (p->gso_type ? NETTXF_extra_info : 0) |
 			 (p->csum_blank || p->data_validated ? NETTXF_data_validated : 0);
 
 	for (uint32_t at = 0; at < p->len;) {
 		uint32_t part = p->len - at < PV_PAGE_SIZE ? p->len - at : PV_PAGE_SIZE;
-		uint16_t id = q->tx_free[--q->ntx_free], offset;
+		uint16_t id;
 		bool more = at + part < p->len;
 
+		tx_fetch(f, q, p->len, part);
+		id = tx_take(f, q, p->len);
 		q->tx_state[id] = TX_INFLIGHT;
-		offset = tx_offset(id, part);
-		memcpy(q->tx_page + (size_t)id * PV_PAGE_SIZE + offset, (const uint8_t *)p->data + at, part);
-		pv_net_tx_fill(&q->tx, q->tx_gref[id], offset, flags | (more ? NETTXF_more_data : 0), id, (uint16_t)(at ? part : p->len));
+		memcpy(tx_data(q, id, part), (const uint8_t *)p->data + at, part);
+		pv_net_tx_fill(&q->tx, q->tx_gref[id], tx_offset(id, part), flags | (more ? NETTXF_more_data : 0), id, (uint16_t)(at ? part : p->len));
 		if (at == 0 && p->gso_type)
 			tx_fill_gso(q, p);
 		flags = 0;
@@ -320,7 +370,7 @@ static bool tx_room(const struct net_queue *q, const struct pv_netfront_packet *
 {
 	unsigned pages = (p->len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE;
 
-	return pv_ring_room(&q->tx) >= pages + !!p->gso_type && q->ntx_free >= pages;
+	return pv_ring_room(&q->tx) >= pages + !!p->gso_type && q->tx_newest - q->tx_oldest >= pages;
 }
 
 /* Make room for p, from answers that came; else ask to be told when a quarter of what is in flight was answered. Returns 1: there
@@ -367,8 +417,7 @@ int pv_netfront_send(struct pv_netfront *f, unsigned queue, const struct pv_netf
 		}
 		if (!tx_room(q, &p[i]) && (rc = tx_make_room(f, q, &p[i])) <= 0)
 			break;
-		tx_fetch(q, p[i].len);
-		tx_packet(q, &p[i]);
+		tx_packet(f, q, &p[i]);
 		f->stats.tx_packets++;
 		f->stats.tx_bytes += p[i].len;
 	}
@@ -392,7 +441,7 @@ int pv_netfront_group(struct pv_netfront *f, const uint8_t addr[6], bool join)
 	rc = tx_room(q, &like) ? 1 : tx_make_room(f, q, &like);
 	if (rc <= 0)
 		return rc ? rc : -EAGAIN;
-	id = q->tx_free[--q->ntx_free];
+	id = tx_take(f, q, like.len);
 	q->tx_state[id] = TX_GROUP;
 	memcpy(e.u.mcast.addr, addr, 6);
 	pv_net_tx_fill(&q->tx, q->tx_gref[id], 0, NETTXF_extra_info, id, 0);
@@ -455,7 +504,7 @@ static int come_back(struct pv_netfront *f)
 {
 	if (f->front.state == FRONT_LOST) {
 		for (unsigned i = 0; i < f->queues; i++)
-			f->stats.tx_errors += SLOTS - f->queue[i].ntx_free;
+			f->stats.tx_errors += tx_unanswered(f, &f->queue[i]);
 		teardown(f);
 		f->up = false;
 		front_retire(&f->front);
@@ -526,7 +575,7 @@ unsigned pv_netfront_unsent(struct pv_netfront *f)
 
 		if (f->front.state == FRONT_CONNECTED)
 			tx_reap(f, q); /* a lie is told by pv_netfront_work */
-		n += SLOTS - q->ntx_free;
+		n += tx_unanswered(f, q);
 	}
 	return n;
 }

@@ -8,6 +8,7 @@
 
 enum {
 	SLOTS = 256, /* of a tx or rx ring: pv_ring_slots of one page, asserted in setup */
+	PAGES_MAX = 4 * SLOTS, /* of a queue and direction */
 	SEEN = 64, /* rx answers copied at once; more than a chain has */
 	CTRL_SLOTS = 128, /* of a control ring */
 };
@@ -21,12 +22,12 @@ struct net_queue {
 	uint32_t port[2]; /* of tx and of rx, the same for both if they are not split; 0: none */
 	bool masked; /* its event was fetched; unmasked when there is nothing more to receive */
 	bool full; /* the last send found no room */
-	uint8_t *tx_page, *rx_page; /* SLOTS pages each */
+	uint8_t *tx_page, *rx_page; /* f->tx_pages and f->rx_pages */
 	const uint32_t *tx_gref, *rx_gref;
 	unsigned tx_extras; /* extra-info slots in flight: as many NULL answers may come */
-	unsigned ntx_free;
-	uint16_t tx_free[SLOTS]; /* a stack */
-	uint8_t tx_state[SLOTS]; /* enum tx_state */
+	uint16_t tx_free[PAGES_MAX]; /* ids, in the order in which they came back: [tx_oldest, tx_newest), both free-running */
+	uint32_t tx_oldest, tx_newest;
+	uint8_t tx_state[PAGES_MAX]; /* enum tx_state */
 	union pv_net_rx_slot seen[SEEN]; /* answers taken and not yet parsed: [seen_from, seen_until) */
 	unsigned seen_from, seen_until;
 	unsigned lent; /* slots taken, whose pages the caller may still read: posted again by its next call */
@@ -56,7 +57,7 @@ struct pv_netfront {
 	struct net_share ring, tx, rx;
 	struct net_queue *queue; /* NULL: not set up */
 	struct net_ctrl ctrl;
-	unsigned queues;
+	unsigned queues, tx_pages, rx_pages; /* pages: of a queue, a power of 2, SLOTS to PAGES_MAX */
 	uint32_t features;
 	bool up; /* the caller was told that it is connected */
 };
@@ -68,6 +69,7 @@ void net_publish(struct pv_netfront *f, struct net_queue *q, struct pv_ring *r);
 void net_unmask(struct pv_netfront *f, struct net_queue *q); /* late, after the work: a storm of events costs its sender (XSA-391) */
 
 /* ---- netfront_rx.c ---- */
+void net_rx_post(const struct pv_netfront *f, struct net_queue *q); /* one more request, with the next page; not yet published */
 int net_rx_rest(struct pv_netfront *f, struct net_queue *q); /* nothing is left: its event wakes us. 1: something came meanwhile, 0, -EPROTO */
 
 /* ---- netfront_ctrl.c ---- */

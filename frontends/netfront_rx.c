@@ -10,6 +10,18 @@ enum {
 
 _Static_assert(SEEN > PV_NET_FRAGS_MAX + XEN_NETIF_EXTRA_TYPE_MAX, "a whole chain fits");
 
+static uint8_t *rx_page(const struct pv_netfront *f, const struct net_queue *q, uint32_t request)
+{
+	return q->rx_page + (size_t)(request & (f->rx_pages - 1)) * PV_PAGE_SIZE;
+}
+
+void net_rx_post(const struct pv_netfront *f, struct net_queue *q)
+{
+	uint32_t request = q->rx.prod;
+
+	pv_net_rx_fill(&q->rx, (uint16_t)(request & (SLOTS - 1)), q->rx_gref[request & (f->rx_pages - 1)]);
+}
+
 /* Copy more answers in, behind those that wait for the rest of their chain. Returns how many wait now, or -EPROTO. */
 static int rx_take(struct pv_netfront *f, struct net_queue *q)
 {
@@ -20,7 +32,7 @@ static int rx_take(struct pv_netfront *f, struct net_queue *q)
 		return front_broken(&f->front, "more rx answers than requests");
 	memmove(q->seen, q->seen + q->seen_from, left * sizeof(*q->seen));
 	for (q->seen_from = 0, q->seen_until = left; q->seen_until < SEEN && n > 0; n--) {
-		const uint8_t *page = q->rx_page + (size_t)(q->rx.cons & (SLOTS - 1)) * PV_PAGE_SIZE;
+		const uint8_t *page = rx_page(f, q, q->rx.cons);
 		const union pv_net_rx_slot *s = &q->seen[q->seen_until++];
 
 		pv_net_rx_take_rsp(&q->rx, &q->seen[q->seen_until - 1]);
@@ -31,14 +43,18 @@ static int rx_take(struct pv_netfront *f, struct net_queue *q)
 	return (int)(q->seen_until - left);
 }
 
-/* The fragment numbers of a chain that begins in ring slot `slot` must be those of their slots. */
-static bool rx_ids_right(const struct pv_net_rx_packet *rx, uint32_t slot)
+/* Of fragment i of a chain that begins with request `first`: behind the first one are the slots of extra-info. */
+static uint32_t rx_request(const struct pv_net_rx_packet *rx, uint32_t first, unsigned i)
 {
-	for (unsigned i = 0; i < rx->nr; i++) {
-		if (rx->frag[i].id != (slot & (SLOTS - 1)))
+	return first + i + (i ? rx->extras : 0);
+}
+
+/* The fragments of a chain that begins with request `first` must be in the slots of their requests; then they are in these's pages. */
+static bool rx_ids_right(const struct pv_net_rx_packet *rx, uint32_t first)
+{
+	for (unsigned i = 0; i < rx->nr; i++)
+		if (rx->frag[i].id != (rx_request(rx, first, i) & (SLOTS - 1)))
 			return false;
-		slot += i ? 1 : 1u + rx->extras;
-	}
 	return true;
 }
 
@@ -56,9 +72,12 @@ static void rx_describe(const struct pv_net_rx_packet *rx, struct pv_netfront_pa
 	p->hash_type = rx->hash_type;
 }
 
-static void *rx_data(const struct net_queue *q, const struct pv_net_rx_packet *rx, unsigned frag)
+
+/* A packet in the pages that it came in. */
+static void rx_find(const struct pv_netfront *f, const struct net_queue *q, const struct pv_net_rx_packet *rx, uint32_t first, struct iovec *iov)
 {
-	return q->rx_page + (size_t)rx->frag[frag].id * PV_PAGE_SIZE + rx->frag[frag].offset;
+	for (unsigned i = 0; i < rx->nr; i++)
+		iov[i] = (struct iovec){ rx_page(f, q, rx_request(rx, first, i)) + rx->frag[i].offset, rx->frag[i].len };
 }
 
 /* Where received packets go, one of these: copied into the caller's buffers, or lent to it in their pages. */
@@ -68,48 +87,46 @@ struct rx_into {
 };
 
 /* Packet number `at` of a call. Returns whether it found room. */
-static bool rx_give(const struct net_queue *q, const struct pv_net_rx_packet *rx, const struct rx_into *into, unsigned at)
+static bool rx_give(const struct pv_netfront *f, const struct net_queue *q, const struct pv_net_rx_packet *rx, uint32_t first,
+		    const struct rx_into *into, unsigned at)
 {
 	struct pv_netfront_packet *p = into->loans ? &into->loans[at].packet : &into->copies[at];
+	struct iovec pieces[PV_NET_FRAGS_MAX], *iov = into->loans ? into->loans[at].iov : pieces;
 	uint8_t *to = p->data;
 
-	if (into->loans) {
-		p->data = rx_data(q, rx, 0);
-		into->loans[at].niov = rx->nr;
-		for (unsigned i = 0; i < rx->nr; i++)
-			into->loans[at].iov[i] = (struct iovec){ rx_data(q, rx, i), rx->frag[i].len };
-	} else if (rx->len > p->len) {
+	if (!into->loans && rx->len > p->len)
 		return false;
+	rx_find(f, q, rx, first, iov);
+	if (into->loans) {
+		p->data = iov[0].iov_base;
+		into->loans[at].niov = rx->nr;
 	} else {
-		for (unsigned i = 0; i < rx->nr; to += rx->frag[i++].len)
-			memcpy(to, rx_data(q, rx, i), rx->frag[i].len);
+		for (unsigned i = 0; i < rx->nr; to += iov[i++].iov_len)
+			memcpy(to, iov[i].iov_base, iov[i].iov_len);
 	}
 	rx_describe(rx, p);
 	return true;
 }
 
 /* Post again what was taken, in its order. */
-static void rx_give_back(struct net_queue *q)
+static void rx_give_back(const struct pv_netfront *f, struct net_queue *q)
 {
-	for (; q->lent; q->lent--) {
-		uint16_t id = (uint16_t)(q->rx.prod & (SLOTS - 1));
-
-		pv_net_rx_fill(&q->rx, id, q->rx_gref[id]);
-	}
+	for (; q->lent; q->lent--)
+		net_rx_post(f, q);
 }
 
 /* The next packet. Returns slots used (*got tells whether it was given), 0: no whole packet here, or -EPROTO. */
 static int rx_packet(struct pv_netfront *f, struct net_queue *q, const struct rx_into *into, unsigned *got)
 {
-	uint32_t slot = q->rx.cons - (q->seen_until - q->seen_from);
+	uint32_t first = q->rx.cons - (q->seen_until - q->seen_from);
 	struct pv_net_rx_packet rx;
 	int used = pv_net_rx_parse(q->seen + q->seen_from, q->seen_until - q->seen_from, &rx);
 
 	if (used == 0)
 		return 0;
-	if (used < 0 || !rx_ids_right(&rx, slot))
+	if (used < 0 || !rx_ids_right(&rx, first))
 		return front_broken(&f->front, used < 0 ? "an impossible chain of rx answers" : "an rx answer in another request's slot");
-	if (rx.error || !rx_give(q, &rx, into, *got)) {
+	if (rx.error || !rx_give(f, q, &rx, first, into, *got)) {
 		f->stats.rx_errors++;
 	} else {
 		++*got;
@@ -119,7 +136,7 @@ static int rx_packet(struct pv_netfront *f, struct net_queue *q, const struct rx
 	q->seen_from += (unsigned)used;
 	q->lent += (unsigned)used;
 	if (!into->loans)
-		rx_give_back(q);
+		rx_give_back(f, q);
 	return used;
 }
 
@@ -172,7 +189,7 @@ static int receive(struct pv_netfront *f, unsigned queue, const struct rx_into *
 	if (queue >= f->queues)
 		return -EINVAL;
 	q = &f->queue[queue];
-	rx_give_back(q);
+	rx_give_back(f, q);
 	do {
 		got = rx_burst(f, q, into, n, &used);
 		if (got < 0)
@@ -181,7 +198,7 @@ static int receive(struct pv_netfront *f, unsigned queue, const struct rx_into *
 			net_publish(f, q, &q->rx);
 			return got;
 		}
-		rx_give_back(q); /* what was no packet */
+		rx_give_back(f, q); /* what was no packet */
 		more = net_rx_rest(f, q);
 		if (more < 0)
 			return more;

@@ -86,8 +86,8 @@ static void netfront_open_no_grants_left(void **state)
 
 	(void)state;
 	fake_announce(&k, fake_vif_offer(), 0, 0);
-	for (unsigned skip = 0; skip < 3; skip++) { /* rings, tx pages, rx pages */
-		assert_int_equal(pv_hub_inject(k.h, (unsigned)k.domid, "share", skip, 1, GNTST_no_space), 0);
+	for (unsigned skip = 0; skip < 3; skip++) { /* rings, tx pages, rx pages; of these twice: it asks for fewer */
+		assert_int_equal(pv_hub_inject(k.h, (unsigned)k.domid, "share", skip, 2, GNTST_no_space), 0);
 		assert_true(pv_netfront_open(lb_spec, k.domid, &c, &f, why, sizeof(why)) < 0);
 		assert_null(f);
 		assert_non_null(strstr(why, "vif 0"));
@@ -97,6 +97,27 @@ static void netfront_open_no_grants_left(void **state)
 	}
 	assert_int_equal(pv_hub_inject(k.h, (unsigned)k.domid, "alloc", 0, 1, GNTST_no_space), 0);
 	assert_true(pv_netfront_open(lb_spec, k.domid, &c, &f, why, sizeof(why)) < 0);
+}
+
+static void netfront_open_few_grants_left(void **state)
+{
+	unsigned pages;
+
+	(void)state;
+	fake_announce(&k, fake_vif_offer(), 0, 0);
+	pages = fake_guest(&k).grants;
+	assert_int_equal(pv_hub_inject(k.h, (unsigned)k.domid, "share", 1, 1, GNTST_no_space), 0);
+	f = fake_open_vif(&k, 1);
+	assert_int_equal(fake_guest(&k).grants - pages, 2 + 256 + 1024);
+	fake_connect(&k);
+	assert_int_equal(pv_netfront_work(f), 1);
+	for (unsigned i = 0; i < 600; i++) { /* round all of its pages */
+		assert_int_equal(send_one(0, 1514), 1);
+		assert_true(fake_take(&k, &k.queue[0], &got));
+		assert_memory_equal(got.data, frame, 1514);
+		fake_answer(&k.queue[0], &got, NETIF_RSP_OKAY);
+		pv_ring_publish(&k.queue[0].tx);
+	}
 }
 
 static void netfront_send_before_connected(void **state)
@@ -129,14 +150,17 @@ static void netfront_send_one_slot(void **state)
 static void netfront_send_shows_nothing_else(void **state)
 {
 	static uint8_t page[PV_PAGE_SIZE], zeros[PV_PAGE_SIZE];
+	unsigned at;
 
 	(void)state;
 	connected(1);
 	assert_int_equal(send_one(0, 60), 1);
 	assert_true(fake_take(&k, &k.queue[0], &got));
+	at = got.p.frag[0].offset;
 	fake_copy(&k, false, got.p.frag[0].gref, 0, page, PV_PAGE_SIZE);
-	assert_memory_equal(page, frame, 60);
-	assert_memory_equal(page + 60, zeros, PV_PAGE_SIZE - 60);
+	assert_memory_equal(page + at, frame, 60);
+	assert_memory_equal(page, zeros, at);
+	assert_memory_equal(page + at + 60, zeros, PV_PAGE_SIZE - 60 - at);
 }
 
 static void netfront_send_sizes(void **state)
@@ -549,6 +573,7 @@ int main(void)
 		T(netfront_open_gso_needs_sg),
 		T(netfront_open_not_announced),
 		T(netfront_open_no_grants_left),
+		T(netfront_open_few_grants_left),
 		T(netfront_send_before_connected),
 		T(netfront_send_one_slot),
 		T(netfront_send_sizes),
