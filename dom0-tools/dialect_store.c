@@ -340,6 +340,7 @@ static void offer(struct device *dev)
 	struct nodes *n = nodes_of(dev);
 	char path[PATH_LEN];
 
+	dev->store.left = false;
 	if (dev->offer.generation++ == 0 && !dev->store.foreign)
 		return; /* it appeared with the directories */
 	dev->store.shown = XenbusStateInitWait;
@@ -465,7 +466,10 @@ static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const c
 	dev->store.front = front < 0 ? XenbusStateUnknown : front;
 	if (dev->id.type == PV_NOXS_VIF)
 		dev->pair = read_pair(dev);
+	dev->store.left |= dev->store.front == XenbusStateClosed;
 	ev = meaning[dev->offer.state][dev->store.front];
+	if (dev->offer.state == XenbusStateClosed && dev->store.front == XenbusStateInitialised && dev->store.left)
+		ev = EV_ANEW;
 	if (ev == EV_CHANGED && dev->state == DEV_CONNECTED && dev->id.type == PV_NOXS_VIF)
 		return choose_anew(dev, c, why);
 	show_state(dev);

@@ -405,6 +405,7 @@ struct device {
 	struct {
 		bool foreign; /* another toolstack made the directories, and removes them */
 		enum xenbus_state front, shown; /* the frontend's state as last seen, the backend's as written */
+		bool left; /* it was seen Closed since the last offer: Initialised is another frontend's, which looks at us later */
 	} store; /* of dialect_store */
 	struct pv_noxs_offer offer; /* as shown; the truth about state and generation */
 	struct pv_noxs_choice choice; /* the checked snapshot that the backend was told */

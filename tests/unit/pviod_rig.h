@@ -17,7 +17,7 @@
 
 #define UNUSED __attribute__((unused))
 
-enum { RIG_MS = 20000 /* a step that takes longer has failed */, RIG_DEVICES = 160, RIG_BACKENDS = 2, RIG_CLIENTS = 2 };
+enum { RIG_MS = 20000 /* a step that takes longer has failed */, RIG_DEVICES = 160, RIG_BACKENDS = 3, RIG_CLIENTS = 2 };
 
 static uint64_t rig_ms(void)
 {
@@ -96,7 +96,7 @@ static int be_take(struct be *b, struct json_object *params)
 	struct pv_connect c;
 	struct be_device *d;
 	char why[200];
-	uint32_t gref[2];
+	uint32_t gref[2], port;
 	int n, rc = pv_connect_from_json(params, &c, why, sizeof(why));
 
 	if (rc < 0)
@@ -106,12 +106,13 @@ static int be_take(struct be *b, struct json_object *params)
 	be_let_go(b, &c.id);
 	d = be_device(b, &c.id, true);
 	n = c.id.type == PV_NOXS_VIF ? 2 : 1;
-	gref[0] = c.id.type == PV_NOXS_VIF ? c.choice.vif[0].tx_gref : c.choice.vbd[0].ring_gref[0];
+	gref[0] = c.id.type == PV_NOXS_VIF ? c.choice.vif[0].tx_gref : c.id.type == PV_NOXS_VF ? c.choice.vf[0].gref : c.choice.vbd[0].ring_gref[0];
 	gref[1] = c.choice.vif[0].rx_gref;
+	port = c.id.type == PV_NOXS_VIF ? c.choice.vif[0].tx_port : c.id.type == PV_NOXS_VF ? c.choice.vf[0].port : c.choice.vbd[0].port;
 	for (int i = 0; i < n && rc == 0; i++)
 		rc = pv_gnt_map(b->h, c.id.guest, &gref[i], 1, true, NULL, &d->ring[i]);
 	if (rc == 0) {
-		d->port = pv_evt_bind(b->h, c.id.guest, c.id.type == PV_NOXS_VIF ? c.choice.vif[0].tx_port : c.choice.vbd[0].port);
+		d->port = pv_evt_bind(b->h, c.id.guest, port);
 		rc = d->port < 0 ? d->port : 0;
 	}
 	if (rc < 0)
@@ -127,6 +128,8 @@ static struct json_object *be_offer(struct be *b, uint16_t type)
 		return json_object_get(b->offer);
 	if (type == PV_NOXS_VIF)
 		o.vif = (struct pv_noxs_vif_offer){ .mac = { 0, 0x16, 0x3e, 1, 2, 3 }, .queues_max = 4, .mtu = 1500, .features = PV_VIF_SG | PV_VIF_CSUM_IPV4, .carrier = 1 };
+	else if (type == PV_NOXS_VF)
+		o.vf.functions = 2;
 	else
 		o.vbd = (struct pv_noxs_vbd_offer){ .sectors = 2048, .sector_size = 512, .physical_sector_size = 4096, .features = PV_VBD_FLUSH,
 						    .queues_max = 2, .ring_order_max = 2, .indirect_max = 256 };

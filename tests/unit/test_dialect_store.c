@@ -3,16 +3,18 @@
 #include "tests/unit/pviod_rig.h"
 #include "tests/unit/xenbus_front.h"
 
-enum { VIF, VBD, KINDS };
+enum { VIF, VBD, VF, KINDS };
 
 static const struct kind {
 	enum pv_noxs_type type;
 	uint32_t devid;
 	const char *attach, *device, *other, *front; /* for pviod; the backend's directory less its guest, the frontend's */
+	const char *name, *backend; /* of the type in XenStore, of who serves it */
 } kinds[KINDS] = {
-	{ PV_NOXS_VIF, 0, "\"type\":\"vif\",\"name\":\"0\"", "vif0", "/local/domain/0/backend/vif", "device/vif/0" },
+	{ PV_NOXS_VIF, 0, "\"type\":\"vif\",\"name\":\"0\"", "vif0", "/local/domain/0/backend/vif", "device/vif/0", "vif", "netback" },
 	{ PV_NOXS_VBD, 51712, "\"type\":\"vbd\",\"name\":\"xvda\",\"config\":{\"path\":\"/x\"}", "xvda", "/local/domain/0/backend/vbd",
-	  "device/vbd/51712" },
+	  "device/vbd/51712", "vbd", "blkback" },
+	{ PV_NOXS_VF, 0, "\"type\":\"vf\",\"name\":\"0\"", "vf0", "/local/domain/0/backend/pci", "device/pci/0", "pci", "pciback" },
 };
 
 static struct xb xb;
@@ -47,6 +49,7 @@ static int up(void **state)
 {
 	rig_up(state);
 	be_start(&rig->be[1], "vbd", "blkback");
+	be_start(&rig->be[2], "vf", "pciback");
 	rig->also = kernel_turn;
 	busy = false;
 	boot();
@@ -111,7 +114,7 @@ static void check_gone(void)
 	WAIT(!device());
 	WAIT(is_gone(kind->front));
 	assert_true(is_gone(other_dir()));
-	snprintf(path, sizeof(path), "device/%s", pv_type_name(kind->type));
+	snprintf(path, sizeof(path), "device/%s", kind->name);
 	assert_int_equal(xs_list(&xb.xs, 0, path), -ENOENT);
 	rig_check(0);
 }
@@ -235,6 +238,25 @@ static void nodes_of_a_vbd_are_as_a_toolstack_makes_them(void **state)
 	assert_string_equal(get_key(other_dir(), "feature-flush-cache"), "1");
 	assert_string_equal(get_key(other_dir(), "feature-persistent"), "0");
 	assert_string_equal(get_key(other_dir(), "feature-max-indirect-segments"), "256");
+}
+
+static void nodes_of_a_vf_are_as_pcifront_wants_them(void **state)
+{
+	(void)state;
+	xb.unloaded[PV_NOXS_VF] = true;
+	attach();
+	WAIT(device());
+	assert_string_equal(get_key(kind->front, "backend"), other_dir());
+	assert_string_equal(get_key(kind->front, "backend-id"), "0");
+	assert_string_equal(get_key(kind->front, "state"), "1");
+	assert_string_equal(get_key(other_dir(), "state"), "2");
+	assert_string_equal(get_key(other_dir(), "online"), "1");
+	assert_string_equal(get_key(other_dir(), "num_devs"), "2");
+	assert_string_equal(get_key(other_dir(), "root_num"), "1");
+	assert_string_equal(get_key(other_dir(), "root-0"), "0000:00");
+	assert_string_equal(get_key(other_dir(), "vdev-0"), "0000:00:00.0");
+	assert_string_equal(get_key(other_dir(), "vdev-1"), "0000:00:01.0");
+	assert_string_equal(get_key(other_dir(), "dev"), "");
 }
 
 /* Its own directory is the guest's to write to, the backend's is not. */
@@ -437,11 +459,29 @@ static void driver_is_unloaded_and_loaded(void **state)
 	for (unsigned i = 1; i <= 10; i++) {
 		WAIT(is_up());
 		assert_int_equal(xb.connects, i);
-		xb_unload(&xb, PV_NOXS_VIF);
+		xb_unload(&xb, kind->type);
 		WAIT(is(0, "Closed"));
 		backend_has_let_go();
-		xb_load(&xb, PV_NOXS_VIF);
+		xb_load(&xb, kind->type);
 	}
+	WAIT(is_up());
+	detach(false);
+	check_gone();
+}
+
+/* It chose before it looked: that is not asked for again, until it has left and comes anew. */
+static void pcifront_that_cannot_be_served_is_told_and_may_come_again(void **state)
+{
+	(void)state;
+	backend()->fail[BE_CONNECT] = -ENOSPC;
+	attach();
+	WAIT(is(0, "Closed"));
+	WAIT(device()->state == XenbusStateClosed);
+	turns(20);
+	assert_int_equal(backend()->calls[BE_CONNECT], 1);
+	backend()->fail[BE_CONNECT] = 0;
+	xb_unload(&xb, kind->type);
+	xb_load(&xb, kind->type);
 	WAIT(is_up());
 	detach(false);
 	check_gone();
@@ -547,7 +587,7 @@ static void connect_that_fails_is_told_and_can_be_tried_again(void **state)
 	dev = listed(0);
 	assert_non_null(strstr(text_in(dev, "error"), "refuses to connect"));
 	json_object_put(dev);
-	snprintf(path, sizeof(path), "/local/domain/0/error/backend/%s/%u/%u", pv_type_name(kind->type), rig->domid, kind->devid);
+	snprintf(path, sizeof(path), "/local/domain/0/error/backend/%s/%u/%u", kind->name, rig->domid, kind->devid);
 	assert_string_equal(get_key(path, "error"), "28 No space left on device");
 	backend()->fail[BE_CONNECT] = 0;
 	xb_switch(device(), XenbusStateInitialising);
@@ -561,7 +601,7 @@ static void backend_goes(void)
 {
 	be_kill(backend());
 	WAIT(is(0, "lost"));
-	be_restart(backend(), pv_type_name(kind->type), kind == &kinds[VIF] ? "netback" : "blkback");
+	be_restart(backend(), pv_type_name(kind->type), kind->backend);
 }
 
 /* Before it is connected, a device is simply offered by the next backend. */
@@ -609,7 +649,7 @@ static void backend_replaced_that_cannot_go_on_stays_lost(void **state)
 		WAIT(is(0, "lost"));
 		prepared = backend()->calls[BE_PREPARE];
 		backend()->fail_adopt = -ENOENT;
-		be_restart(backend(), pv_type_name(kind->type), kind == &kinds[VIF] ? "netback" : "blkback");
+		be_restart(backend(), pv_type_name(kind->type), kind->backend);
 		turns(20);
 		assert_string_equal(state_of(0), "lost");
 		assert_int_equal(backend()->calls[BE_PREPARE], prepared * 0);
@@ -655,7 +695,7 @@ static void backend_dies_on_each_call(void **state)
 				good("detach", "{\"guest\":\"web\",\"device\":\"%s\"}", kind->device);
 			WAIT(!b->rpc);
 			b->die = b->die_after = 0;
-			be_restart(b, pv_type_name(kind->type), kind == &kinds[VIF] ? "netback" : "blkback");
+			be_restart(b, pv_type_name(kind->type), kind->backend);
 			if (m == BE_CONNECT && !after)
 				WAIT(is_up());
 			if (m == BE_CONNECT)
@@ -824,6 +864,8 @@ static void guest_destroyed_at_each_step(void **state)
 
 #define each(f) { #f "(vif)", f, up, down, (void *)&kinds[VIF] }, { #f "(vbd)", f, up, down, (void *)&kinds[VBD] }
 #define vif(f) { #f, f, up, down, (void *)&kinds[VIF] }
+#define vf(f) { #f, f, up, down, (void *)&kinds[VF] }
+#define all(f) each(f), { #f "(vf)", f, up, down, (void *)&kinds[VF] }
 #define vbd(f) { #f, f, up, down, (void *)&kinds[VBD] }
 
 int main(void)
@@ -831,37 +873,40 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		vif(nodes_of_a_vif_are_as_a_toolstack_makes_them),
 		vbd(nodes_of_a_vbd_are_as_a_toolstack_makes_them),
-		each(guest_writes_to_its_own_directory_alone),
+		vf(nodes_of_a_vf_are_as_pcifront_wants_them),
+		all(guest_writes_to_its_own_directory_alone),
 		vif(pair_is_a_node_of_the_vif),
 		vif(guest_without_a_xenstore_is_told),
-		each(device_is_found_by_a_running_kernel),
-		each(device_is_found_by_a_kernel_that_boots),
-		each(device_waits_for_its_driver),
-		each(device_nobody_drives_is_detached_at_once),
-		each(kernel_waits_while_the_backend_connects),
+		all(device_is_found_by_a_running_kernel),
+		all(device_is_found_by_a_kernel_that_boots),
+		all(device_waits_for_its_driver),
+		all(device_nobody_drives_is_detached_at_once),
+		all(kernel_waits_while_the_backend_connects),
 		each(rings_are_those_that_were_told),
 		vif(two_devices_go_their_own_ways),
 		vif(second_device_of_a_type_stays_when_the_first_goes),
 		vif(other_dialect_is_not_seen),
-		each(shutdown_is_followed_step_by_step),
+		all(shutdown_is_followed_step_by_step),
 		vif(shutdown_of_many_devices),
 		vif(driver_is_unloaded_and_loaded),
+		vf(driver_is_unloaded_and_loaded),
+		vf(pcifront_that_cannot_be_served_is_told_and_may_come_again),
 		vbd(closed_without_closing),
 		each(new_kernel_resets_what_the_old_one_left),
 		vif(frontend_begins_anew_in_the_midst),
-		each(kernel_that_loses_its_state_node_has_left),
-		each(kernel_leaves_while_the_backend_connects),
+		all(kernel_that_loses_its_state_node_has_left),
+		all(kernel_leaves_while_the_backend_connects),
 		each(connect_that_fails_is_told_and_can_be_tried_again),
-		each(backend_replaced_before_connected),
-		each(backend_replaced_after_connected_goes_on),
+		all(backend_replaced_before_connected),
+		all(backend_replaced_after_connected_goes_on),
 		each(backend_replaced_that_cannot_go_on_stays_lost),
-		each(backend_dies_on_each_call),
+		all(backend_dies_on_each_call),
 		vif(backend_in_a_driver_domain),
-		each(detach_in_order_at_each_step),
-		each(detach_by_force_at_each_step),
+		all(detach_in_order_at_each_step),
+		all(detach_by_force_at_each_step),
 		each(detach_in_order_shows_that_it_is_meant),
 		each(detach_while_the_kernel_unloads_the_driver),
-		each(guest_destroyed_at_each_step),
+		all(guest_destroyed_at_each_step),
 	};
 
 	return cmocka_run_group_tests(tests, rig_hub_up, rig_hub_down);

@@ -487,6 +487,51 @@ static void vbd_that_cannot_be_served_is_told_why(void **state)
 
 /* ---- what is not the frontend's fault ---- */
 
+static struct pv_noxs_offer vf_offer(void)
+{
+	return (struct pv_noxs_offer){ .magic = PV_NOXS_MAGIC, .version = PV_NOXS_VERSION, .generation = 3, .type = PV_NOXS_VF,
+				       .state = XenbusStateInitWait, .vf = { .functions = PV_NOXS_VFS_MAX } };
+}
+
+static void offer_of_a_vf_names_its_slots_and_not_the_machines(void **state)
+{
+	struct pv_noxs_offer offer = vf_offer();
+
+	(void)state;
+	nkeys = 0;
+	store_offer(&writer, &offer);
+	assert_string_equal(value_of("num_devs"), "32");
+	assert_string_equal(value_of("root_num"), "1");
+	assert_string_equal(value_of("root-0"), "0000:00");
+	assert_string_equal(value_of("vdev-31"), "0000:00:1f.0");
+	assert_int_equal(nkeys, 3 + 32);
+}
+
+static void vf_of_linux(void **state)
+{
+	struct pv_noxs_offer offer = vf_offer();
+
+	(void)state;
+	assert_int_equal(choose(&offer, "pci-op-ref=8 event-channel=15 magic=7"), 0);
+	assert_int_equal(c.queues, 1);
+	assert_int_equal(c.vf[0].gref, 8);
+	assert_int_equal(c.vf[0].port, 15);
+}
+
+static void vf_that_cannot_be_served_is_told_why(void **state)
+{
+	struct pv_noxs_offer offer = vf_offer();
+
+	(void)state;
+	refused(&offer, "pci-op-ref=8 event-channel=15", "magic");
+	refused(&offer, "pci-op-ref=8 event-channel=15 magic=6", "magic");
+	refused(&offer, "pci-op-ref=8 event-channel=15 magic=7777777777", "magic");
+	refused(&offer, "event-channel=15 magic=7", "pci-op-ref");
+	refused(&offer, "pci-op-ref=8 magic=7", "event-channel");
+	refused(&offer, "pci-op-ref=4294967296 event-channel=15 magic=7", "pci-op-ref");
+	refused(&offer, "pci-op-ref=8 event-channel=0 magic=7", "port");
+}
+
 static void store_that_fails_is_no_misdeed(void **state)
 {
 	struct pv_noxs_offer offers[] = { vif_offer(), vbd_offer() };
@@ -546,6 +591,9 @@ int main(void)
 		cmocka_unit_test(vbd_of_order_zero_is_read_either_way),
 		cmocka_unit_test(vbd_abi_is_named_or_native),
 		cmocka_unit_test(vbd_that_cannot_be_served_is_told_why),
+		cmocka_unit_test(offer_of_a_vf_names_its_slots_and_not_the_machines),
+		cmocka_unit_test(vf_of_linux),
+		cmocka_unit_test(vf_that_cannot_be_served_is_told_why),
 		cmocka_unit_test(store_that_fails_is_no_misdeed),
 		cmocka_unit_test(reads_are_bounded),
 	};

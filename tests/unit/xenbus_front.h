@@ -1,9 +1,9 @@
-/* xenbus_front.h - for tests: a guest's kernel as XenStore knows one: xenbus with netfront and blkfront as Linux 6.1 has them, on
+/* xenbus_front.h - for tests: a guest's kernel as XenStore knows one: xenbus with netfront, blkfront and pcifront as Linux 6.1 has them, on
  * the guest's own store page (xs_client.h).
  *
  * It makes the same requests in the same order: devices found at boot and by the watch on `device`; the backend's state watched;
  * keys written in a transaction; netfront from Initialising to Connected at once, blkfront by way of Initialised; Closed when the
- * backend closes; at shutdown Closing, until exactly Closing is seen. What it does beside that is to stop at each step.
+ * backend closes; pcifront to Initialised before it looks at its backend; at shutdown Closing, until exactly Closing is seen. What it does beside that is to stop at each step.
  * Rings are real shared pages and ports without anything in them; xenbus_port.h puts the frontends' library on top.
  */
 #ifndef XENBUS_FRONT_H
@@ -12,6 +12,7 @@
 #include "tests/unit/xs_client.h"
 #include <pvio/hyper.h>
 #include <pvio/noxs.h>
+#include <xen/io/pciif.h>
 #include <xen/io/xenbus.h>
 
 #define XB __attribute__((unused)) static
@@ -51,7 +52,7 @@ struct xb {
 	uint16_t domid;
 	struct xb_dev dev[XB_DEVICES];
 	unsigned queues, order; /* wanted at most; 0 queues: 1 */
-	bool unloaded[PV_NOXS_VBD + 1]; /* the driver of this type */
+	bool unloaded[PV_NOXS_VF + 1]; /* the driver of this type */
 	bool passive; /* the drivers only find and watch: xenbus_port.h does the rest */
 	bool halting;
 	void (*at)(struct xb_dev *d, enum xb_step step); /* NULL: go on */
@@ -142,6 +143,19 @@ static unsigned xb_min(uint64_t a, uint64_t b)
 	return (unsigned)(a < b ? a : b);
 }
 
+/* The page of pcifront, in which nobody asks anything. */
+static void xb_share_page(struct xb_dev *d)
+{
+	int port = pv_evt_alloc(d->xb->h, d->other_id);
+	uint32_t gref;
+
+	d->npages = 1;
+	if (port < 0 || pv_gnt_share(d->xb->h, d->other_id, 1, true, NULL, &gref, &d->pages) < 0)
+		fail_msg("%s", pv_hyper_error(d->xb->h));
+	d->choice = (struct pv_noxs_choice){ .queues = 1 };
+	d->choice.vf[0] = (struct pv_noxs_vf_queue){ .gref = gref, .port = (uint32_t)port };
+}
+
 /* Rings that nobody puts anything into, and their ports. */
 static void xb_share(struct xb_dev *d)
 {
@@ -152,6 +166,10 @@ static void xb_share(struct xb_dev *d)
 	unsigned each = d->type == PV_NOXS_VIF ? 2 : 1u << order;
 	uint32_t gref[PV_NOXS_QUEUES_MAX * PV_NOXS_RING_PAGES_MAX];
 
+	if (d->type == PV_NOXS_VF) {
+		xb_share_page(d);
+		return;
+	}
 	d->npages = queues * each;
 	if (pv_gnt_share(xb->h, d->other_id, d->npages, true, NULL, gref, &d->pages) < 0)
 		fail_msg("%s", pv_hyper_error(xb->h));
@@ -174,8 +192,8 @@ static void xb_unshare(struct xb_dev *d)
 	for (unsigned i = 0; d->pages && i < d->choice.queues; i++) {
 		struct pv_noxs_vif_queue *q = &d->choice.vif[i];
 
-		if (d->type == PV_NOXS_VBD) {
-			pv_evt_unbind(d->xb->h, d->choice.vbd[i].port);
+		if (d->type != PV_NOXS_VIF) {
+			pv_evt_unbind(d->xb->h, d->type == PV_NOXS_VF ? d->choice.vf[i].port : d->choice.vbd[i].port);
 			continue;
 		}
 		pv_evt_unbind(d->xb->h, q->tx_port);
@@ -266,6 +284,13 @@ static void xb_write_vbd(struct xb_dev *d, uint32_t tx)
 	xb_put(d, tx, d->node, "feature-persistent", 1);
 }
 
+static void xb_write_vf(struct xb_dev *d, uint32_t tx)
+{
+	xb_put(d, tx, d->node, "pci-op-ref", d->choice.vf[0].gref);
+	xb_put(d, tx, d->node, "event-channel", d->choice.vf[0].port);
+	xs_printf(&d->xb->xs, tx, xb_path(d->node, "magic"), XEN_PCI_MAGIC);
+}
+
 /* Tell what connects, then say so. */
 XB void xb_tell(struct xb_dev *d)
 {
@@ -278,6 +303,8 @@ XB void xb_tell(struct xb_dev *d)
 		xb_at(d, XB_BEGUN);
 		if (d->type == PV_NOXS_VIF)
 			xb_write_vif(d, tx);
+		else if (d->type == PV_NOXS_VF)
+			xb_write_vf(d, tx);
 		else
 			xb_write_vbd(d, tx);
 		xb_at(d, XB_WRITTEN);
@@ -328,7 +355,7 @@ static void xb_backend_changed(struct xb_dev *d)
 		break;
 	case XenbusStateConnected:
 		xb_at(d, XB_SAW_CONNECTED);
-		if (d->type == PV_NOXS_VBD && d->state == XenbusStateInitialised)
+		if (d->type != PV_NOXS_VIF && d->state == XenbusStateInitialised)
 			xb_switch(d, XenbusStateConnected);
 		xb_at(d, XB_CONNECTED);
 		break;
@@ -391,6 +418,8 @@ XB void xb_bind(struct xb_dev *d)
 		xb_switch(d, XenbusStateInitialising);
 		xb_wait(d, "backend that is not closed", xb_other_lives_or_gone);
 	}
+	if (d->type == PV_NOXS_VF && !xb->passive)
+		xb_connect(d);
 	assert_int_equal(xs_watch(&xb->xs, xb_path(d->other, "state"), d->node), 0);
 }
 
@@ -439,6 +468,11 @@ XB struct xb_dev *xb_find(struct xb *xb, enum pv_noxs_type type, uint32_t devid)
 	return NULL;
 }
 
+static enum pv_noxs_type xb_type(const char *name)
+{
+	return strcmp(name, "vif") == 0 ? PV_NOXS_VIF : strcmp(name, "pci") == 0 ? PV_NOXS_VF : PV_NOXS_VBD;
+}
+
 static void xb_probe(struct xb *xb, const char *type, const char *name)
 {
 	char node[32];
@@ -452,7 +486,7 @@ static void xb_probe(struct xb *xb, const char *type, const char *name)
 		;
 	assert_true(i < XB_DEVICES);
 	d = &xb->dev[i];
-	*d = (struct xb_dev){ .xb = xb, .type = strcmp(type, "vif") ? PV_NOXS_VBD : PV_NOXS_VIF, .state = XenbusStateInitialising };
+	*d = (struct xb_dev){ .xb = xb, .type = xb_type(type), .state = XenbusStateInitialising };
 	d->devid = (uint32_t)strtoul(name, NULL, 10);
 	strcpy(d->node, node);
 	if (!xb->unloaded[d->type])
@@ -482,7 +516,7 @@ static void xb_device_changed(struct xb *xb, const char *path)
 		return;
 	if (!xb_exists(xb, path))
 		xb_vanished(xb, path);
-	else if (!xb_find(xb, strcmp(type, "vif") ? PV_NOXS_VBD : PV_NOXS_VIF, (uint32_t)strtoul(name, NULL, 10)))
+	else if (!xb_find(xb, xb_type(type), (uint32_t)strtoul(name, NULL, 10)))
 		xb_probe(xb, type, name);
 }
 
