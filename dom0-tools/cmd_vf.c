@@ -8,9 +8,12 @@
 
 int vf_machine(struct pvio *p, struct vf_sys *s)
 {
-	int rc = vf_sys_open(s, getenv("PVIO_VF_ROOT"));
+	const char *root = getenv("PVIO_VF_ROOT");
+	int rc = vf_sys_open(s, root);
 
-	return rc < 0 ? say_failed(p, "PVIO_VF_ROOT: %s", strerror(-rc)) : EXIT_DONE;
+	if (rc == 0 && !vf_sys_has(s, "/sys"))
+		rc = -ENOENT;
+	return rc < 0 ? say_failed(p, "%s%s/sys: %s", root ? "PVIO_VF_ROOT: " : "", root ? root : "", strerror(-rc)) : EXIT_DONE;
 }
 
 /* ---- a row a function ---- */
@@ -40,25 +43,41 @@ static void name_text(struct json_object *row, char *buf, size_t len)
 	snprintf(buf, len, "%s%s%s%s", text_of(row, "netdev"), text_of(row, "nvme"), *port ? ", port " : "", port);
 }
 
-/* Of a PF its link; of a VF what differs from what one that nobody has is like. */
-static void settings_text(struct json_object *row, char *buf, size_t len)
+/* Append those of the settings under key that are in `keys` and not so in `but`. */
+static void add_settings(struct json_object *row, const char *key, unsigned keys, const struct vf_settings *but, const char *before, char *buf, size_t len)
 {
 	struct json_object *o = NULL;
-	struct vf_settings is = { 0 }, usual;
-	const char *speed = text_of(row, "speed");
+	struct vf_settings v = { 0 };
 
-	snprintf(buf, len, "%s%s%s%s", text_of(row, "link"), *speed ? ", " : "", speed, *speed ? " Mbit/s" : "");
-	if (!json_object_object_get_ex(row, "settings", &o) || vf_settings_from_json(&is, o, NULL) < 0)
+	if (!json_object_object_get_ex(row, key, &o) || vf_settings_from_json(&v, o, NULL) < 0)
 		return;
-	vf_settings_default(&usual, VF_ALL_KEYS);
 	for (int k = 0; k < VF_KEYS; k++) {
 		size_t n = strlen(buf);
 		char value[32];
 
-		vf_settings_text(&is, k, value, sizeof(value));
-		if (*value && !vf_settings_equal(&is, &usual, k))
-			snprintf(buf + n, len - n, "%s%s=%s", n ? " " : "", vf_key_name(k), value);
+		vf_settings_text(&v, k, value, sizeof(value));
+		if (!(keys & 1u << k) || !*value || vf_settings_equal(&v, but, k))
+			continue;
+		snprintf(buf + n, len - n, "%s%s%s=%s", n ? " " : "", before, vf_key_name(k), value);
+		before = "";
 	}
+}
+
+/* Of a PF its link; of a VF what one that nobody has is not like, and what it should be and is not. */
+static void settings_text(struct json_object *row, char *buf, size_t len)
+{
+	const char *speed = text_of(row, "speed");
+	struct json_object *differs = NULL;
+	struct vf_settings usual;
+	unsigned keys = 0;
+
+	snprintf(buf, len, "%s%s%s%s", text_of(row, "link"), *speed ? ", " : "", speed, *speed ? " Mbit/s" : "");
+	vf_settings_default(&usual, VF_ALL_KEYS);
+	add_settings(row, "settings", VF_ALL_KEYS, &usual, "", buf, len);
+	json_object_object_get_ex(row, "differs", &differs);
+	for (size_t i = 0; differs && i < json_object_array_length(differs); i++)
+		keys |= 1u << vf_key_find(json_object_get_string(json_object_array_get_idx(differs, i)));
+	add_settings(row, "wanted", keys, &(struct vf_settings){ 0 }, "should be ", buf, len);
 }
 
 /* PFs, each with its VFs behind it, in one array. */

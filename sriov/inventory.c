@@ -3,7 +3,7 @@
  * Everything comes from sysfs at the moment of asking, but what the PF's driver says of its VFs (nl.c) and who was given one (record.c).
  * Functions come and go meanwhile: an attribute that is not there any more is an empty one.
  */
-#include "sriov.h"
+#include "declare.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -249,6 +249,20 @@ static void read_record(struct vf_sys *s, struct vf *v)
 	snprintf(v->record.why, sizeof(v->record.why), "cannot read its record in %s: %s", s->state, rc == -EBADMSG ? "damaged" : strerror(-rc));
 }
 
+/* What is kept of this PF; if that cannot be read, whoever needs it says so. */
+static void read_declared(struct vf_sys *s, struct vf_pf *pf)
+{
+	struct vf_declared_pf kept;
+
+	if (vf_kept_read(s, pf->dev.bdf, &kept) < 0)
+		return;
+	for (unsigned i = 0; i < pf->nvfs && i < kept.nvfs; i++) {
+		pf->vf[i].declared = kept.vf[i].want;
+		snprintf(pf->vf[i].pool, sizeof(pf->vf[i].pool), "%s", kept.vf[i].pool);
+	}
+	free(kept.vf);
+}
+
 static int read_vfs(struct vf_sys *s, struct vf_pf *pf)
 {
 	pf->vf = calloc(pf->num ? pf->num : 1, sizeof(*pf->vf));
@@ -269,6 +283,8 @@ static int read_vfs(struct vf_sys *s, struct vf_pf *pf)
 	}
 	if (pf->nvfs && pf->ifindex)
 		read_settings(s, pf);
+	if (pf->nvfs)
+		read_declared(s, pf);
 	return 0;
 }
 

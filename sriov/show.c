@@ -47,6 +47,26 @@ static struct json_object *stats_json(const struct vf_stats *st)
 	return o;
 }
 
+/* What it shall be, declared and by its owner, and which of that it is not. */
+static void add_wanted(struct json_object *o, const struct vf *vf)
+{
+	struct vf_settings wanted = vf->declared;
+	struct json_object *differs;
+	unsigned keys;
+
+	if (vf->record.state >= VF_CLAIMING && vf->record.state <= VF_DETACHING)
+		vf_settings_merge(&wanted, &vf->record.settings);
+	if (!wanted.set)
+		return;
+	json_object_object_add(o, "wanted", vf_settings_json(&wanted));
+	keys = vf_settings_differ(&wanted, &vf->is);
+	differs = json_object_new_array();
+	for (int k = 0; k < VF_KEYS; k++)
+		if (keys & 1u << k)
+			json_object_array_add(differs, json_object_new_string(vf_key_name(k)));
+	json_object_object_add(o, "differs", differs);
+}
+
 struct json_object *vf_json_vf(const struct vf_pf *pf, const struct vf *vf)
 {
 	struct json_object *o = json_object_new_object();
@@ -58,9 +78,10 @@ struct json_object *vf_json_vf(const struct vf_pf *pf, const struct vf *vf)
 		json_object_object_add(o, "settings", vf_settings_json(&vf->is));
 		json_object_object_add(o, "stats", stats_json(&vf->stats));
 	}
+	add_wanted(o, vf);
+	add_text(o, "pool", vf->pool);
 	add_text(o, "state", vf_state_name(vf->record.state));
 	add_text(o, "owner", vf->record.owner);
-	add_text(o, "pool", vf->record.pool);
 	if (vf->record.domid >= 0)
 		add_number(o, "domid", vf->record.domid);
 	json_object_object_add(o, "in_use", json_object_new_boolean(vf->in_use));

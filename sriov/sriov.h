@@ -239,6 +239,8 @@ struct vf {
 	unsigned index;
 	struct vf_settings is; /* what the PF's driver says of it now; all unset: it says nothing (no netdev) */
 	struct vf_stats stats; /* 0 where the driver counts nothing */
+	struct vf_settings declared; /* what `pvio vf apply` was told for it; nothing set: nothing */
+	char pool[VF_NAME_MAX]; /* in which it is declared to be; "": none */
 	struct vf_record record; /* .state VF_FREE: none; never locked */
 	bool in_use; /* somebody has it: a record says so, a process has it open, a guest has it, its netdev is up */
 	char open_by[VF_ATTR_MAX]; /* programs that have its vfio group open, "qemu-system-x86 (pid 812)"; "": none, or not looked for */

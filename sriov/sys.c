@@ -84,7 +84,8 @@ static int open_netlink(struct vf_sys *s)
 
 static int machine_nl_send(struct vf_sys *s, const void *msg, size_t len)
 {
-	int rc = s->nl ? 0 : open_netlink(s);
+	/* the netdevs below another root are not this kernel's, whatever their numbers */
+	int rc = *s->root ? -EOPNOTSUPP : s->nl ? 0 : open_netlink(s);
 
 	return rc < 0 ? rc : mnl_socket_sendto(s->nl, msg, len) < 0 ? -errno : 0;
 }

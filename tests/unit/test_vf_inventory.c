@@ -158,6 +158,24 @@ static void inventory_of_owners(void **state)
 	assert_string_equal(inv.pf[0].vf[0].used_by, "web, before this machine was started");
 }
 
+static void inventory_of_what_is_declared(void **state)
+{
+	struct json_object *o;
+	const char *text;
+
+	(void)state;
+	vf_tree_put(&t, "{\"called\": [\"eth1\"], \"vf\": [{\"settings\": {\"vlan\": 100, \"trust\": false}, \"pool\": \"fast\"}, "
+		    "{\"settings\": {}}, {\"settings\": {}}]}",
+		    "/var/lib/pvio/vf/pf-0000:01:00.0.json");
+	look(0);
+	assert_string_equal(inv.pf[0].vf[0].pool, "fast");
+	assert_string_equal(inv.pf[0].vf[1].pool, "");
+	o = vf_json_vf(&inv.pf[0], &inv.pf[0].vf[0]);
+	text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+	assert_non_null(strstr(text, "\"wanted\":{\"vlan\":100,\"trust\":false},\"differs\":[\"vlan\"],\"pool\":\"fast\""));
+	json_object_put(o);
+}
+
 static void inventory_of_a_damaged_record(void **state)
 {
 	(void)state;
@@ -264,6 +282,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(inventory_of_groups, up, down),
 		cmocka_unit_test_setup_teardown(inventory_of_what_each_pf_can, up, down),
 		cmocka_unit_test_setup_teardown(inventory_of_owners, up, down),
+		cmocka_unit_test_setup_teardown(inventory_of_what_is_declared, up, down),
 		cmocka_unit_test_setup_teardown(inventory_of_a_damaged_record, up, down),
 		cmocka_unit_test_setup_teardown(inventory_of_who_has_it_open, up, down),
 		cmocka_unit_test_setup_teardown(match_by_every_name, up, down),
