@@ -96,6 +96,24 @@ static const struct command commands[] = {
 	{ "vf keep", "", 0, 0, false, "make again what was applied, whenever the kernel tells of a change", cmd_vf_keep, {
 		{ "--once", NULL, "now, at boot for instance, the virtual functions too; then end", false },
 	  } },
+	{ "vf claim", "[VF] [SETTING=VALUE...]", 0, ARGS_MAX, true, "a virtual function that nobody has, for somebody: prints its address", cmd_vf_claim, {
+		{ "--for", "OWNER", "who is to have it: a guest, or any name (no default)", false },
+		{ "--driver", "NAME", "bind it to vfio-pci, pciback, netdev (the kernel's own for it) or another (leave it as it is)", false },
+		{ "--pool", "NAME", "one that was declared to be in this pool (in none)", false },
+		{ "--pf", "PF", "one of this PF: an address, netdev, vendor:device or port (any)", false },
+		{ "--numa", "NODE", "one of a PF on this node (any)", false },
+		{ "--need", "SETTING,...", "one whose driver is not known to lack these settings, such as vlan,max_rate", false },
+	  } },
+	{ "vf release", "VF", 1, 1, false, "take a virtual function back: detached, wiped, reset, proven clean, and bound as it was before", cmd_vf_release, {
+		{ "--for", "OWNER", "only if this owner has it", false },
+		{ "--reset", "bus|pm", "allow this way as well, if it has no function-level reset; bus: if nothing else is on it", false },
+		{ "--timeout", "SECONDS", "how long its reset may take, 0..3600 (10)", false },
+	  } },
+	{ "vf bind", "VF DRIVER", 2, 2, false, "give a claimed virtual function another driver: vfio-pci, pciback, netdev, or a name", cmd_vf_bind, { { 0 } } },
+	{ "vf quarantine", "list|clear [VF]", 1, 2, true, "those that were not proven clean, and why; clear VF: reset it again and see", cmd_vf_quarantine, {
+		{ "--reset", "bus|pm", "as of vf release", false },
+		{ "--timeout", "SECONDS", "as of vf release, 0..3600 (10)", false },
+	  } },
 	{ "doctor", "", 0, 0, true, "what this machine has and lacks; exit 1 if something needed is missing", cmd_doctor, { { 0 } } },
 	{ "version", "", 0, 0, true, "of this command and of pviod", cmd_version, { { 0 } } },
 };

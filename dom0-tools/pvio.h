@@ -130,6 +130,10 @@ int cmd_vf_show(struct pvio *p);
 int cmd_vf_plan(struct pvio *p);
 int cmd_vf_apply(struct pvio *p);
 int cmd_vf_keep(struct pvio *p);
+int cmd_vf_claim(struct pvio *p);
+int cmd_vf_release(struct pvio *p);
+int cmd_vf_bind(struct pvio *p);
+int cmd_vf_quarantine(struct pvio *p);
 int cmd_doctor(struct pvio *p);
 int cmd_version(struct pvio *p);
 
