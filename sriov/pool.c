@@ -14,7 +14,7 @@
 
 enum { WAIT_MS = 15000 }; /* for somebody's reset */
 
-/* ---- which: pure ---- */
+/* ---- which ---- */
 
 enum fit { FITS, NOT_MEANT, TAKEN, QUARANTINED, FOREIGN, FITS_END };
 
@@ -33,31 +33,52 @@ static bool is_meant(const struct vf_want *w, const struct vf_pf *pf, const stru
 	return is_any(w->vf) ? strcmp(w->pool, pool) == 0 : vf_bdf_equal(w->vf, vf->dev.bdf) && (!*w->pool || strcmp(w->pool, pool) == 0);
 }
 
-/* A network interface of this machine's own may be taken while it is down; what another driver does with a VF nobody here knows. */
-static bool is_idle(enum vf_kind kind, const char *driver)
+static bool has_namespaces(struct vf_sys *s, struct vf_bdf vf)
 {
-	return !*driver || (kind == VF_KIND_NET && !vf_driver_passes(driver));
+	struct vf_names controllers, names;
+	bool found = false;
+
+	vf_sys_names(s, &controllers, "/sys/bus/pci/devices/%s/nvme", vf_text(vf).s);
+	for (unsigned c = 0; c < controllers.nr; c++) {
+		vf_sys_names(s, &names, "/sys/bus/pci/devices/%s/nvme/%s", vf_text(vf).s, controllers.name[c]);
+		for (unsigned i = 0; i < names.nr; i++)
+			found |= strncmp(names.name[i], "nvme", 4) == 0; /* nvme1n1, nvme1c1n1 */
+		vf_names_free(&names);
+	}
+	vf_names_free(&controllers);
+	return found;
 }
 
-static enum fit fit_of(const struct vf_want *w, const struct vf_pf *pf, const struct vf *vf, const char *pool)
+/* May its driver be taken from it? This machine's own, that it does nothing with: a network interface (that it is down the inventory knows), an
+ * NVMe controller without a disk. What others do with it nobody here knows. */
+static bool is_idle(struct vf_sys *s, enum vf_kind kind, struct vf_bdf vf, const char *driver)
+{
+	if (!*driver)
+		return true;
+	return !vf_driver_passes(driver) && (kind == VF_KIND_NET || (kind == VF_KIND_NVME && !has_namespaces(s, vf)));
+}
+
+static enum fit fit_of(struct vf_sys *s, const struct vf_want *w, const struct vf_pf *pf, const struct vf *vf, const char *pool)
 {
 	if (!is_meant(w, pf, vf, pool))
 		return NOT_MEANT;
 	if (vf->record.state == VF_QUARANTINED)
 		return QUARANTINED;
+	if (vf->record.state == VF_RELEASING)
+		return FITS; /* soon */
 	if (vf->record.state != VF_FREE || vf->in_use)
 		return TAKEN;
-	return is_idle(pf->kind, vf->dev.driver) ? FITS : FOREIGN;
+	return is_idle(s, pf->kind, vf->dev.bdf, vf->dev.driver) ? FITS : FOREIGN;
 }
 
-/* Lower is better: without a driver, on a PF with few VFs in use. */
+/* Lower is better: not on its way back, without a driver, on a PF with few VFs in use. */
 static unsigned rank(const struct vf_pf *pf, const struct vf *vf)
 {
 	unsigned used = 0;
 
 	for (unsigned i = 0; i < pf->nvfs; i++)
 		used += pf->vf[i].record.state != VF_FREE;
-	return (*vf->dev.driver ? 1 << 16 : 0) + used;
+	return (vf->record.state != VF_FREE ? 1 << 17 : 0) + (*vf->dev.driver ? 1 << 16 : 0) + used;
 }
 
 struct candidate {
@@ -96,7 +117,7 @@ static int add_candidates(struct claim *c, const struct vf_pf *pf)
 		return vf_fail(&c->why, rc, "PF %s: what is declared for it in %s cannot be read; apply its file again", vf_text(pf->dev.bdf).s, c->s->state);
 	for (unsigned i = 0; i < pf->nvfs; i++) {
 		const char *pool = i < kept.nvfs ? kept.vf[i].pool : "";
-		enum fit fit = fit_of(c->want, pf, &pf->vf[i], pool);
+		enum fit fit = fit_of(c->s, c->want, pf, &pf->vf[i], pool);
 		struct candidate *at = &c->list[c->count[FITS]];
 
 		c->count[fit]++;
@@ -180,7 +201,7 @@ static bool look_again(struct claim *c, const struct candidate *at)
 	struct vf_record *r = c->out;
 
 	if (r->state != VF_FREE || !vf_pci_has(c->s, r->vf, "physfn") || vf_driver(c->s, r->vf, r->driver_before) < 0 ||
-	    vf_override(c->s, r->vf, r->override_before) < 0 || !is_idle(at->pf->kind, r->driver_before))
+	    vf_override(c->s, r->vf, r->override_before) < 0 || !is_idle(c->s, at->pf->kind, r->vf, r->driver_before))
 		return false;
 	r->pf = at->pf->dev.bdf;
 	r->index = at->vf->index;

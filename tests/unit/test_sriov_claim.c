@@ -213,6 +213,52 @@ static void claim_names_a_driver_that_is_missing(void **state)
 	assert_int_equal(t.sys.changes, 0);
 }
 
+/* An NVMe controller's own driver may be taken from it while it has no disk. */
+static void claim_takes_an_idle_nvme_controller(void **state)
+{
+	struct vf_want w = want_of("web", "vfio-pci");
+	struct vf_bdf pf = { 0, 2, 0, 0 }, vf = vf_tree_vf(pf, 0);
+	struct vf_record r;
+
+	(void)state;
+	vf_tree_pf(&t, (struct vf_tree_pf){ .bdf = "0000:02:00.0", .total = 1, .group = 40 });
+	assert_int_equal(vf_pci_write(&t.sys, pf, "sriov_numvfs", "1"), 0);
+	assert_true(has_driver(vf, "nvme"));
+	w.pf = pf;
+	vf_tree_put(&t, NULL, "/sys/bus/pci/devices/%s/nvme/nvme1/nvme1n1", vf_text(vf).s);
+	assert_int_equal(vf_claim(&t.sys, &w, &r, NULL), -ENOSPC);
+	vf_tree_remove(&t, "/sys/bus/pci/devices/0000:02:10.0/nvme/nvme1/nvme1n1");
+	assert_int_equal(vf_claim(&t.sys, &w, &r, NULL), 0);
+	assert_true(has_driver(vf, "vfio-pci"));
+	vf_record_close(&r);
+	assert_int_equal(release(vf, NULL), 0);
+	assert_true(has_driver(vf, "nvme"));
+}
+
+static void claim_keeps_to_pools(void **state)
+{
+	struct vf_want w = want_of("web", "");
+	struct vf_record r;
+	struct vf_why why;
+
+	(void)state;
+	vf_tree_put(&t, "{\"called\": [\"0000:01:00.0\"], \"vf\": [{\"settings\": {\"vlan\": 7}, \"pool\": \"fast\"}, {\"settings\": {}}]}",
+		    "/var/lib/pvio/vf/pf-0000:01:00.0.json");
+	snprintf(w.pool, sizeof(w.pool), "fast");
+	assert_int_equal(vf_claim(&t.sys, &w, &r, NULL), 0);
+	assert_int_equal(r.index, 0);
+	assert_string_equal(r.pool, "fast");
+	assert_int_equal(t.k->is[0][0].vlan, 7);
+	vf_record_close(&r);
+	assert_int_equal(vf_claim(&t.sys, &w, &r, &why), -ENOSPC);
+	assert_int_equal(release(vf_tree_vf(the_pf, 0), NULL), 0);
+	assert_int_equal(t.k->is[0][0].vlan, 7); /* as declared, whoever had it */
+	w.pool[0] = '\0';
+	for (int i = 1; i < VFS; i++)
+		assert_true(vf_bdf_equal(claim("web", ""), vf_tree_vf(the_pf, i)));
+	assert_int_equal(vf_claim(&t.sys, &w, &r, &why), -ENOSPC);
+}
+
 /* ---- the group ---- */
 
 static void claim_explains_a_group_in_use(void **state)
@@ -600,6 +646,8 @@ int main(void)
 		TEST(claim_resets_what_is_not_clean, up),
 		TEST(claim_undoes_what_is_refused, up),
 		TEST(claim_names_a_driver_that_is_missing, up),
+		TEST(claim_takes_an_idle_nvme_controller, up),
+		TEST(claim_keeps_to_pools, up),
 		TEST(claim_explains_a_group_in_use, up_one_group),
 		TEST(claim_gives_a_group_to_one_owner, up_one_group),
 		TEST(release_wipes_and_puts_back, up),
