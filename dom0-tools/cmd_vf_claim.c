@@ -163,6 +163,8 @@ static int open_record(struct pvio *p, struct vf_sys *s, int arg, enum vf_state 
 		rc = say_failed(p, "VF %s: nobody has it", vf_text(vf).s);
 	else if (r->state == VF_QUARANTINED)
 		rc = say_failed(p, "VF %s is in quarantine: %s; pvio vf quarantine clear %s tries again", vf_text(vf).s, r->why, vf_text(vf).s);
+	else if (r->state == VF_ASSIGNED)
+		rc = say_failed(p, "VF %s is in guest %s: detach it there first", vf_text(vf).s, r->owner);
 	else
 		rc = say_failed(p, "VF %s is %s, not %s", vf_text(vf).s, vf_state_name(r->state), vf_state_name(state));
 	vf_record_close(r);

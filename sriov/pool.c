@@ -58,27 +58,36 @@ static bool is_idle(struct vf_sys *s, enum vf_kind kind, struct vf_bdf vf, const
 	return !vf_driver_passes(driver) && (kind == VF_KIND_NET || (kind == VF_KIND_NVME && !has_namespaces(s, vf)));
 }
 
+/* What its owner had before the machine was started anew is given to him again, and made again. */
+static bool is_his_again(struct vf_sys *s, const struct vf_want *w, const struct vf_record *r)
+{
+	return r->state == VF_CLAIMED && strcmp(r->owner, w->owner) == 0 && vf_record_stale(s, r);
+}
+
 static enum fit fit_of(struct vf_sys *s, const struct vf_want *w, const struct vf_pf *pf, const struct vf *vf, const char *pool)
 {
 	if (!is_meant(w, pf, vf, pool))
 		return NOT_MEANT;
 	if (vf->record.state == VF_QUARANTINED)
 		return QUARANTINED;
-	if (vf->record.state == VF_RELEASING)
-		return FITS; /* soon */
+	if (vf->record.state == VF_RELEASING || is_his_again(s, w, &vf->record))
+		return FITS; /* soon, or still */
 	if (vf->record.state != VF_FREE || vf->in_use)
 		return TAKEN;
 	return is_idle(s, pf->kind, vf->dev.bdf, vf->dev.driver) ? FITS : FOREIGN;
 }
 
-/* Lower is better: not on its way back, without a driver, on a PF with few VFs in use. */
+/* Lower is better: his already, not on its way back, without a driver, on a PF with few VFs in use. */
 static unsigned rank(const struct vf_pf *pf, const struct vf *vf)
 {
 	unsigned used = 0;
 
+	if (vf->record.state == VF_CLAIMED)
+		return 0;
+
 	for (unsigned i = 0; i < pf->nvfs; i++)
 		used += pf->vf[i].record.state != VF_FREE;
-	return (vf->record.state != VF_FREE ? 1 << 17 : 0) + (*vf->dev.driver ? 1 << 16 : 0) + used;
+	return (vf->record.state == VF_RELEASING ? 1 << 17 : 0) + (*vf->dev.driver ? 1 << 16 : 0) + used;
 }
 
 struct candidate {
@@ -200,9 +209,11 @@ static bool look_again(struct claim *c, const struct candidate *at)
 {
 	struct vf_record *r = c->out;
 
-	if (r->state != VF_FREE || !vf_pci_has(c->s, r->vf, "physfn") || vf_driver(c->s, r->vf, r->driver_before) < 0 ||
+	if ((r->state != VF_FREE && !is_his_again(c->s, c->want, r)) || !vf_pci_has(c->s, r->vf, "physfn") || vf_driver(c->s, r->vf, r->driver_before) < 0 ||
 	    vf_override(c->s, r->vf, r->override_before) < 0 || !is_idle(c->s, at->pf->kind, r->vf, r->driver_before))
 		return false;
+	json_object_put(r->more);
+	r->more = NULL;
 	r->pf = at->pf->dev.bdf;
 	r->index = at->vf->index;
 	r->settings = c->want->settings;

@@ -259,6 +259,25 @@ static void claim_keeps_to_pools(void **state)
 	assert_int_equal(vf_claim(&t.sys, &w, &r, &why), -ENOSPC);
 }
 
+/* After a reboot the driver is gone, and who has it is not. */
+static void claim_gives_its_owner_the_same_after_a_reboot(void **state)
+{
+	struct vf_want w = want_of("db", "vfio-pci");
+	struct vf_bdf vf = claim("web", "vfio-pci");
+	struct vf_record r;
+
+	(void)state;
+	vf_tree_put(&t, "66666666-2222-3333-4444-555555555555\n", "/proc/sys/kernel/random/boot_id");
+	assert_int_equal(vf_pci_write(&t.sys, the_pf, "sriov_numvfs", "0"), 0);
+	assert_int_equal(vf_pci_write(&t.sys, the_pf, "sriov_numvfs", "7"), 0);
+	w.vf = vf;
+	assert_int_equal(vf_claim(&t.sys, &w, &r, NULL), -EBUSY);
+	assert_true(vf_bdf_equal(claim("web", "vfio-pci"), vf));
+	assert_true(has_driver(vf, "vfio-pci"));
+	assert_false(vf_bdf_equal(claim("web", "vfio-pci"), vf)); /* one more is another */
+	assert_int_equal(release(vf, NULL), 0);
+}
+
 /* ---- the group ---- */
 
 static void claim_explains_a_group_in_use(void **state)
@@ -648,6 +667,7 @@ int main(void)
 		TEST(claim_names_a_driver_that_is_missing, up),
 		TEST(claim_takes_an_idle_nvme_controller, up),
 		TEST(claim_keeps_to_pools, up),
+		TEST(claim_gives_its_owner_the_same_after_a_reboot, up),
 		TEST(claim_explains_a_group_in_use, up_one_group),
 		TEST(claim_gives_a_group_to_one_owner, up_one_group),
 		TEST(release_wipes_and_puts_back, up),
