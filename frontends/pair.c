@@ -9,8 +9,9 @@
  * would come twice: what is sent to a group reaches both paths (the first of two equal ones counts), and what we broadcast comes back by the other
  * (its source is our address). What is for our address alone a switch gives to one path; or to both, until it has learned where we are.
  *
- * Order: a switch that learned our new place gives the new path what follows on what it gave the old one. So for a while, after turning, a packet of
- * the new path is held back until the old path was seen to be empty after it came.
+ * Order: what was on its way to the path that was left is to be received before what comes by the new one. The broadcast tells when that is so: the
+ * switch that learns from it where we are gives it to the other path too, behind all that it gave it before. Until it has come back there (it
+ * bears the number of the turn) the new path is not received from, or until that takes too long, for there are NICs that give nobody what he sent.
  */
 #include <errno.h>
 #include <pvio/front.h>
@@ -19,25 +20,24 @@
 #include <string.h>
 
 enum {
-	DRAIN_MS = 100, LATE_MS = 1000, /* defaults */
-	SETTLE_MS = 20, /* from the broadcast to telling dom0: for a switch to learn, and what it had queued to come */
+	DRAIN_MS = 100,
+	FENCE_VIF_MS = 100, /* behind the vif is a process, which may have to wait for its turn ... */
+	FENCE_VF_MS = 5, /* ... and behind the VF is none */
+	SETTLE_MS = 20, /* from the broadcast to telling dom0, if it does not come back */
 	ANNOUNCES = 3, ANNOUNCE_MS = 100, /* broadcasts, for they can be lost, and how far apart */
 	COPY_MS = 500, /* two equal packets of two paths are one, if they are not further apart; ARP asks again after a second */
 	RECENT = 32,
 	BURST = 64, /* packets looked at at once */
 	TURNS = 8, /* bursts of nothing but copies, before the caller has its turn */
-	FRAME_MAX = 65536 + 64,
-	ETH_LEN = 14, RARP_LEN = 60,
+	ETH_LEN = 14, RARP_LEN = 60, RARP_TURN = 42, /* in its padding: the number of the turn */
 };
 
 enum path { VIF, VF };
 
-/* A packet of the path in use, until the other is empty. Owner: its pair. */
-struct held {
-	struct pv_netfront_packet packet; /* data: FRAME_MAX bytes */
-	enum path path;
-	bool full;
-};
+static enum path other(enum path path)
+{
+	return path == VIF ? VF : VIF;
+}
 
 /* A packet to a group that one path brought. */
 struct recent {
@@ -54,15 +54,14 @@ struct pv_netpair {
 	enum path used;
 	bool draining; /* what it has is to leave it, for the other is to be used */
 	uint64_t drain_until; /* ms, as all of these */
-	uint64_t late_until; /* 0: packets are not ordered between the paths */
+	uint64_t fence_until; /* the used path is not received from; 0: it is */
+	uint32_t turns;
 	uint64_t announce_at;
 	unsigned announces; /* still to be sent */
 	uint64_t say_at;
 	enum pv_vif_pair said;
-	struct held held[PV_NOXS_QUEUES_MAX];
 	struct recent recent[RECENT];
 	unsigned next_recent;
-	uint8_t *memory; /* of held */
 	struct pv_netpair_stats stats;
 };
 
@@ -99,6 +98,7 @@ static void announce(struct pv_netpair *p, uint64_t now)
 	memcpy(frame + 12, head, sizeof(head));
 	memcpy(frame + 22, mac, 6);
 	memcpy(frame + 32, mac, 6);
+	memcpy(frame + RARP_TURN, &p->turns, sizeof(p->turns));
 	p->announce_at = now + ANNOUNCE_MS;
 	if (path_send(p, p->used, 0, &packet, 1) != 1)
 		return; /* no room, or no path for now: later */
@@ -106,14 +106,26 @@ static void announce(struct pv_netpair *p, uint64_t now)
 	p->stats.announced++;
 }
 
+/* How long what is on its way by a path that is left may take. */
+static unsigned fence_ms(const struct pv_netpair *p, enum path path)
+{
+	if (path == VIF ? !connected(p) : !p->there)
+		return 0;
+	if (p->config.fence_ms)
+		return p->config.fence_ms;
+	return path == VIF ? FENCE_VIF_MS : FENCE_VF_MS;
+}
+
 static void turn_to(struct pv_netpair *p, enum path path)
 {
 	uint64_t now = front_now_ms();
+	unsigned ms = fence_ms(p, p->used);
 
 	p->used = path;
 	p->draining = false;
 	++*(path == VF ? &p->stats.to_vf : &p->stats.to_vif);
-	p->late_until = now + p->config.late_ms;
+	p->turns++;
+	p->fence_until = ms ? now + ms : 0;
 	p->announces = ANNOUNCES;
 	p->announce_at = now;
 	p->say_at = now + SETTLE_MS;
@@ -153,6 +165,7 @@ static void vf_gone(struct pv_netpair *p)
 	unsigned left = unsent(p, VF);
 
 	p->there = false;
+	p->fence_until = 0; /* nothing comes by it any more, and nobody waits for it */
 	if (p->used == VF) {
 		p->stats.tx_lost_gone += left;
 		turn_to(p, VIF);
@@ -185,7 +198,7 @@ static void say(struct pv_netpair *p, uint64_t now)
 int pv_netpair_work(struct pv_netpair *p)
 {
 	int rc = pv_netfront_work(p->vif);
-	bool draining = p->draining;
+	bool draining = p->draining, fence = p->fence_until;
 	uint64_t now;
 
 	if (rc < 0)
@@ -194,9 +207,9 @@ int pv_netpair_work(struct pv_netpair *p)
 	now = front_now_ms();
 	announce(p, now);
 	say(p, now);
-	if (now >= p->late_until)
-		p->late_until = 0;
-	return rc | (draining && !p->draining);
+	if (now >= p->fence_until)
+		p->fence_until = 0;
+	return rc | (draining && !p->draining) | (fence && !p->fence_until);
 }
 
 static int sooner(int ms, uint64_t at, uint64_t now)
@@ -216,8 +229,8 @@ int pv_netpair_timeout(const struct pv_netpair *p)
 		return 1;
 	if (p->announces)
 		ms = sooner(ms, p->announce_at, now);
-	if (p->late_until)
-		ms = sooner(ms, p->late_until, now);
+	if (p->fence_until)
+		ms = sooner(ms, p->fence_until, now);
 	if (pv_netfront_offer(p->vif)->pair != PV_VIF_ALONE && p->said != pair)
 		ms = sooner(ms, p->say_at, now);
 	return ms;
@@ -292,6 +305,17 @@ static bool is_copy(struct pv_netpair *p, enum path path, const struct pv_netfro
 	return false;
 }
 
+/* Our broadcast of this turn, by the path that was left: all that was before it has come. */
+static void lift_fence(struct pv_netpair *p, enum path path, const struct pv_netfront_packet *packet)
+{
+	const uint8_t *frame = packet->data;
+
+	if (path == p->used || packet->len < RARP_LEN || frame[12] != 0x80 || frame[13] != 0x35 || memcmp(frame + RARP_TURN, &p->turns, sizeof(p->turns)))
+		return;
+	p->fence_until = 0;
+	p->say_at = 0;
+}
+
 static bool is_news(struct pv_netpair *p, enum path path, const struct pv_netfront_packet *packet)
 {
 	const uint8_t *frame = packet->data;
@@ -300,6 +324,7 @@ static bool is_news(struct pv_netpair *p, enum path path, const struct pv_netfro
 		return true;
 	if (memcmp(frame + 6, pv_netfront_offer(p->vif)->mac, 6) == 0) {
 		p->stats.rx_own++;
+		lift_fence(p, path, packet);
 		return false;
 	}
 	if (frame[0] & 1 && is_copy(p, path, packet)) {
@@ -368,75 +393,16 @@ static int take(struct pv_netpair *p, enum path path, unsigned queue, struct pv_
 	return -EAGAIN;
 }
 
-/* Hold one packet of the path in use. Returns 1, or as take. */
-static int hold(struct pv_netpair *p, struct held *h, unsigned queue)
-{
-	int rc;
-
-	h->packet.len = FRAME_MAX;
-	h->path = p->used;
-	rc = take(p, h->path, queue, &h->packet, 1);
-	h->full = rc > 0;
-	return rc;
-}
-
-/* Returns how many the caller got of it: 1, or 0: his buffer is too small. */
-static unsigned give(struct pv_netpair *p, struct held *h, struct pv_netfront_packet *to)
-{
-	void *data = to->data;
-
-	h->full = false;
-	if (h->packet.len > to->len) {
-		p->stats.rx_too_large++;
-		return 0;
-	}
-	*to = h->packet;
-	to->data = data;
-	memcpy(data, h->packet.data, h->packet.len);
-	return 1;
-}
-
-/* From both paths in the order in which a switch gave them to us. */
-static int recv_ordered(struct pv_netpair *p, unsigned queue, struct pv_netfront_packet *packet, unsigned n)
-{
-	struct held *h = &p->held[queue];
-	unsigned got = 0;
-	int rc = 0;
-
-	while (got < n) {
-		if (h->full && h->path != p->used) { /* we turned meanwhile: what it waited for is behind it */
-			got += give(p, h, packet + got);
-			continue;
-		}
-		rc = take(p, p->used == VIF ? VF : VIF, queue, packet + got, n - got);
-		if (rc < 0)
-			break;
-		got += (unsigned)rc;
-		if (rc > 0)
-			continue;
-		if (h->full) {
-			got += give(p, h, packet + got);
-			continue;
-		}
-		rc = hold(p, h, queue);
-		if (rc <= 0)
-			break;
-	}
-	return got ? (int)got : rc;
-}
-
 int pv_netpair_recv(struct pv_netpair *p, unsigned queue, struct pv_netfront_packet *packet, unsigned n)
 {
 	int rc;
 
-	if (!p->there && !p->late_until && pv_netfront_offer(p->vif)->pair == PV_VIF_ALONE)
+	if (!p->there && pv_netfront_offer(p->vif)->pair == PV_VIF_ALONE)
 		return pv_netfront_recv(p->vif, queue, packet, n);
-	if (queue >= PV_NOXS_QUEUES_MAX)
-		return -EINVAL;
-	if (p->late_until || p->held[queue].full)
-		return recv_ordered(p, queue, packet, n);
-	rc = take(p, p->used == VIF ? VF : VIF, queue, packet, n);
-	return rc ? rc : take(p, p->used, queue, packet, n);
+	rc = take(p, other(p->used), queue, packet, n);
+	if (rc || p->fence_until)
+		return rc;
+	return take(p, p->used, queue, packet, n);
 }
 
 /* ---- life ---- */
@@ -448,29 +414,17 @@ int pv_netpair_open(struct pv_netfront *vif, const struct pv_netpair_config *c, 
 	*out = NULL;
 	if (!p)
 		return -ENOMEM;
-	p->memory = malloc((size_t)PV_NOXS_QUEUES_MAX * FRAME_MAX); /* untouched until it is used */
-	if (!p->memory) {
-		free(p);
-		return -ENOMEM;
-	}
 	p->vif = vif;
 	if (c)
 		p->config = *c;
 	if (!p->config.drain_ms)
 		p->config.drain_ms = DRAIN_MS;
-	if (!p->config.late_ms)
-		p->config.late_ms = LATE_MS;
-	for (unsigned i = 0; i < PV_NOXS_QUEUES_MAX; i++)
-		p->held[i].packet.data = p->memory + (size_t)i * FRAME_MAX;
 	*out = p;
 	return 0;
 }
 
 void pv_netpair_close(struct pv_netpair *p)
 {
-	if (!p)
-		return;
-	free(p->memory);
 	free(p);
 }
 

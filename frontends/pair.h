@@ -25,7 +25,7 @@ struct pv_netpair_path {
 
 struct pv_netpair_config {
 	unsigned drain_ms; /* how long to wait for the path that is left until what it has has left; 0: 100 */
-	unsigned late_ms; /* how long, after that, packets of the path that was left are received first; 0: 1000 */
+	unsigned fence_ms; /* how long to wait, at most, for what was on its way by that before the other is received from; 0: 100 if it is the vif, 5 the VF */
 };
 
 struct pv_netpair_stats {
@@ -34,7 +34,6 @@ struct pv_netpair_stats {
 	uint64_t tx_lost_stuck; /* ... that a path had not sent when its time to drain was over; they may still arrive, late */
 	uint64_t rx_late; /* packets received by the path that is not used */
 	uint64_t rx_copies; /* not passed on: a packet to a group, or to everybody, that the other path brought already ... */
-	uint64_t rx_too_large; /* packets that were held back for their order, and are larger than the caller's buffer */
 	uint64_t rx_own; /* ... and what this interface sent itself, by the other path */
 	uint64_t announced; /* broadcasts that told the switches where we are */
 };
@@ -48,13 +47,13 @@ void pv_netpair_close(struct pv_netpair *p); /* neither vif nor VF are closed. N
 void pv_netpair_vf(struct pv_netpair *p, const struct pv_netpair_path *path);
 bool pv_netpair_has_vf(const struct pv_netpair *p); /* false too if it turned out to be gone */
 
-/* In place of the vif's calls, and returning what they return, for the pair. While it turns from one path to the other send takes nothing. While packets
- * of both paths are received, recv keeps the order of each queue. */
+/* In place of the vif's calls, and returning what they return, for the pair. While it turns from one path to the other send takes nothing, and after that recv
+ * gives nothing of the new path until the old one is done: with one queue packets keep their order. The structs of `packet` come back in any order. */
 int pv_netpair_work(struct pv_netpair *p);
 int pv_netpair_send(struct pv_netpair *p, unsigned queue, const struct pv_netfront_packet *packet, unsigned n);
 int pv_netpair_recv(struct pv_netpair *p, unsigned queue, struct pv_netfront_packet *packet, unsigned n);
 
-/* In how many ms to call pv_netpair_work without an event; -1: not before there is one. */
+/* In how many ms to call pv_netpair_work, send what waits and receive, without an event; -1: not before there is one. */
 int pv_netpair_timeout(const struct pv_netpair *p);
 
 bool pv_netpair_uses_vf(const struct pv_netpair *p);

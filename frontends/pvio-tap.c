@@ -7,9 +7,11 @@
  * takes packets; what the vif has no room for waits in the queue's batch, and the TAP is not polled until there is room again.
  * Blank checksums and large TCP packets pass as they are where they were agreed; else the kernel is not offered them, and what
  * it sends all the same (it has one switch for both IPs' checksums) is completed here. The TAP lives as long as the process: a
- * backend that goes away takes only the carrier with it.
+ * backend that goes away takes only the carrier with it. Where the guest has a VF as well (--vf) the vif is a pair's (pair.h), whose other path is
+ * a packet socket on the VF's network device; that may come and go.
  */
 #include "offload.h"
+#include "packet_port.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +23,7 @@
 #include <pvio/hyper.h>
 #include <pvio/netfront.h>
 #include <pvio/options.h>
+#include <pvio/pair.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -46,8 +49,11 @@ enum {
 	TURNS = 8, /* bursts of one queue in one direction before the others have their turn */
 };
 
+/* What wakes us, beside the TAP's queues, which have their numbers, and signals: UINT32_MAX. */
+enum { VIF_EVENT = PV_NOXS_QUEUES_MAX, LINKS_CHANGED, VF_READABLE, WAKERS = 4 };
+
 struct options {
-	const char *hypervisor, *tap, *netns;
+	const char *hypervisor, *tap, *netns, *vf;
 	int domid, wait_ms;
 	unsigned vif, queues, mtu, addresses;
 	const char *address[ADDRESSES_MAX];
@@ -71,6 +77,10 @@ struct queue {
 struct tap {
 	const struct options *o;
 	struct pv_netfront *f;
+	struct pv_netpair *pair; /* of f and ... */
+	struct packet_port *vf; /* NULL: it is not there */
+	int links; /* tells when network devices come and go; -1: no VF is wanted */
+	bool vf_asked; /* its last failure was told */
 	char name[IFNAMSIZ];
 	int control; /* a socket of the TAP's namespace, for its ioctls */
 	int netlink; /* likewise */
@@ -78,7 +88,9 @@ struct tap {
 	unsigned queues;
 	struct queue queue[PV_NOXS_QUEUES_MAX];
 	uint8_t *in_mem; /* from the vif to the TAP: BATCH buffers */
-	bool connected, carrier, ready;
+	bool connected; /* the vif */
+	bool works; /* or the VF is there */
+	bool carrier, ready;
 	unsigned mtu;
 	uint8_t mac[6]; /* both as the TAP has them */
 	uint64_t out_dropped, in_dropped; /* packets that the vif, or the TAP, would not take */
@@ -121,6 +133,7 @@ static const struct pv_option options[] = {
 	{ "wait", "SECONDS", "wait for the vif to be announced (0)", pv_option_seconds, AT(wait_ms) },
 	{ "tap", "NAME", "name of the interface (vif0, with the vif's number)", parse_name, AT(tap) },
 	{ "netns", "NAME|PATH", "network namespace to make it in (ours)", pv_option_text, AT(netns) },
+	{ "vf", "DEVICE", "network device of a VF with the vif's address, to be used while it is there; dom0 says when (none)", parse_name, AT(vf) },
 	{ "queues", "N", "queues to use, at most (1)", pv_option_number, AT(queues), 1, PV_NOXS_QUEUES_MAX },
 	{ "mtu", "N", "MTU, at most what the backend offers (that)", pv_option_number, AT(mtu), 68, 65521 },
 	{ "address", "CIDR", "add this IPv4 or IPv6 address; may be repeated", parse_address, AT(address) },
@@ -354,7 +367,7 @@ static int send_batch(struct tap *t, unsigned i)
 
 	while (b->from < b->until) {
 		unsigned vif_queue = i % pv_netfront_queues(t->f);
-		int n = pv_netfront_send(t->f, vif_queue, b->packet + b->from, b->until - b->from);
+		int n = pv_netpair_send(t->pair, vif_queue, b->packet + b->from, b->until - b->from);
 
 		if (n == -EINVAL) { /* this one cannot be sent: more than was agreed, or than a packet can have */
 			t->out_dropped++;
@@ -419,13 +432,53 @@ static int vif_to_tap(struct tap *t, unsigned i)
 
 		for (unsigned k = 0; k < BATCH; k++)
 			p[k] = (struct pv_netfront_packet){ .data = t->in_mem + (size_t)k * (HEAD_ROOM + FRAME_MAX) + HEAD_ROOM, .len = FRAME_MAX };
-		n = pv_netfront_recv(t->f, i, p, BATCH);
+		n = pv_netpair_recv(t->pair, i, p, BATCH);
 		if (n == 0 || (n < 0 && n != -EAGAIN))
 			return n;
 		for (int k = 0; k < n; k++)
 			write_tap(t, &t->queue[i % t->queues], &p[k]);
 	}
 	return 1;
+}
+
+/* ---- the VF ---- */
+
+static void lose_vf(struct tap *t)
+{
+	pv_netpair_vf(t->pair, NULL);
+	t->in_dropped += packet_port_dropped(t->vf);
+	packet_port_close(t->vf); /* its epoll entry goes with it */
+	t->vf = NULL;
+}
+
+static void find_vf(struct tap *t)
+{
+	struct epoll_event e = { .events = EPOLLIN | EPOLLET, .data.u32 = VF_READABLE }; /* the pair may leave packets there for a while */
+	struct pv_netpair_path path;
+	char why[200];
+	int rc = packet_port_open(t->o->vf, pv_netfront_offer(t->f)->mac, &t->vf, why, sizeof(why));
+
+	if (rc == 0 && epoll_ctl(t->epoll, EPOLL_CTL_ADD, packet_port_fd(t->vf), &e) == 0) {
+		path = packet_port_path(t->vf);
+		pv_netpair_vf(t->pair, &path);
+		t->vf_asked = false;
+		return;
+	}
+	if (rc < 0 && rc != -ENODEV && rc != -ENETDOWN && !t->vf_asked)
+		fprintf(stderr, "pvio-tap: %s\n", why); /* and goes on with the vif */
+	t->vf_asked = true;
+	packet_port_close(t->vf);
+	t->vf = NULL;
+}
+
+/* Is it there, or has it gone? Asked when a network device has changed, and when the pair found that it is gone. */
+static void look_for_vf(struct tap *t)
+{
+	packet_port_watched(t->links);
+	if (t->vf && (!pv_netpair_has_vf(t->pair) || !packet_port_works(t->vf)))
+		lose_vf(t);
+	if (!t->vf)
+		find_vf(t);
 }
 
 /* ---- life ---- */
@@ -454,8 +507,9 @@ static int follow_vif(struct tap *t)
 	if (rc == 0 && connected)
 		rc = set_mac(t);
 	t->connected = connected;
-	set_carrier(t, connected && pv_netfront_offer(t->f)->carrier);
-	for (unsigned i = 0; i < t->queues && !connected; i++)
+	t->works = connected || (t->ready && t->vf);
+	set_carrier(t, pv_netpair_uses_vf(t->pair) || (connected && pv_netfront_offer(t->f)->carrier));
+	for (unsigned i = 0; i < t->queues && !t->works; i++)
 		poll_tap(t, i, false); /* the kernel keeps the packets, and drops what is too many */
 	if (rc == 0 && connected && !t->ready) {
 		t->ready = true;
@@ -467,12 +521,12 @@ static int follow_vif(struct tap *t)
 /* One turn after a wake-up. Returns 0, 1: more work waits already, -errno. */
 static int turn(struct tap *t)
 {
-	int again = 0, rc = pv_netfront_work(t->f);
+	int again = 0, rc = pv_netpair_work(t->pair);
 
 	if (rc < 0)
 		return device_error(t, rc);
 	rc = follow_vif(t);
-	if (rc < 0 || !t->connected)
+	if (rc < 0 || !t->works)
 		return rc;
 	for (unsigned i = 0; i < pv_netfront_queues(t->f); i++) {
 		rc = vif_to_tap(t, i);
@@ -493,22 +547,48 @@ static int turn(struct tap *t)
 	return again;
 }
 
+/* Does a packet wait for room in the VF? Nothing tells when there is. */
+static bool waits_for_vf(const struct tap *t)
+{
+	bool waits = false;
+
+	for (unsigned i = 0; i < t->queues && pv_netpair_uses_vf(t->pair); i++)
+		waits |= t->queue[i].out.from < t->queue[i].out.until;
+	return waits;
+}
+
+/* How long to sleep if nothing happens. */
+static int patience(const struct tap *t, bool again)
+{
+	int ms = pv_netpair_timeout(t->pair);
+
+	if (again)
+		return 0;
+	if (waits_for_vf(t))
+		return 1;
+	return !t->connected && (ms < 0 || ms > AWAY_MS) ? AWAY_MS : ms;
+}
+
 static int run(struct tap *t)
 {
 	int rc = 1;
 
 	for (;;) {
-		struct epoll_event e[PV_NOXS_QUEUES_MAX + 2];
-		int n = epoll_wait(t->epoll, e, PV_NOXS_QUEUES_MAX + 2, rc == 1 ? 0 : t->connected ? -1 : AWAY_MS);
+		struct epoll_event e[PV_NOXS_QUEUES_MAX + WAKERS];
+		int n = epoll_wait(t->epoll, e, PV_NOXS_QUEUES_MAX + WAKERS, patience(t, rc == 1));
+		bool look = t->vf && !pv_netpair_has_vf(t->pair);
 
 		for (int i = 0; i < n; i++) {
 			if (e[i].data.u32 == UINT32_MAX)
 				return 0; /* a signal to end */
+			look |= e[i].data.u32 == LINKS_CHANGED;
 			if (e[i].data.u32 < t->queues && e[i].events & (EPOLLERR | EPOLLHUP))
 				return fail(t, -ENODEV, "TAP %s was removed", t->name);
 			if (e[i].data.u32 < t->queues)
 				t->queue[e[i].data.u32].readable = true;
 		}
+		if (look)
+			look_for_vf(t);
 		rc = turn(t);
 		if (rc == -ESHUTDOWN && detached(t))
 			return 0;
@@ -531,13 +611,29 @@ static int open_events(struct tap *t)
 	t->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (t->signals < 0 || t->epoll < 0 || epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->signals, &e) < 0)
 		return fail(t, -errno, "events: %s", strerror(errno));
-	e.data.u32 = PV_NOXS_QUEUES_MAX;
+	e.data.u32 = VIF_EVENT;
 	rc = epoll_ctl(t->epoll, EPOLL_CTL_ADD, pv_netfront_fd(t->f), &e);
 	for (unsigned i = 0; i < t->queues && rc == 0; i++) {
 		e = (struct epoll_event){ .events = 0, .data.u32 = i };
 		rc = epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->queue[i].fd, &e);
 	}
 	return rc ? fail(t, -errno, "events: %s", strerror(errno)) : 0;
+}
+
+/* From now on the VF is used when it is there, and dom0 says so. */
+static int watch_vf(struct tap *t)
+{
+	struct epoll_event e = { .events = EPOLLIN, .data.u32 = LINKS_CHANGED };
+
+	if (!t->o->vf)
+		return 0;
+	t->links = packet_port_watch();
+	if (t->links < 0 || epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->links, &e) < 0)
+		return fail(t, t->links < 0 ? t->links : -errno, "cannot watch network devices: %s", strerror(t->links < 0 ? -t->links : errno));
+	find_vf(t);
+	if (!t->vf)
+		fprintf(stderr, "pvio-tap: no VF %s for now: the vif is used alone\n", t->o->vf);
+	return 0;
 }
 
 static int make_buffers(struct tap *t)
@@ -563,7 +659,7 @@ static int wait_connected(struct tap *t)
 			return fail(t, -ETIMEDOUT, "vif %u did not connect in time; pvio list in dom0 shows its state", t->o->vif);
 		if (epoll_wait(t->epoll, &e, 1, AWAY_MS) == 1 && e.data.u32 == UINT32_MAX)
 			return -EINTR;
-		rc = pv_netfront_work(t->f);
+		rc = pv_netpair_work(t->pair);
 		if (rc < 0)
 			return device_error(t, rc);
 	}
@@ -575,6 +671,8 @@ static int start(struct tap *t)
 	struct pv_netfront_config c = { .devid = t->o->vif, .wait_ms = t->o->wait_ms, .queues = (uint16_t)t->o->queues };
 	int rc = pv_netfront_open(t->o->hypervisor, t->o->domid, &c, &t->f, t->why, sizeof(t->why));
 
+	if (rc == 0 && pv_netpair_open(t->f, NULL, &t->pair) < 0)
+		rc = fail(t, -ENOMEM, "no memory for packets");
 	if (rc == 0)
 		rc = open_tap(t);
 	if (rc == 0)
@@ -590,7 +688,18 @@ static int start(struct tap *t)
 		rc = set_up(t);
 	for (unsigned i = 0; rc == 0 && i < t->o->addresses; i++)
 		rc = add_address(t, t->o->address[i]);
-	return rc;
+	return rc ? rc : watch_vf(t);
+}
+
+static void report_pair(const struct tap *t)
+{
+	struct pv_netpair_stats s;
+
+	pv_netpair_stats(t->pair, &s);
+	fprintf(stderr, "pvio-tap: turned to the VF %llu times, to the vif %llu; lost with the VF at most %llu packets, in a path that was stuck %llu; "
+		"received by the path not used %llu, copies dropped %llu\n", (unsigned long long)s.to_vf, (unsigned long long)s.to_vif,
+		(unsigned long long)s.tx_lost_gone, (unsigned long long)s.tx_lost_stuck, (unsigned long long)s.rx_late,
+		(unsigned long long)(s.rx_copies + s.rx_own));
 }
 
 static void stop(struct tap *t)
@@ -599,6 +708,12 @@ static void stop(struct tap *t)
 
 	if (t->f)
 		pv_netfront_stats(t->f, &s);
+	if (t->ready && t->o->vf)
+		report_pair(t);
+	if (t->vf)
+		lose_vf(t);
+	if (t->links >= 0)
+		close(t->links);
 	if (t->ready)
 		fprintf(stderr, "pvio-tap: sent %llu packets, received %llu; dropped on the way out %llu, on the way in %llu\n",
 			(unsigned long long)s.tx_packets, (unsigned long long)s.rx_packets, (unsigned long long)(s.tx_errors + t->out_dropped),
@@ -608,13 +723,14 @@ static void stop(struct tap *t)
 		free(t->queue[i].out_mem);
 	}
 	free(t->in_mem);
+	pv_netpair_close(t->pair);
 	pv_netfront_close(t->f, CLOSE_MS);
 }
 
 int main(int argc, char **argv)
 {
 	struct options o = { .domid = -1, .queues = 1 };
-	struct tap t = { .o = &o };
+	struct tap t = { .o = &o, .links = -1 };
 	int rc = pv_options_parse(&program, argc, argv, &o);
 
 	if (rc >= 0)

@@ -21,7 +21,6 @@ static struct {
 	int error; /* instead of taking any */
 	uint8_t waiting[QUEUED][LEN]; /* to be received */
 	unsigned from, until;
-	void (*before_recv)(void);
 } vf;
 
 static int vf_send(void *ctx, unsigned queue, const struct pv_netfront_packet *p, unsigned n)
@@ -41,8 +40,6 @@ static int vf_recv(void *ctx, unsigned queue, struct pv_netfront_packet *p, unsi
 
 	(void)ctx;
 	(void)queue;
-	if (vf.before_recv)
-		vf.before_recv();
 	if (vf.error)
 		return vf.error;
 	for (i = 0; i < n && vf.from < vf.until; i++) {
@@ -339,6 +336,13 @@ static void netpair_announces_where_it_is_and_then_tells_dom0(void **state)
 
 /* ---- receiving ---- */
 
+/* The broadcast of a turn, as the switch gives it to the other path: the last that the VF sent. */
+static void announcement_returns_by_vif(void)
+{
+	fake_deliver(&k, &k.queue[0], vf.last, 60, 0, 0);
+	fake_publish(&k, &k.queue[0], &k.queue[0].rx);
+}
+
 static void netpair_recv_from_both(void **state)
 {
 	unsigned n[4];
@@ -347,10 +351,11 @@ static void netpair_recv_from_both(void **state)
 	by_vif(ours, peer, 1);
 	assert_int_equal(receive(n, 4), 1);
 	pv_netpair_vf(pair, &vf_path);
+	announcement_returns_by_vif();
 	by_vif(ours, peer, 2);
 	by_vf(ours, peer, 3);
 	assert_int_equal(receive(n, 4), 2);
-	assert_int_equal(n[0], 2); /* of the path that was left: before what followed by the other */
+	assert_int_equal(n[0], 2);
 	assert_int_equal(n[1], 3);
 	assert_int_equal(stats().rx_late, 1);
 	vf.error = -ENODEV;
@@ -360,41 +365,66 @@ static void netpair_recv_from_both(void **state)
 	assert_false(pv_netpair_has_vf(pair));
 }
 
-/* A late packet comes just before one of the new path is seen: it came first. */
-static void late_packet(void)
+static void netpair_recv_waits_for_what_was_on_its_way(void **state)
 {
-	vf.before_recv = NULL;
+	const struct pv_netpair_config c = { .fence_ms = 3600 * 1000 };
+	uint8_t stale[LEN];
+	unsigned n[4];
+
+	(void)state;
+	pv_netpair_close(pair);
+	assert_int_equal(pv_netpair_open(f, &c, &pair), 0);
+	pv_netpair_vf(pair, &vf_path);
+	by_vf(ours, peer, 3);
+	assert_int_equal(receive(n, 4), 0);
 	by_vif(ours, peer, 1);
-	by_vf(ours, peer, 2);
-}
-
-static void netpair_recv_late_packets_first(void **state)
-{
-	unsigned n[4];
-
-	(void)state;
-	pv_netpair_vf(pair, &vf_path);
-	vf.before_recv = late_packet;
-	assert_int_equal(receive(n, 4), 2);
-	assert_int_equal(n[0], 1);
-	assert_int_equal(n[1], 2);
-}
-
-static void netpair_recv_held_packet_outlives_its_vf(void **state)
-{
-	uint8_t room[2][LEN];
-	struct pv_netfront_packet p[2] = { { .data = room[0], .len = LEN }, { .data = room[1], .len = LEN } };
-	unsigned n[4];
-
-	(void)state;
-	pv_netpair_vf(pair, &vf_path);
-	vf.before_recv = late_packet;
-	assert_int_equal(pv_netpair_recv(pair, 0, p, 1), 1); /* 1; 2 is held */
-	pv_netpair_vf(pair, NULL);
-	by_vif(ours, peer, 3);
-	assert_int_equal(receive(n, 4), 2);
+	assert_int_equal(receive(n, 4), 1);
+	memcpy(stale, vf.last, LEN);
+	stale[42] ^= 1; /* of another turn */
+	fake_deliver(&k, &k.queue[0], stale, 60, 0, 0);
+	by_vif(ours, peer, 2);
+	assert_int_equal(receive(n, 4), 1);
 	assert_int_equal(n[0], 2);
-	assert_int_equal(n[1], 3);
+	announcement_returns_by_vif();
+	assert_int_equal(receive(n, 4), 1);
+	assert_int_equal(n[0], 3);
+	assert_true(pv_netpair_work(pair) >= 0);
+	assert_int_equal(guest_says(), PV_VIF_USE_VF); /* nothing is on its way any more: at once */
+}
+
+static void netpair_recv_does_not_wait_for_ever(void **state)
+{
+	const struct pv_netpair_config c = { .fence_ms = 1 };
+	unsigned n[4];
+
+	(void)state;
+	pv_netpair_close(pair);
+	assert_int_equal(pv_netpair_open(f, &c, &pair), 0);
+	pv_netpair_vf(pair, &vf_path);
+	by_vf(ours, peer, 1);
+	assert_true(pv_netpair_timeout(pair) >= 1);
+	fake_until(pv_netpair_work(pair) >= 0 && receive(n, 4) == 1);
+}
+
+static void netpair_recv_does_not_wait_for_a_vf_that_is_gone(void **state)
+{
+	const struct pv_netpair_config c = { .fence_ms = 3600 * 1000 };
+	unsigned n[4];
+
+	(void)state;
+	pv_netpair_close(pair);
+	assert_int_equal(pv_netpair_open(f, &c, &pair), 0);
+	pv_netpair_vf(pair, &vf_path);
+	dom0_says(PV_VIF_USE_VIF);
+	by_vif(ours, peer, 1);
+	assert_int_equal(receive(n, 4), 0);
+	pv_netpair_vf(pair, NULL);
+	assert_int_equal(receive(n, 4), 1);
+	pv_netpair_vf(pair, &vf_path);
+	dom0_says(PV_VIF_USE_VF);
+	pv_netpair_vf(pair, NULL); /* while it is used */
+	by_vif(ours, peer, 2);
+	assert_int_equal(receive(n, 4), 1);
 }
 
 static void netpair_recv_each_broadcast_once(void **state)
@@ -403,6 +433,7 @@ static void netpair_recv_each_broadcast_once(void **state)
 
 	(void)state;
 	pv_netpair_vf(pair, &vf_path);
+	announcement_returns_by_vif();
 	by_vif(all, peer, 1);
 	by_vf(all, peer, 1);
 	by_vf(all, peer, 2);
@@ -415,7 +446,7 @@ static void netpair_recv_each_broadcast_once(void **state)
 	assert_int_equal(n[0] + n[1] + n[2], 1 + 2 + 2);
 	assert_int_equal(n[3], 4);
 	assert_int_equal(stats().rx_copies, 3);
-	assert_int_equal(stats().rx_own, 1);
+	assert_int_equal(stats().rx_own, 2); /* and the announcement */
 }
 
 /* One path completed a checksum that the other left blank. */
@@ -425,6 +456,7 @@ static void netpair_recv_checksums_make_no_difference(void **state)
 
 	(void)state;
 	pv_netpair_vf(pair, &vf_path);
+	announcement_returns_by_vif();
 	for (unsigned i = 0; i < 2; i++) {
 		uint8_t frame[LEN];
 
@@ -448,25 +480,14 @@ static void netpair_recv_own_packets_alone_give_way_to_the_caller(void **state)
 
 	(void)state;
 	pv_netpair_vf(pair, &vf_path);
+	announcement_returns_by_vif();
 	for (unsigned i = 0; i < 20; i++)
 		by_vf(all, ours, i);
 	assert_int_equal(pv_netpair_recv(pair, 0, &p, 1), -EAGAIN);
 	assert_int_equal(p.len, LEN);
 	while (vf.from < vf.until)
 		assert_int_equal(pv_netpair_recv(pair, 0, &p, 1), vf.until - vf.from > 8 ? -EAGAIN : 0);
-	assert_int_equal(stats().rx_own, 20);
-}
-
-static void netpair_recv_held_packet_too_large(void **state)
-{
-	uint8_t room[LEN];
-	struct pv_netfront_packet p = { .data = room, .len = LEN - 1 };
-
-	(void)state;
-	pv_netpair_vf(pair, &vf_path);
-	by_vf(ours, peer, 1);
-	assert_int_equal(pv_netpair_recv(pair, 0, &p, 1), 0);
-	assert_int_equal(stats().rx_too_large, 1);
+	assert_int_equal(stats().rx_own, 21);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -484,12 +505,12 @@ int main(void)
 		T(netpair_stays_with_the_vf_while_the_vif_has_no_backend),
 		T(netpair_announces_where_it_is_and_then_tells_dom0),
 		T(netpair_recv_from_both),
-		T(netpair_recv_late_packets_first),
-		T(netpair_recv_held_packet_outlives_its_vf),
+		T(netpair_recv_waits_for_what_was_on_its_way),
+		T(netpair_recv_does_not_wait_for_ever),
+		T(netpair_recv_does_not_wait_for_a_vf_that_is_gone),
 		T(netpair_recv_each_broadcast_once),
 		T(netpair_recv_checksums_make_no_difference),
 		T(netpair_recv_own_packets_alone_give_way_to_the_caller),
-		T(netpair_recv_held_packet_too_large),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
