@@ -58,7 +58,7 @@ C
 gcc -Wall -Werror "$root/u.c" $(pkg-config --cflags --libs libpvfront libpvtool) -o "$root/u"
 LD_LIBRARY_PATH=$root/usr/lib "$root/u"
 for a in "$root"/usr/lib/libpv{front,tool}.a; do
-	stray=$(nm -g --defined-only "$a" | awk 'NF == 3 && $3 !~ /^pv_(netfront|blkfront|tool)_/ {print $3}')
+	stray=$(nm -g --defined-only "$a" | awk 'NF == 3 && $3 !~ /^pv_(netfront|netpair|blkfront|tool)_/ {print $3}')
 	[ -z "$stray" ] || die "$a shows $stray"
 done
 for m in pvio.1 pviod.8 pvio-blkback.8 pvio-netback.8 pvio-hub.8 pvio-tap.1 pvio-dd.1 pvio-bench.1 pvio-fio.1 nbdkit-pvio-plugin.1; do
