@@ -151,6 +151,59 @@ static void used_by_netdev(struct vf_sys *s, struct vf *v)
 		used(v, true, "netdev %s, which is up", v->dev.netdev);
 }
 
+static bool is_mounted(struct vf_sys *s, const char *disk)
+{
+	char line[VF_PATH_MAX], prefix[VF_NAME_MAX];
+	int fd = vf_sys_open_file(s, O_RDONLY, "/proc/self/mounts"), n = snprintf(prefix, sizeof(prefix), "/dev/%s", disk);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+	bool found = false;
+
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = strncmp(line, prefix, n) == 0 && (line[n] == ' ' || line[n] == 'p'); /* it, or a partition */
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* Is something built on this disk, or on a partition of it? Then by what. */
+static bool is_held(struct vf_sys *s, const char *disk, const char *part, char by[VF_NAME_MAX])
+{
+	struct vf_names names;
+
+	*by = '\0';
+	if (vf_sys_names(s, &names, "/sys/class/block/%s/%s/holders", disk, part) > 0)
+		snprintf(by, VF_NAME_MAX, "%s", names.name[0]);
+	vf_names_free(&names);
+	if (*by || *part)
+		return *by;
+	vf_sys_names(s, &names, "/sys/class/block/%s", disk);
+	for (unsigned i = 0; i < names.nr && !*by; i++)
+		if (strncmp(names.name[i], disk, strlen(disk)) == 0)
+			is_held(s, disk, names.name[i], by);
+	vf_names_free(&names);
+	return *by;
+}
+
+/* The disks of an NVMe controller, "nvme1n1", that are this machine's by more than being there. */
+static void used_by_disks(struct vf_sys *s, struct vf *v)
+{
+	struct vf_names names;
+	char by[VF_NAME_MAX];
+
+	vf_sys_names(s, &names, "/sys/class/nvme/%s", v->dev.nvme);
+	for (unsigned i = 0; i < names.nr; i++) {
+		const char *disk = names.name[i];
+
+		if (strncmp(disk, "nvme", 4))
+			continue;
+		if (is_held(s, disk, "", by))
+			used(v, true, "disk %s, held by %s", disk, by);
+		else if (is_mounted(s, disk))
+			used(v, true, "disk %s, which is mounted", disk);
+	}
+	vf_names_free(&names);
+}
+
 static void used_by_process(struct vf_sys *s, struct vf *v, const struct openers *o)
 {
 	char name[32];
@@ -173,6 +226,8 @@ static void find_users(struct vf_sys *s, struct vf *v, const struct openers *o)
 		used_by_record(s, v);
 	if (v->dev.netdev[0])
 		used_by_netdev(s, v);
+	if (v->dev.nvme[0])
+		used_by_disks(s, v);
 	if (strcmp(v->dev.driver, "vfio-pci") == 0)
 		used_by_process(s, v, o);
 	/* pciback does not tell whether a guest of xl has it: then it may be so */

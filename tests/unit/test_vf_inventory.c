@@ -214,6 +214,34 @@ static void inventory_of_who_has_it_open(void **state)
 	assert_false(inv.pf[0].vf[2].in_use);
 }
 
+static void inventory_of_disks_in_use(void **state)
+{
+	const struct vf *v;
+
+	(void)state;
+	vf_tree_put(&t, NULL, "/sys/bus/pci/devices/%s/nvme/nvme1", vf_text(vf_tree_vf(nvme, 0)).s);
+	vf_tree_put(&t, NULL, "/sys/bus/pci/devices/%s/nvme/nvme2", vf_text(vf_tree_vf(nvme, 1)).s);
+	vf_tree_put(&t, "", "/sys/class/nvme/nvme1/nvme1n1/size");
+	vf_tree_put(&t, "", "/sys/class/nvme/nvme2/nvme2n1/size");
+	vf_tree_put(&t, "/dev/sda1 / ext4 rw 0 0\n/dev/nvme1n11 /x ext4 rw 0 0\n", "/proc/self/mounts");
+	look(0);
+	v = inv.pf[2].vf;
+	assert_string_equal(v[0].dev.nvme, "nvme1");
+	assert_false(v[0].in_use);
+	vf_tree_put(&t, "/dev/nvme1n1p2 /srv ext4 rw 0 0\n", "/proc/self/mounts");
+	vf_tree_put(&t, "", "/sys/class/block/nvme2n1/holders/dm-3");
+	look(0);
+	v = inv.pf[2].vf;
+	assert_true(v[0].in_use);
+	assert_string_equal(v[0].used_by, "disk nvme1n1, which is mounted");
+	assert_true(v[1].in_use);
+	assert_string_equal(v[1].used_by, "disk nvme2n1, held by dm-3");
+	vf_tree_remove(&t, "/sys/class/block/nvme2n1");
+	vf_tree_put(&t, "", "/sys/class/block/nvme2n1/nvme2n1p1/holders/md0");
+	look(0);
+	assert_string_equal(inv.pf[2].vf[1].used_by, "disk nvme2n1, held by md0");
+}
+
 static void match_by_every_name(void **state)
 {
 	static const char *const names[] = { "0000:01:00.0", "01:00.0", "eth1" };
@@ -285,6 +313,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(inventory_of_what_is_declared, up, down),
 		cmocka_unit_test_setup_teardown(inventory_of_a_damaged_record, up, down),
 		cmocka_unit_test_setup_teardown(inventory_of_who_has_it_open, up, down),
+		cmocka_unit_test_setup_teardown(inventory_of_disks_in_use, up, down),
 		cmocka_unit_test_setup_teardown(match_by_every_name, up, down),
 		cmocka_unit_test_setup_teardown(match_of_what_is_not_there, up, down),
 		cmocka_unit_test_setup_teardown(json_says_it_all, up, down),
