@@ -140,6 +140,7 @@ $(B)/obj/tests/fuzz/%.o: X_CFLAGS = -I. $(DPDK_C)
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/libblkback.a $(B)/libnetback.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/tests/fuzz/%: X_LIBS = -fsanitize=fuzzer $(JSON_L) $(DPDK_L) -lmnl -luring -lnbd
 $(B)/tests/fuzz/fuzz_store: $(call obj,$(wildcard dom0-tools/store_*.c))
+$(B)/tests/fuzz/fuzz_pciif: $(call obj,sriov/pci.c sriov/pci_conf.c)
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)
 
