@@ -26,6 +26,7 @@ struct vf_declared_pf {
 	char called[VF_CALLED_MAX][VF_NAME_MAX]; /* address, netdev, vendor:device or port: it is called all of these */
 	unsigned ncalled;
 	bool every; /* all PFs that are called so, not the only one */
+	bool says_autoprobe, autoprobe; /* does this machine's own driver get new VFs? Not said: as it is */
 	unsigned line, column;
 	unsigned nvfs;
 	struct vf_declared_vf *vf; /* [nvfs] */
@@ -53,6 +54,7 @@ struct vf_plan_pf {
 	const struct vf_pf *pf;
 	const struct vf_declared_pf *declared;
 	unsigned from, to; /* how many VFs; another number goes through 0 */
+	bool probe; /* sriov_drivers_autoprobe is to be as declared */
 	struct vf_plan_vf *vf; /* [to] */
 	struct json_object *keep; /* what is to be kept of it */
 	struct json_object *kept; /* what is: vf_plan_look; NULL: nothing */
