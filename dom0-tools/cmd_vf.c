@@ -80,7 +80,7 @@ static void settings_text(struct json_object *row, char *buf, size_t len)
 	add_settings(row, "wanted", keys, &(struct vf_settings){ 0 }, "should be ", buf, len);
 }
 
-/* PFs, each with its VFs behind it, in one array. */
+/* PFs, each with its VFs behind it, and what was somebody's and is gone, in one array. */
 static struct json_object *rows_of(const struct vf_inventory *inv)
 {
 	struct json_object *rows = json_object_new_array();
@@ -91,6 +91,16 @@ static struct json_object *rows_of(const struct vf_inventory *inv)
 		json_object_array_add(rows, pf);
 		for (unsigned k = 0; k < inv->pf[i].nvfs; k++)
 			json_object_array_add(rows, vf_json_vf(&inv->pf[i], &inv->pf[i].vf[k]));
+	}
+	for (unsigned i = 0; i < inv->ngone; i++) {
+		struct json_object *row = vf_json_record(&inv->gone[i]);
+		char by[VF_ATTR_MAX];
+
+		snprintf(by, sizeof(by), "%s%sit is not there now", inv->gone[i].owner, *inv->gone[i].owner ? ", but " : "");
+		json_object_object_del(row, "driver"); /* the one it had */
+		json_object_object_del(row, "settings");
+		json_object_object_add(row, "used_by", json_object_new_string(by));
+		json_object_array_add(rows, row);
 	}
 	return rows;
 }

@@ -415,6 +415,25 @@ static int read_groups(struct vf_sys *s, struct vf_inventory *inv)
 	return rc;
 }
 
+/* ---- VFs that somebody had ---- */
+
+static int read_gone(struct vf_sys *s, struct vf_inventory *inv)
+{
+	struct vf_bdf *vf;
+	int n = vf_record_list(s, &vf);
+
+	if (n <= 0) {
+		free(vf);
+		return n == -ENOMEM ? n : 0; /* what cannot be read is told by whoever needs it */
+	}
+	inv->gone = calloc(n, sizeof(*inv->gone));
+	for (int i = 0; inv->gone && i < n; i++)
+		if (!vf_find_vf(inv, vf[i], NULL) && vf_record_read(s, vf[i], &inv->gone[inv->ngone]) == 0)
+			inv->ngone++;
+	free(vf);
+	return inv->gone ? 0 : -ENOMEM;
+}
+
 /* ---- all of it ---- */
 
 static uint32_t order_of(struct vf_bdf b)
@@ -468,6 +487,8 @@ int vf_inventory(struct vf_sys *s, unsigned flags, struct vf_inventory *out, str
 	rc = read_pfs(s, flags, out);
 	if (rc == 0)
 		rc = read_groups(s, out);
+	if (rc == 0)
+		rc = read_gone(s, out);
 	if (rc < 0)
 		return vf_fail(why, rc, "cannot look at the PCI functions below %s/sys/bus/pci: %s", s->root, strerror(-rc));
 	if ((flags & VF_INV_USERS) && any_in_vfio(out))
@@ -488,7 +509,10 @@ void vf_inventory_free(struct vf_inventory *inv)
 	}
 	for (unsigned i = 0; i < inv->ngroups; i++)
 		free(inv->group[i].member);
+	for (unsigned i = 0; i < inv->ngone; i++)
+		vf_record_close(&inv->gone[i]);
 	free(inv->pf);
 	free(inv->group);
+	free(inv->gone);
 	*inv = (struct vf_inventory){ 0 };
 }

@@ -148,13 +148,16 @@ struct json_object *vf_json_group(const struct vf_group *g)
 
 struct json_object *vf_json_inventory(const struct vf_inventory *inv)
 {
-	struct json_object *o = json_object_new_object(), *pfs = json_object_new_array(), *groups = json_object_new_array();
+	struct json_object *o = json_object_new_object(), *pfs = json_object_new_array(), *groups = json_object_new_array(), *gone = json_object_new_array();
 
 	for (unsigned i = 0; i < inv->npfs; i++)
 		json_object_array_add(pfs, vf_json_pf(&inv->pf[i]));
 	for (unsigned i = 0; i < inv->ngroups; i++)
 		json_object_array_add(groups, vf_json_group(&inv->group[i]));
+	for (unsigned i = 0; i < inv->ngone; i++)
+		json_object_array_add(gone, vf_json_record(&inv->gone[i]));
 	json_object_object_add(o, "pfs", pfs);
 	json_object_object_add(o, "groups", groups);
+	json_object_object_add(o, "gone", gone);
 	return o;
 }

@@ -267,6 +267,8 @@ struct vf_inventory {
 	unsigned npfs, ngroups;
 	struct vf_pf *pf; /* by address */
 	struct vf_group *group; /* by number */
+	unsigned ngone;
+	struct vf_record *gone; /* of VFs that are not there: the machine was started again, or their PF makes fewer now; never locked */
 };
 
 enum { VF_INV_USERS = 1 /* look through /proc for who has a vfio group open */, VF_INV_PROBE = 2 /* ask drivers which settings they have */ };

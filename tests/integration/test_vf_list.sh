@@ -22,7 +22,7 @@ dev() { # BDF CLASS DRIVER GROUP
 grep -q "PVIO_VF_ROOT: $PVIO_VF_ROOT/sys: No such" "$work/err" || die "$(cat "$work/err")"
 mkdir -p "$pci/devices"
 "$pvio" vf list >"$work/out" && grep -qx 'no PCI function here can have virtual functions (SR-IOV)' "$work/out" || die "$(cat "$work/out")"
-[ "$("$pvio" vf list --json | jq -c .)" = '{"pfs":[],"groups":[]}' ] || die "JSON of nothing"
+[ "$("$pvio" vf list --json | jq -c .)" = '{"pfs":[],"groups":[],"gone":[]}' ] || die "JSON of nothing"
 
 dev 0000:01:00.0 0x020000 igb 6
 dev 0000:01:10.0 0x020000 vfio-pci 7
@@ -51,4 +51,6 @@ for name in eth7 eth1/2 eth1/ 0000:01:10.7; do
 	"$pvio" vf show $name >"$work/out" 2>&1
 	[ $? = 1 ] && grep -q 'pvio vf list' "$work/out" || grep -q 'such as eth1/0' "$work/out" || die "vf show $name: $(cat "$work/out")"
 done
+rm "$pci/devices/0000:01:00.0/virtfn"?; echo 0 >"$pci/devices/0000:01:00.0/sriov_numvfs"
+"$pvio" vf list >"$work/out" && grep -qE '^  0000:01:10.0 +VF 0 +- .* claimed +vm\?7, but it is not there now$' "$work/out" || die "$(cat "$work/out")"
 echo "vf list and vf show say what is there"

@@ -158,6 +158,24 @@ static void inventory_of_owners(void **state)
 	assert_string_equal(inv.pf[0].vf[0].used_by, "web, before this machine was started");
 }
 
+static void inventory_of_owners_without_their_functions(void **state)
+{
+	struct json_object *o;
+
+	(void)state;
+	give(vf2, "web", -1, VF_CLAIMED, "");
+	look(0);
+	assert_int_equal(inv.ngone, 0);
+	assert_int_equal(vf_pci_write(&t.sys, eth1, "sriov_numvfs", "0"), 0);
+	look(0);
+	assert_int_equal(inv.ngone, 1);
+	assert_true(vf_bdf_equal(inv.gone[0].vf, vf2));
+	o = vf_json_inventory(&inv);
+	assert_non_null(strstr(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN),
+			       "\"gone\":[{\"vf\":\"0000:01:10.4\",\"pf\":\"0000:01:00.0\",\"index\":2,\"state\":\"claimed\",\"owner\":\"web\""));
+	json_object_put(o);
+}
+
 static void inventory_of_what_is_declared(void **state)
 {
 	struct json_object *o;
@@ -310,6 +328,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(inventory_of_groups, up, down),
 		cmocka_unit_test_setup_teardown(inventory_of_what_each_pf_can, up, down),
 		cmocka_unit_test_setup_teardown(inventory_of_owners, up, down),
+		cmocka_unit_test_setup_teardown(inventory_of_owners_without_their_functions, up, down),
 		cmocka_unit_test_setup_teardown(inventory_of_what_is_declared, up, down),
 		cmocka_unit_test_setup_teardown(inventory_of_a_damaged_record, up, down),
 		cmocka_unit_test_setup_teardown(inventory_of_who_has_it_open, up, down),
