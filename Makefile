@@ -163,7 +163,7 @@ bench: deps ; @tests/deps $(BENCH_DEPS) && $(MAKE) --no-print-directory all perf
 # What others link with: of the static libraries only the public names stay visible.
 PUBLIC_H := $(addprefix rings/,blk.h gnt_cache.h hub.h hyper.h net.h noxs.h ring.h) frontends/netfront.h frontends/pair.h frontends/blkfront.h dom0-tools/libpvtool.h
 PC := rings/libpvio.pc.in frontends/libpvfront.pc.in dom0-tools/libpvtool.pc.in
-UNITS := $(wildcard dom0-tools/systemd/*.service.in)
+UNITS := $(wildcard dom0-tools/systemd/*.service.in frontends/scripts/*.service.in)
 $(B)/install/libpvfront.a: $(call obj,$(filter-out frontends/blkio.c,$(LIBFRONT_SRC)) rings/front.c rings/devid.c)
 $(B)/install/libpvfront.a: KEEP := pv_netfront_* pv_netpair_* pv_blkfront_*
 $(B)/install/libpvtool.a: $(call obj,$(LIBTOOL_SRC) rings/rpc.c rings/rpc_socket.c rings/message.c rings/devid.c rings/text.c)
@@ -187,6 +187,9 @@ install: all perf $(B)/install/libpvfront.a $(B)/install/libpvtool.a
 	install -d $(DESTDIR)/etc/xen/scripts
 	for s in block-pvio vif-pvio; do sed 's,@PREFIX@,$(PREFIX),' dom0-tools/scripts/pvio-hotplug.in > $(DESTDIR)/etc/xen/scripts/$$s; \
 		chmod 755 $(DESTDIR)/etc/xen/scripts/$$s; done
+	install -m755 frontends/scripts/pvio-bond $(DESTDIR)$(PREFIX)/bin/
+	install -d $(DESTDIR)$(PREFIX)/lib/udev/rules.d
+	sed 's,@PREFIX@,$(PREFIX),' frontends/scripts/90-pvio-bond.rules.in > $(DESTDIR)$(PREFIX)/lib/udev/rules.d/90-pvio-bond.rules
 	for u in $(UNITS); do sed 's,@PREFIX@,$(PREFIX),' $$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$u .in); done
 
 clean: ; rm -rf build
