@@ -26,8 +26,7 @@ B ?= build
 SAN ?=
 CC ?= gcc
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-missing-field-initializers -Werror
-# Instrumented trees are compiled in half the time so; a fuzzer's inputs a second matter more.
-CFLAGS ?= $(if $(SAN),$(if $(findstring fuzzer,$(SAN)),-O2,-O1) -g1,-O2 -g)
+CFLAGS ?= -O2 -g
 # Copies of at most a page are libc's too: gcc's own `rep movs` halves what a guest sends
 COPY := $(shell $(CC) -mstringop-strategy=libcall -E -x c /dev/null >/dev/null 2>&1 && echo -mstringop-strategy=libcall)
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(COPY) -fPIC -fno-strict-aliasing -D_GNU_SOURCE -DPVIO_VERSION='"$(VERSION)"' -I$(B)/include -MMD -MP $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
@@ -56,7 +55,7 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 lib_of = $(call obj,$(filter-out %/main.c,$(1))) # a program less its main(): for the tests
 
 LIBS := $(B)/libpvfront.a $(B)/libpvsriov.a $(B)/libpvtool.a $(B)/libpvinternal.a $(B)/libpvio.a # users before used
-PROGS := $(B)/pvio-hub $(B)/pviod $(B)/pvio $(B)/pvio-blkback $(B)/pvio-netback $(FRONT_PROGS)
+PROGS := $(B)/pvio-hub $(B)/pviod $(B)/pvio $(B)/pvio-blkback $(B)/pvio-netback $(B)/pvio-pciback $(FRONT_PROGS)
 # Plugins of others' programs: as far as there are headers (make fio-headers), and not instrumented.
 FIO_SRC ?= build/fio-src/fio
 NBDKIT_DIR := $(call pc,--variable=plugindir,nbdkit)
@@ -97,6 +96,8 @@ $(B)/pvio-blkback: $(call obj,$(wildcard blkback/*.c)) $(B)/libpvinternal.a $(B)
 $(B)/pvio-blkback: X_LIBS = $(JSON_L) -luring -lnbd
 $(B)/pvio-netback: $(call obj,$(wildcard netback/*.c)) $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/pvio-netback: X_LIBS = $(JSON_L) $(DPDK_L) -lmnl
+$(B)/pvio-pciback: $(call obj,sriov/pvio-pciback.c) $(B)/libpvsriov.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
+$(B)/pvio-pciback: X_LIBS = $(JSON_L) -lmnl -lxenctrl -lxentoollog
 $(B)/pvio-dd: $(call obj,$(DD_SRC))
 $(FRONT_PROGS): $(B)/pvio-%: $(B)/obj/frontends/pvio-%.o $(B)/libpvfront.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/obj/frontends/fio_pvio.o: X_CFLAGS = -isystem $(FIO_SRC)
@@ -141,7 +142,6 @@ $(B)/obj/tests/fuzz/%.o: X_CFLAGS = -I. $(DPDK_C)
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/libblkback.a $(B)/libnetback.a $(B)/libpvinternal.a $(B)/libpvio.a ; $(link)
 $(B)/tests/fuzz/%: X_LIBS = -fsanitize=fuzzer $(JSON_L) $(DPDK_L) -lmnl -luring -lnbd
 $(B)/tests/fuzz/fuzz_store: $(call obj,$(wildcard dom0-tools/store_*.c))
-$(B)/tests/fuzz/fuzz_pciif: $(call obj,sriov/pci.c sriov/pci_conf.c)
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)
 

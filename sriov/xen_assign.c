@@ -108,16 +108,11 @@ static int quarantine(const struct job *j)
 	return j->x->ops->assign(j->x, DOMID_IO, sbdf_of(j->r->vf));
 }
 
-static int take_from(const struct job *j, uint16_t domid)
-{
-	int rc = j->x->ops->deassign(j->x, domid, sbdf_of(j->r->vf));
-
-	return rc == -ENODEV ? j->x->ops->is_free(j->x, sbdf_of(j->r->vf)) : rc;
-}
-
 static int unquarantine(const struct job *j)
 {
-	return take_from(j, DOMID_IO);
+	int rc = j->x->ops->deassign(j->x, DOMID_IO, sbdf_of(j->r->vf));
+
+	return rc == -ENODEV ? 0 : rc; /* it was not in it */
 }
 
 static int assign(const struct job *j)
@@ -125,9 +120,12 @@ static int assign(const struct job *j)
 	return j->x->ops->assign(j->x, j->r->domid, sbdf_of(j->r->vf));
 }
 
+/* From a domain that does not have it nothing can be taken: that is fine. */
 static int deassign(const struct job *j)
 {
-	return take_from(j, j->r->domid);
+	int rc = j->x->ops->deassign(j->x, j->r->domid, sbdf_of(j->r->vf));
+
+	return rc < 0 && j->x->ops->is_free(j->x, sbdf_of(j->r->vf)) == 0 ? 0 : rc;
 }
 
 /* A BAR is a line of `resource`: first and last address, and what it is. All of them are tried: the first error counts. */
