@@ -56,6 +56,11 @@ bool choice_differs(const struct pv_noxs_choice *a, const struct pv_noxs_choice 
 	return (a->features ^ b->features) & PV_VIF_CHANGEABLE || headroom_of(a) != headroom_of(b);
 }
 
+bool choice_of_another(const struct pv_noxs_choice *c, const struct pv_noxs_choice *held)
+{
+	return held->magic && (c->queues != held->queues || c->ring_order != held->ring_order || memcmp(c->bytes, held->bytes, sizeof(c->bytes)));
+}
+
 enum dev_event choice_change(struct pv_noxs_choice *c, const struct pv_noxs_choice *now, const struct pv_noxs_offer *offer,
 			     const char **why)
 {

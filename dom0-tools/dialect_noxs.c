@@ -76,6 +76,8 @@ static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const c
 	pv_noxs_choice_read(slot_of(dev)->page, c);
 	dev->pair = choice_pair(c, dev->offer.generation);
 	ev = choice_event(c, &dev->offer, why);
+	if (ev == EV_CHOICE && choice_of_another(c, &dev->choice))
+		return EV_ANEW; /* the one that chose died, and nobody looked in between */
 	return ev == EV_NONE && dev->state == DEV_CONNECTED ? choice_change(c, &dev->choice, &dev->offer, why) : ev;
 }
 

@@ -277,6 +277,8 @@ enum dev_event choice_event(const struct pv_noxs_choice *c, const struct pv_noxs
 /* Of a snapshot that means nothing else: does a connected frontend choose anew (EV_CHANGED), and what? *c becomes `now` with that. */
 enum dev_event choice_change(struct pv_noxs_choice *c, const struct pv_noxs_choice *now, const struct pv_noxs_offer *offer,
 			     const char **why);
+/* Has another frontend chosen, of the same offer, since `held` was taken (all 0: none was)? */
+bool choice_of_another(const struct pv_noxs_choice *c, const struct pv_noxs_choice *held);
 bool choice_differs(const struct pv_noxs_choice *a, const struct pv_noxs_choice *b); /* in what may be chosen anew */
 bool choice_present(const struct pv_noxs_choice *c, uint32_t generation); /* is there a live frontend to be asked politely? */
 enum pv_vif_pair choice_pair(const struct pv_noxs_choice *c, uint32_t generation); /* which of a pair does it say that it uses? */

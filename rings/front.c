@@ -395,28 +395,16 @@ static void follow_offer(struct front *f)
 	}
 }
 
-static void refused(struct front *f)
+/* The backend is Closed without our asking: it would not connect us, or stopped for an error; else it is a forced detach, or comes back. Also
+ * while we connect: a frontend before us may have died in the middle of it, and it is that one's connection that ends. */
+static void follow_closed(struct front *f)
 {
 	struct pv_noxs_offer now;
 	int error = pv_noxs_offer_read(f->control, f->type, &now) == 0 ? now.error : 0;
 
-	f->state = FRONT_REFUSED;
+	f->state = error ? FRONT_REFUSED : FRONT_LOST;
 	if (error)
 		fail(f, 0, "its backend stopped: %s; pvio list in dom0 has the details", strerror(-error));
-	else
-		fail(f, 0, "its backend would not connect");
-}
-
-/* The backend is Closed without our asking: it would not connect us, or stopped for an error; else it is a forced detach, or
- * comes back. */
-static void follow_closed(struct front *f)
-{
-	struct pv_noxs_offer now;
-
-	if (f->state == FRONT_CONNECTING || (pv_noxs_offer_read(f->control, f->type, &now) == 0 && now.error))
-		refused(f);
-	else
-		f->state = FRONT_LOST;
 }
 
 void front_follow(struct front *f, bool changed)

@@ -142,6 +142,14 @@ static int write_number(struct job *j, const struct vf_plan_pf *pp, unsigned n, 
 				hint(rc)) : 0;
 }
 
+/* Whether new VFs get this machine's driver: before they are made. */
+static int write_autoprobe(struct job *j, const struct vf_plan_pf *pp, bool on, struct vf_why *why)
+{
+	int rc = vf_pci_write(j->s, pp->pf->dev.bdf, "sriov_drivers_autoprobe", on ? "1" : "0");
+
+	return rc < 0 ? vf_fail(why, rc, "%s: autoprobe cannot be set: %s%s", vf_text(pp->pf->dev.bdf).s, strerror(-rc), hint(rc)) : 0;
+}
+
 /* Lock the records of all VFs that are to go, none of which may be somebody's. Returns how many are to be closed. */
 static unsigned lock_all(struct job *j, struct vf_bdf pf, struct vf_record *r, unsigned nr, int *rc, struct vf_why *why)
 {
@@ -289,11 +297,12 @@ static int apply_pf(struct job *j, const struct vf_plan_pf *pp, struct vf_why *w
 	bool made = true;
 	int rc = vf_plan_pf_known(pp) ? 0 : keep(j, pp, pp->declared->nvfs ? pp->keep : NULL, why);
 
-	if (rc == 0 && pp->from != pp->to) {
+	if (rc == 0 && pp->probe)
+		rc = write_autoprobe(j, pp, pp->declared->autoprobe, why);
+	if (rc == 0 && pp->from != pp->to)
 		rc = set_number(j, pp, &made, why);
-		if (rc < 0)
-			keep(j, pp, pp->kept, NULL);
-	}
+	if (rc < 0)
+		keep(j, pp, pp->kept, NULL);
 	return rc == 0 && made ? set_settings(j, pp, why) : rc;
 }
 
@@ -320,9 +329,9 @@ static int undo_settings(struct job *j, const struct vf_plan_pf *pp, struct vf_w
 
 static int undo_pf(struct job *j, const struct vf_plan_pf *pp, struct vf_why *why)
 {
-	int rc = 0;
+	int rc = pp->probe ? write_autoprobe(j, pp, pp->pf->autoprobe, why) : 0;
 
-	if (pp->from != pp->to)
+	if (rc == 0 && pp->from != pp->to)
 		rc = remove_all(j, pp, pp->to, why);
 	if (rc == 0 && pp->from != pp->to && pp->from)
 		rc = write_number(j, pp, pp->from, why);

@@ -119,6 +119,7 @@ int vf_conf_silence(struct vf_sys *s, struct vf_bdf vf)
 
 unsigned vf_settings_left(const struct vf_settings *is, const struct vf_settings *declared, const struct vf_settings *was)
 {
+	static const uint8_t none[sizeof(is->mac)];
 	struct vf_settings clean;
 	unsigned left;
 
@@ -126,7 +127,7 @@ unsigned vf_settings_left(const struct vf_settings *is, const struct vf_settings
 	vf_settings_merge(&clean, declared);
 	left = vf_settings_differ(&clean, is) & is->set;
 	/* told to have none, some drivers make one up: what counts is that the former owner's is gone */
-	if ((left & ~declared->set & 1u << VF_MAC) && !vf_settings_equal(is, was, VF_MAC))
+	if (memcmp(clean.mac, none, sizeof(none)) == 0 && !vf_settings_equal(is, was, VF_MAC))
 		left &= ~(1u << VF_MAC);
 	return left;
 }

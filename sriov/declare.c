@@ -1,8 +1,8 @@
 /* declare.c - from the text of a file to what is declared in it, or to the exact place of its first error.
  *
- *	pf NAME... vfs N		a PF; the lines below are about its VFs
- *	vf RANGE KEY VALUE...		settings; of two lines that say the same of a VF, the later one counts
- *	pool NAME RANGE			whom these are for */
+ *	pf NAME... vfs N [autoprobe on|off]	a PF; the lines below are about its VFs
+ *	vf RANGE KEY VALUE...			settings; of two lines that say the same of a VF, the later one counts
+ *	pool NAME RANGE				whom these are for */
 #include "declare.h"
 #include <errno.h>
 #include <pvio/words.h>
@@ -103,6 +103,22 @@ static int pf_called(struct parser *p, struct vf_declared_pf *pf)
 	return ret ? 0 : fail(p, "how many VFs? End the line with vfs and a number");
 }
 
+/* What may follow the number. */
+static int pf_autoprobe(struct parser *p, struct vf_declared_pf *pf)
+{
+	int ret = pv_words_next(&p->w);
+
+	if (ret <= 0)
+		return ret;
+	if (strcmp(p->w.word, "autoprobe"))
+		return fail(p, "%s: nothing but autoprobe on or off may follow the number of VFs", p->w.word);
+	if (pv_words_want(&p->w, "autoprobe", "on or off") < 0)
+		return -EINVAL;
+	pf->says_autoprobe = true;
+	pf->autoprobe = !strcmp(p->w.word, "on");
+	return pf->autoprobe || !strcmp(p->w.word, "off") ? 0 : fail(p, "autoprobe %s: it is on or off", p->w.word);
+}
+
 static int pf_line(struct parser *p)
 {
 	struct vf_declared *d = p->d;
@@ -123,7 +139,7 @@ static int pf_line(struct parser *p)
 		return fail(p, "%s: give a number of VFs, 0 to %d", p->w.word, VF_VFS_MAX);
 	pf->nvfs = (unsigned)n;
 	pf->vf = calloc(n ? n : 1, sizeof(*pf->vf));
-	return pf->vf ? 0 : -ENOMEM;
+	return pf->vf ? pf_autoprobe(p, pf) : -ENOMEM;
 }
 
 /* ---- vf ---- */

@@ -26,6 +26,7 @@ struct vf_declared_pf {
 	char called[VF_CALLED_MAX][VF_NAME_MAX]; /* address, netdev, vendor:device or port: it is called all of these */
 	unsigned ncalled;
 	bool every; /* all PFs that are called so, not the only one */
+	bool says_autoprobe, autoprobe; /* does this machine's own driver get new VFs? Not said: as it is */
 	unsigned line, column;
 	unsigned nvfs;
 	struct vf_declared_vf *vf; /* [nvfs] */
@@ -53,6 +54,7 @@ struct vf_plan_pf {
 	const struct vf_pf *pf;
 	const struct vf_declared_pf *declared;
 	unsigned from, to; /* how many VFs; another number goes through 0 */
+	bool probe; /* sriov_drivers_autoprobe is to be as declared */
 	struct vf_plan_vf *vf; /* [to] */
 	struct json_object *keep; /* what is to be kept of it */
 	struct json_object *kept; /* what is: vf_plan_look; NULL: nothing */
@@ -134,7 +136,7 @@ int vf_kept_read(struct vf_sys *s, struct vf_bdf pf, struct vf_declared_pf *out)
 /* All PFs of which something is kept: how many, or -errno; array to free(). */
 int vf_kept_list(struct vf_sys *s, struct vf_bdf **out);
 
-/* Make a PF as it is kept. Nothing is taken from anybody: VFs are made if there are none, strangers' VFs stay as they are. Errors as of vf_apply. */
+/* Make a PF as it is kept: 0 also if nothing but rates was refused while its port has no link; they are set when it has. Nothing is taken from anybody: VFs are made if there are none, strangers' VFs stay as they are. Errors as of vf_apply. */
 int vf_keep_pf(struct vf_sys *s, struct vf_bdf pf, unsigned what, vf_told *told, void *arg, struct vf_why *why);
 /* ... all of them; each failure is told. How many failed, or -errno with why. */
 int vf_keep_all(struct vf_sys *s, unsigned what, vf_told *told, void *arg, struct vf_why *why);
@@ -143,7 +145,7 @@ int vf_keep_all(struct vf_sys *s, unsigned what, vf_told *told, void *arg, struc
 struct vf_watched {
 	struct vf_bdf pf;
 	unsigned ifindex; /* 0: no netdev now */
-	bool up, due;
+	bool up, carrier, due;
 	unsigned what; /* VF_KEEP_ */
 };
 
@@ -160,7 +162,8 @@ struct vf_keeper {
 void vf_keeper_open(struct vf_keeper *k, struct vf_sys *s, vf_told *told, void *arg);
 void vf_keeper_close(struct vf_keeper *k);
 void vf_keeper_uevent(struct vf_keeper *k, const char *buf, size_t len); /* the kernel's, as it comes: "add@/devices/...\0ACTION=add\0..." */
-void vf_keeper_link(struct vf_keeper *k, unsigned ifindex, bool up); /* a netdev changed */
+/* A netdev changed, flags: IFF_. ours: what our own settings cause may be among them, and counts only if it went up or down. */
+void vf_keeper_link(struct vf_keeper *k, unsigned ifindex, unsigned flags, bool ours);
 void vf_keeper_missed(struct vf_keeper *k); /* events were lost */
 bool vf_keeper_due(const struct vf_keeper *k);
 int vf_keeper_work(struct vf_keeper *k); /* do what is due. 0, or -EBUSY: somebody applies, try again later */

@@ -5,7 +5,7 @@
  * hardware still knows of it; then everything is set again. */
 #include "declare.h"
 #include <errno.h>
-#include <net/if.h>
+#include <linux/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,6 +84,15 @@ int vf_keep_settings(struct vf_sys *s, const struct vf_pf *pf, unsigned index, s
 
 /* ---- a PF ---- */
 
+/* Some devices take rates only while the port has a link, which at boot it seldom has: it makes an event when it comes. */
+static bool wants_link(const struct vf_plan *plan, const struct vf_applied *done)
+{
+	for (unsigned i = 0; i < done->nrefused; i++)
+		if (done->refused[i].index < 0 || done->refused[i].keys & ~(1u << VF_MIN_RATE | 1 << VF_MAX_RATE))
+			return false;
+	return plan->npfs && !plan->pf[0].pf->carrier;
+}
+
 static int keep_locked(struct vf_sys *s, struct vf_declared_pf *kept, unsigned what, vf_told *told, void *arg, struct vf_why *why)
 {
 	unsigned flags = VF_PLAN_LENIENT | (what & VF_KEEP_NUMBER ? 0 : VF_PLAN_SETTINGS) | (what & VF_KEEP_FORCE ? VF_PLAN_FORCE : 0);
@@ -95,6 +104,8 @@ static int keep_locked(struct vf_sys *s, struct vf_declared_pf *kept, unsigned w
 
 	if (rc == 0)
 		rc = vf_apply(s, &plan, 0, told, arg, &done, why);
+	if (rc == -EREMOTEIO && wants_link(&plan, &done))
+		rc = 0;
 	vf_applied_free(&done);
 	vf_plan_free(&plan);
 	vf_inventory_free(&inv);
@@ -149,8 +160,8 @@ static void look_at_netdev(struct vf_keeper *k, struct vf_watched *w)
 	if (vf_sys_names(k->s, &names, "/sys/bus/pci/devices/%s/net", vf_text(w->pf).s) > 0) {
 		if (vf_sys_number(k->s, &n, "/sys/class/net/%s/ifindex", names.name[0]) == 0)
 			w->ifindex = (unsigned)n;
-		if (vf_sys_number(k->s, &n, "/sys/class/net/%s/flags", names.name[0]) == 0)
-			w->up = n & IFF_UP;
+		w->up = vf_sys_number(k->s, &n, "/sys/class/net/%s/flags", names.name[0]) == 0 && n & IFF_UP;
+		w->carrier = vf_sys_number(k->s, &n, "/sys/class/net/%s/carrier", names.name[0]) == 0 && n;
 	}
 	vf_names_free(&names);
 }
@@ -250,16 +261,20 @@ void vf_keeper_uevent(struct vf_keeper *k, const char *buf, size_t len)
 	}
 }
 
-void vf_keeper_link(struct vf_keeper *k, unsigned ifindex, bool up)
+void vf_keeper_link(struct vf_keeper *k, unsigned ifindex, unsigned flags, bool ours)
 {
+	bool up = flags & IFF_UP, carrier = flags & IFF_LOWER_UP;
+
 	refresh(k);
 	for (unsigned i = 0; i < k->npfs; i++) {
 		struct vf_watched *w = &k->pf[i];
 
 		if (w->ifindex != ifindex)
 			continue;
-		make_due(w, up && !w->up ? VF_KEEP_FORCE : 0);
+		if (!ours || up != w->up || carrier != w->carrier)
+			make_due(w, up && !w->up ? VF_KEEP_FORCE : 0);
 		w->up = up;
+		w->carrier = carrier;
 	}
 }
 

@@ -143,6 +143,7 @@ static void plan_number(struct planner *p, struct vf_plan_pf *pp)
 	pp->to = pp->declared->nvfs;
 	if (p->flags & VF_PLAN_SETTINGS || (p->flags & VF_PLAN_LENIENT && pp->from))
 		pp->to = pp->from;
+	pp->probe = !(p->flags & VF_PLAN_SETTINGS) && pp->declared->says_autoprobe && pp->declared->autoprobe != pp->pf->autoprobe;
 }
 
 /* May its settings be touched? Not while it is being wiped, or is out of use. A stranger's VF has what the stranger gave it. */
@@ -318,7 +319,7 @@ bool vf_plan_pf_idle(const struct vf_plan_pf *p)
 	for (unsigned i = 0; i < p->to; i++)
 		if (p->vf[i].keys)
 			return false;
-	return p->from == p->to && vf_plan_pf_known(p);
+	return p->from == p->to && !p->probe && vf_plan_pf_known(p);
 }
 
 /* ---- for people ---- */
@@ -356,6 +357,8 @@ static void tell_pf(const struct vf_plan_pf *p, vf_told *told, void *arg)
 		snprintf(text, sizeof(text), "%s (%s): %u VFs%s%s", vf_text(dev->bdf).s, dev->netdev, p->to,
 			 vf_plan_pf_known(p) ? "" : ", to be kept so", vf_plan_pf_idle(p) ? ", nothing to do" : "");
 	told(arg, text);
+	if (p->probe)
+		told(arg, p->declared->autoprobe ? "  autoprobe on: VFs made from now on get this machine's driver" : "  autoprobe off: VFs made from now on get no driver");
 	for (unsigned i = 0; i < p->to; i++) {
 		unsigned keys = p->vf[i].keys;
 
@@ -391,6 +394,8 @@ static struct json_object *json_pf(const struct vf_plan_pf *p)
 	json_object_object_add(o, "netdev", json_object_new_string(p->pf->dev.netdev));
 	json_object_object_add(o, "from", json_object_new_int((int)p->from));
 	json_object_object_add(o, "to", json_object_new_int((int)p->to));
+	if (p->probe)
+		json_object_object_add(o, "autoprobe", json_object_new_boolean(p->declared->autoprobe));
 	json_object_object_add(o, "keep", json_object_new_boolean(!vf_plan_pf_known(p)));
 	for (unsigned i = 0; i < p->to; i++) {
 		if (!p->vf[i].keys)
@@ -431,6 +436,8 @@ struct json_object *vf_kept_json(const struct vf_pf *pf, const struct vf_declare
 	json_object_array_add(called, json_object_new_string(vf_text(pf->dev.bdf).s));
 	json_object_array_add(called, json_object_new_string(id));
 	json_object_object_add(o, "called", called);
+	if (d->says_autoprobe)
+		json_object_object_add(o, "autoprobe", json_object_new_boolean(d->autoprobe));
 	for (unsigned i = 0; i < d->nvfs; i++) {
 		struct json_object *vf = json_object_new_object();
 		struct vf_settings v = declared_settings(pf, d, i, seed);
@@ -457,7 +464,7 @@ static int parse_vf(struct json_object *o, struct vf_declared_vf *out)
 
 int vf_kept_parse(struct json_object *o, struct vf_declared_pf *out)
 {
-	struct json_object *called = NULL, *vfs = NULL;
+	struct json_object *called = NULL, *vfs = NULL, *autoprobe = NULL;
 	int rc = 0;
 
 	*out = (struct vf_declared_pf){ 0 };
@@ -467,6 +474,8 @@ int vf_kept_parse(struct json_object *o, struct vf_declared_pf *out)
 		return -EBADMSG;
 	for (; out->ncalled < json_object_array_length(called); out->ncalled++)
 		snprintf(out->called[out->ncalled], VF_NAME_MAX, "%s", json_object_get_string(json_object_array_get_idx(called, out->ncalled)));
+	out->says_autoprobe = json_object_object_get_ex(o, "autoprobe", &autoprobe);
+	out->autoprobe = json_object_get_boolean(autoprobe);
 	out->nvfs = (unsigned)json_object_array_length(vfs);
 	out->vf = calloc(out->nvfs ? out->nvfs : 1, sizeof(*out->vf));
 	if (!out->vf)

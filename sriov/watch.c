@@ -1,7 +1,7 @@
 /* watch.c - the kernel tells of PCI functions (uevents) and of netdevs (rtnetlink); the keeper does what is due.
  *
- * Events come in crowds, so they are waited for a little before anything is done. What our own settings cause is thrown away: the
- * kernel sends that before it answers us. */
+ * Events come in crowds, so they are waited for a little before anything is done. What our own settings cause, which the kernel sends
+ * before it answers us, is no reason to look again. */
 #include "declare.h"
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -57,17 +57,23 @@ static void take_uevents(struct vf_keeper *k, struct mnl_socket *nl)
 	}
 }
 
+struct heard {
+	struct vf_keeper *k;
+	bool ours;
+};
+
 static int link_changed(const struct nlmsghdr *m, void *data)
 {
 	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(m);
+	struct heard *h = data;
 
 	if (m->nlmsg_type == RTM_NEWLINK && mnl_nlmsg_get_payload_len(m) >= sizeof(*ifi))
-		vf_keeper_link(data, (unsigned)ifi->ifi_index, ifi->ifi_flags & IFF_UP);
+		vf_keeper_link(h->k, (unsigned)ifi->ifi_index, ifi->ifi_flags, h->ours);
 	return MNL_CB_OK;
 }
 
 /* k NULL: forget them. */
-static void take_links(struct vf_keeper *k, struct mnl_socket *nl)
+static void take_links(struct vf_keeper *k, struct mnl_socket *nl, bool ours)
 {
 	static _Alignas(struct nlmsghdr) char buf[65536];
 	ssize_t n;
@@ -76,7 +82,7 @@ static void take_links(struct vf_keeper *k, struct mnl_socket *nl)
 		if (k && n < 0)
 			vf_keeper_missed(k);
 		else if (k)
-			mnl_cb_run(buf, (size_t)n, 0, 0, link_changed, k);
+			mnl_cb_run(buf, (size_t)n, 0, 0, link_changed, &(struct heard){ k, ours });
 	}
 }
 
@@ -89,15 +95,15 @@ static void serve(struct vf_keeper *k, struct mnl_socket *uevents, struct mnl_so
 			poll(fds, 2, -1);
 		else if (poll(NULL, 0, CROWD_MS) == 0) {
 			take_uevents(k, uevents);
-			take_links(k, links);
+			take_links(k, links, false);
 			if (vf_keeper_work(k) == -EBUSY) /* whoever applies is not hurried */
 				poll(NULL, 0, BUSY_MS);
 			else
-				take_links(NULL, links);
+				take_links(k, links, true);
 			continue;
 		}
 		take_uevents(k, uevents);
-		take_links(k, links);
+		take_links(k, links, false);
 	}
 }
 
@@ -129,7 +135,7 @@ int vf_wait_link(struct vf_sys *s, const struct vf_pf *pf, unsigned timeout_ms)
 		return -errno;
 	while ((rc = has_carrier(s, pf) ? 0 : -ETIMEDOUT) < 0 && left > 0) {
 		poll(&(struct pollfd){ mnl_socket_get_fd(links), POLLIN, 0 }, 1, (int)left);
-		take_links(NULL, links);
+		take_links(NULL, links, false);
 		left = end - now_ms();
 	}
 	mnl_socket_close(links);

@@ -34,13 +34,13 @@ static void send_many(struct net_guest *from, unsigned queue, const struct net_g
 /* However fast the machine, never more than was allowed in the time that has passed. */
 static void rate_holds_over_two_queues(void **state)
 {
-	enum { ROUNDS = 12, EACH = 50, RATE = 1000000 /* bytes a second */ };
+	enum { ROUNDS = 12, EACH = 50, RATE = 5000000 /* bytes a second */ };
 	int64_t begin, bytes = 2ll * ROUNDS * EACH * LEN;
 	struct net_guest g = { .nq = 0 };
 	double most;
 
 	(void)state;
-	guest_up(&g, 2, ALL_FEATURES, "{\"rate-tx\":\"8M\"}");
+	guest_up(&g, 2, ALL_FEATURES, "{\"rate-tx\":\"40M\"}");
 	begin = rig_ms();
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		for (unsigned q = 0; q < 2; q++)
@@ -57,21 +57,21 @@ static void rate_holds_over_two_queues(void **state)
 	rig_check();
 }
 
-/* A packet in 1.5 s: who is beyond its limit waits without polling, and goes on as soon as it may. */
+/* A packet in 0.15 s: who is beyond its limit waits without polling, and goes on as soon as it may. */
 static void limit_goes_while_packets_wait(void **state)
 {
 	struct net_guest g = { .nq = 0 };
 	int64_t turns;
 
 	(void)state;
-	guest_up(&g, 1, ALL_FEATURES, "{\"rate-tx\":\"8k\"}");
+	guest_up(&g, 1, ALL_FEATURES, "{\"rate-tx\":\"80k\"}");
 	send_many(&g, 0, &g, 40);
 	guest_stat_reaches(&g, NULL, "tx_limited", 1);
 	turns = guest_stat(&g, "backend", "turns");
 	usleep(200000);
 	assert_true(guest_stat(&g, "backend", "turns") - turns < 2000); /* a polling worker makes as many in a millisecond or two */
 	must_set(&g, "{}");
-	assert_true(tx_answers(&g, 0, 40, NULL, PATIENCE)); /* with the limit: in 60 s */
+	assert_true(tx_answers(&g, 0, 40, NULL, PATIENCE)); /* with the limit: in 6 s */
 	must_set(&g, "{\"rate-tx\":\"10G\",\"pps-tx\":\"1M\",\"burst\":\"1M\"}");
 	send_many(&g, 0, &g, 40);
 	assert_true(tx_answers(&g, 0, 40, NULL, PATIENCE));
@@ -84,7 +84,7 @@ static void limit_to_a_guest_lets_packets_wait(void **state)
 	struct net_guest g = { .nq = 0 };
 
 	(void)state;
-	guest_up(&g, 1, ALL_FEATURES, "{\"rate-rx\":\"8k\"}");
+	guest_up(&g, 1, ALL_FEATURES, "{\"rate-rx\":\"80k\"}");
 	rx_post(&g, 0, 64);
 	send_many(&peers.a, 0, &g, 40);
 	assert_true(tx_answers(&peers.a, 0, 40, NULL, PATIENCE)); /* the sender does not feel it */

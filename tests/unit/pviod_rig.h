@@ -845,9 +845,11 @@ static void fe_find(struct fe *f)
 	fe_at(f, FE_TOLD);
 }
 
-/* Our part is over: end what is shared, Closed. */
+/* Our part is over: end what is shared, Closed. That was the end of another's connection, who died before, if we have none and there is no error. */
 static void fe_end(struct fe *f)
 {
+	bool of_another = f->state == FE_CONNECTING && !f->error;
+
 	fe_at(f, FE_SAW_CLOSED);
 	fe_unshare(f);
 	fe_at(f, FE_UNSHARED);
@@ -857,7 +859,7 @@ static void fe_end(struct fe *f)
 	fe_at(f, FE_TOLD_CLOSED);
 	f->retired = f->generation;
 	f->left_once = true;
-	f->state = f->again ? FE_NONE : FE_LEFT;
+	f->state = f->again || of_another ? FE_NONE : FE_LEFT;
 }
 
 static void fe_leave(struct fe *f)

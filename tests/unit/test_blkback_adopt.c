@@ -513,6 +513,13 @@ static void begin_world(uint32_t index, uint64_t seed)
 		world->on_disk[b] = world->model[b] = OLD;
 }
 
+/* With a sanitizer's instructions there are many times as many instants, of the same stores; what it finds it finds with one ABI, the odd one. */
+#ifdef __SANITIZE_ADDRESS__
+enum { ABI_FIRST = PV_VBD_ABI_X86_32, ABIS = 1 };
+#else
+enum { ABI_FIRST = PV_VBD_ABI_NATIVE, ABIS = 3 };
+#endif
+
 static void adopted_from_every_instant(void **state)
 {
 	unsigned seeds = getenv("PVIO_TEST_LONG") && *getenv("PVIO_TEST_LONG") ? 50 : 1;
@@ -523,10 +530,10 @@ static void adopted_from_every_instant(void **state)
 	exit(77);
 #endif
 	signal(SIGTRAP, on_step);
-	for (unsigned i = 0; i < 3 * seeds; i++) {
+	for (unsigned i = 0; i < ABIS * seeds; i++) {
 		uint64_t first;
 
-		abi = (enum pv_vbd_abi)(i % 3);
+		abi = (enum pv_vbd_abi)(ABI_FIRST + i % ABIS);
 		begin_world((uint32_t)-20, 12345 + i); /* the indices wrap */
 		keep = (struct keep){ .every = 80 };
 		instants = 0;

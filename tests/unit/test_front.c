@@ -257,6 +257,20 @@ static void front_events_refused_while_connecting(void **state)
 	assert_int_equal(frontend_state(), XenbusStateClosed);
 }
 
+/* One who connected before died in the middle of it: its connection ends, not ours, which begins with the next offer. */
+static void front_events_end_of_anothers_connection(void **state)
+{
+	(void)state;
+	fake_announce(&k, fake_vif_offer(), 0, 0);
+	assert_int_equal(open_vif(0), 0);
+	choose_vif();
+	fake_state(&k, XenbusStateClosed, 0);
+	follow();
+	assert_int_equal(f.state, FRONT_LOST);
+	assert_int_equal(front_error(&f), 0);
+	front_close(&f);
+}
+
 static void front_events_broken_off_with_an_error(void **state)
 {
 	(void)state;
@@ -541,6 +555,7 @@ int main(void)
 		T(front_open_while_dom0_detaches),
 		T(front_choose_then_connected),
 		T(front_events_refused_while_connecting),
+		T(front_events_end_of_anothers_connection),
 		T(front_events_broken_off_with_an_error),
 		T(front_events_dom0_detaches),
 		T(front_events_offer_changes_while_connected),

@@ -233,6 +233,34 @@ static void frontend_killed_at_each_step(void **state)
 	}
 }
 
+/* One dies while it is connected, and another has chosen of the same offer before anybody looked. It is not taken for the first one; and the end of that
+ * one's connection, which it sees, is not its own. */
+static void frontend_follows_one_that_died_unseen(void **state)
+{
+	struct be *b = &rig->be[0];
+	uint32_t generation;
+	struct fe first;
+
+	(void)state;
+	attach();
+	b->silent = 1 << BE_CONNECT;
+	fe1_open(0);
+	WAIT(b->held[BE_CONNECT] && fe1.state == FE_CONNECTING);
+	generation = fe1.generation;
+	first = fe1;
+	fe_share(&fe1);
+	fe_unshare(&first);
+	fe_fill_choice(&fe1);
+	pv_noxs_choice_write(fe1.page, &fe1.choice);
+	b->silent = 0;
+	fe_tell(&fe1);
+	WAIT(fe1.state == FE_CONNECTED && is(0, "Connected"));
+	assert_int_equal(fe1.generation, generation + 1);
+	assert_int_equal(b->calls[BE_CONNECT], 2);
+	fe1_close();
+	connect_leave_detach();
+}
+
 static void frontend_killed_while_the_backend_is_asked(void **state)
 {
 	static const struct { enum fe_step step; enum be_method method; } at[] = {
@@ -618,6 +646,7 @@ int main(void)
 		paged(connect_that_fails_is_shown_and_can_be_tried_again),
 		paged(attach_wait_ends_when_connected_or_failed),
 		paged(frontend_killed_at_each_step),
+		paged(frontend_follows_one_that_died_unseen),
 		paged(frontend_killed_while_the_backend_is_asked),
 		paged(backend_dies_at_each_step),
 		paged(backend_replaced_while_the_frontend_is_at_each_step),

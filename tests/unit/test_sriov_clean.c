@@ -129,6 +129,8 @@ static void settings_left_allows_a_mac_of_the_driver(void **state)
 	is.mac[5] = 9;
 	assert_int_equal(vf_settings_left(&is, &nothing, &was), 0);
 	assert_int_equal(vf_settings_left(&is, &declared, &was), 1 << VF_MAC);
+	declared.mac[0] = 0; /* it is declared to have none */
+	assert_int_equal(vf_settings_left(&is, &declared, &was), 0);
 }
 
 int main(void)

@@ -318,6 +318,33 @@ static void apply_a_device_that_makes_none(void **state)
 	assert_int_equal(t.k->is[0][6].vlan, 6);
 }
 
+static int64_t autoprobe(void)
+{
+	int64_t n = -1;
+
+	vf_pci_number(&t.sys, pf1, "sriov_drivers_autoprobe", &n);
+	return n;
+}
+
+static void apply_autoprobe_before_the_number(void **state)
+{
+	const char *const off = "pf eth1 vfs 2 autoprobe off\nvf all vlan 5";
+
+	(void)state;
+	good(off);
+	assert_int_equal(autoprobe(), 0);
+	assert_false(vf_pci_has(&t.sys, vf_tree_vf(pf1, 1), "driver"));
+	nothing_to_do(off);
+	good("pf eth1 vfs 2\nvf all vlan 5"); /* it does not say */
+	assert_int_equal(autoprobe(), 0);
+	t.k->refuse[VF_LINK] = -EOPNOTSUPP;
+	assert_int_equal(apply("pf eth1 vfs 3 autoprobe on\nvf all link up", VF_APPLY_UNDO), -EREMOTEIO);
+	assert_int_equal(autoprobe(), 0);
+	assert_int_equal(number(), 2);
+	good("pf eth1 vfs 2 autoprobe on\nvf all vlan 5");
+	assert_int_equal(autoprobe(), 1);
+}
+
 static void apply_one_at_a_time(void **state)
 {
 	int lock = vf_apply_lock(&t.sys, 0, &why);
@@ -422,6 +449,7 @@ int main(void)
 		TEST(apply_undoes_the_number),
 		TEST(apply_undoes_all_of_what_was_new),
 		TEST(apply_a_device_that_makes_none),
+		TEST(apply_autoprobe_before_the_number),
 		TEST(apply_one_at_a_time),
 		TEST(apply_writes_a_damaged_file_anew),
 		TEST(apply_killed_at_each_step_is_done_by_the_next),

@@ -38,7 +38,7 @@ static void parse_nothing(void **state)
 static void parse_pf_by_any_name(void **state)
 {
 	(void)state;
-	good("pf 0000:01:00.0 vfs 7\n\n  pf every 8086:10c9 p0 vfs 0 # two names\npf eth1 vfs 1");
+	good("pf 0000:01:00.0 vfs 7\n\n  pf every 8086:10c9 p0 vfs 0 # two names\npf eth1 vfs 1 autoprobe off");
 	assert_int_equal(d.npfs, 3);
 	assert_string_equal(d.pf[0].called[0], "0000:01:00.0");
 	assert_int_equal(d.pf[0].nvfs, 7);
@@ -50,6 +50,9 @@ static void parse_pf_by_any_name(void **state)
 	assert_int_equal(d.pf[1].line, 3);
 	assert_int_equal(d.pf[1].column, 3);
 	assert_int_equal(d.pf[2].nvfs, 1);
+	assert_true(d.pf[2].says_autoprobe);
+	assert_false(d.pf[2].autoprobe);
+	assert_false(d.pf[1].says_autoprobe);
 	assert_int_equal(d.pf[2].vf[0].want.set, 0);
 }
 
@@ -124,7 +127,10 @@ static void parse_errors_have_their_place(void **state)
 		{ "pf eth1 vfs many", "1:13: many: give a number of VFs, 0 to 1024" },
 		{ "pf eth1 vfs 1025", "1:13: 1025: give a number" },
 		{ "pf a b c d e vfs 1", "1:12: more than 4 names" },
-		{ "pf eth1 vfs 4 x", "1:15: x: nothing more is to be said in this line" },
+		{ "pf eth1 vfs 4 x", "1:15: x: nothing but autoprobe on or off may follow the number of VFs" },
+		{ "pf eth1 vfs 4 autoprobe", "1:24: the line ends after autoprobe: give on or off" },
+		{ "pf eth1 vfs 4 autoprobe no", "1:25: autoprobe no: it is on or off" },
+		{ "pf eth1 vfs 4 autoprobe on x", "1:28: x: nothing more is to be said in this line" },
 		{ "pf eth1 vfs 4\nvf", "2:3: the line ends after vf: give VFs" },
 		{ "pf eth1 vfs 4\nvf 0", "2:5: the line ends after the VFs: give settings" },
 		{ "pf eth1 vfs 4\nvf 4 trust on", "2:4: VF 4: the pf of line 1 has 4 VFs, from 0 on" },

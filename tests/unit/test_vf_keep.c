@@ -1,5 +1,6 @@
 /* What was applied is kept: after a boot, after what others did, and by which events. */
 #include "sriov/declare.h"
+#include <linux/if.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -211,6 +212,13 @@ static void settings_of_a_vf(void **state)
 
 /* ---- events ---- */
 
+#define UP (IFF_UP | IFF_LOWER_UP)
+
+static void link_is(unsigned ifindex, unsigned flags)
+{
+	vf_keeper_link(&k, ifindex, flags, false);
+}
+
 #define EVENT(text) vf_keeper_uevent(&k, text, sizeof(text))
 
 static void work(void)
@@ -279,8 +287,8 @@ static void uevents_of_others_are_nothing(void **state)
 	EVENT("change@x\0ACTION=change\0SUBSYSTEM=pci\0PCI_SLOT_NAME=nonsense");
 	EVENT("remove@x\0ACTION=remove\0SUBSYSTEM=pci\0PCI_SLOT_NAME=0000:01:10.4");
 	vf_keeper_uevent(&k, "ACTION=change\0SUBSYSTEM=pci\0PCI_SLOT_NAME=" PF, 40); /* cut off */
-	vf_keeper_link(&k, 11, true);
-	vf_keeper_link(&k, 0, true);
+	link_is(11, UP);
+	link_is(0, UP);
 	assert_false(vf_keeper_due(&k));
 }
 
@@ -288,7 +296,7 @@ static void link_changed_by_others(void **state)
 {
 	(void)state;
 	change(2, 7);
-	vf_keeper_link(&k, 10, true); /* it was up before */
+	link_is(10, UP); /* it was up before */
 	work();
 	assert_int_equal(t.k->sets, 1);
 	is_kept();
@@ -298,12 +306,46 @@ static void link_set_up_sets_everything(void **state)
 {
 	(void)state;
 	t.k->sets = 0;
-	vf_keeper_link(&k, 10, false);
+	link_is(10, 0);
 	work();
 	assert_int_equal(t.k->sets, 0);
-	vf_keeper_link(&k, 10, true);
+	link_is(10, UP);
 	work();
 	assert_int_equal(t.k->sets, 8);
+}
+
+static void link_says_what_is_our_own(void **state)
+{
+	(void)state;
+	vf_keeper_link(&k, 10, UP, true);
+	assert_false(vf_keeper_due(&k));
+	change(2, 7);
+	vf_keeper_link(&k, 10, IFF_UP, true); /* but not that */
+	assert_true(vf_keeper_due(&k));
+	work();
+	is_kept();
+	vf_keeper_link(&k, 10, UP, true);
+	assert_true(vf_keeper_due(&k));
+}
+
+/* igb takes rates only with a link. */
+static void rates_wait_for_a_link(void **state)
+{
+	(void)state;
+	apply("pf eth1 vfs 4\nvf all vlan 5 trust on max_rate 100\n");
+	reboot();
+	vf_tree_put(&t, "0\n", "/sys/bus/pci/devices/" PF "/net/eth1/carrier");
+	t.k->refuse[VF_MAX_RATE] = -EINVAL;
+	assert_int_equal(vf_keep_all(&t.sys, VF_KEEP_NUMBER, put, NULL, &why), 0);
+	is_kept();
+	assert_non_null(strstr(told, "refuses max_rate=100 for VF 3"));
+	vf_tree_put(&t, "1\n", "/sys/bus/pci/devices/" PF "/net/eth1/carrier");
+	assert_int_equal(vf_keep_all(&t.sys, VF_KEEP_NUMBER, put, NULL, &why), 1); /* then it is a refusal */
+	t.k->refuse[VF_MAX_RATE] = 0;
+	link_is(10, IFF_UP);
+	link_is(10, UP);
+	work();
+	assert_int_equal(t.k->is[0][3].max_rate, 100);
 }
 
 static void keeper_hears_of_what_is_applied_later(void **state)
@@ -311,12 +353,12 @@ static void keeper_hears_of_what_is_applied_later(void **state)
 	(void)state;
 	apply("pf eth2 vfs 2\nvf all vlan 8\n");
 	t.k->is[1][0].vlan = 1;
-	vf_keeper_link(&k, 11, true);
+	link_is(11, UP);
 	assert_true(vf_keeper_due(&k));
 	work();
 	assert_int_equal(t.k->is[1][0].vlan, 8);
 	apply("pf eth2 vfs 0\n");
-	vf_keeper_link(&k, 11, true);
+	link_is(11, UP);
 	assert_false(vf_keeper_due(&k));
 }
 
@@ -341,7 +383,7 @@ static void keeper_tells_of_refusals_and_is_done(void **state)
 	t.k->refuse[VF_TRUST] = -EPERM;
 	t.k->is[0][2].trust = false;
 	change(3, 7);
-	vf_keeper_link(&k, 10, true);
+	link_is(10, UP);
 	work();
 	assert_non_null(strstr(told, "refuses trust=on for VF 2"));
 	assert_int_equal(t.k->is[0][3].vlan, 5);
@@ -380,6 +422,8 @@ int main(void)
 		TEST(uevents_of_others_are_nothing),
 		TEST(link_changed_by_others),
 		TEST(link_set_up_sets_everything),
+		TEST(link_says_what_is_our_own),
+		TEST(rates_wait_for_a_link),
 		TEST(keeper_hears_of_what_is_applied_later),
 		TEST(keeper_waits_for_who_applies),
 		TEST(keeper_tells_of_refusals_and_is_done),

@@ -279,7 +279,7 @@ static void kept_parse_is_the_inverse(void **state)
 	struct json_object *again;
 
 	(void)state;
-	good("pf eth1 vfs 3\nvf all mac auto vlan 5 qos 2 vlan_proto 802.1ad link down min_rate 1 max_rate 2 rss_query off\npool a 1", 0);
+	good("pf eth1 vfs 3 autoprobe off\nvf all mac auto vlan 5 qos 2 vlan_proto 802.1ad link down min_rate 1 max_rate 2 rss_query off\npool a 1", 0);
 	assert_int_equal(vf_kept_parse(plan.pf[0].keep, &kept), 0);
 	assert_true(vf_pf_is_meant(&pfs[0], &kept));
 	assert_false(vf_pf_is_meant(&pfs[1], &kept));
