@@ -245,14 +245,14 @@ static int set_each(struct job *j, const struct vf_plan_pf *pp, unsigned index, 
 	return 0;
 }
 
-/* Some devices take a rate only while there is a link, and lose that for a moment when the number changes. */
+/* Some devices take a rate only while there is a link, and lose that for a moment when the number changes, as it did perhaps a moment ago. */
 static bool waits_for_link(const struct vf_plan_pf *pp)
 {
 	unsigned keys = 0;
 
 	for (unsigned i = 0; i < pp->to; i++)
 		keys |= pp->vf[i].keys;
-	return pp->from != pp->to && pp->pf->carrier && keys & (1 << VF_MIN_RATE | 1 << VF_MAX_RATE);
+	return pp->from != pp->to && pp->pf->up && keys & (1 << VF_MIN_RATE | 1 << VF_MAX_RATE);
 }
 
 /* All VFs of a PF: in one message, and only if something in it is refused one by one. */

@@ -295,7 +295,8 @@ static int set_one(struct vf_sys *s, unsigned ifindex, uint32_t vf, const struct
 static int refusal(const struct vf_pf *pf, unsigned vf, const struct vf_settings *v, unsigned keys, int rc, const char *words, struct vf_why *why)
 {
 	char what[128] = "";
-	const char *hint = rc == -EPERM ? "; root may" : rc == -EOPNOTSUPP ? "; its driver has no such setting" : "";
+	const char *hint = rc == -EPERM ? "; root may" : rc == -EOPNOTSUPP ? "; its driver has no such setting" :
+		rc == -EINVAL && keys & MIN_MAX ? "; some take a rate only while the port has a link" : "";
 
 	for (int i = 0; i < VF_KEYS; i++) {
 		size_t n = strlen(what);
