@@ -55,15 +55,13 @@ declare_nic() { # N [PF] : to stdout: N virtual functions with all settings that
 		printf 'vf %d mac 02:00:00:00:00:%02x vlan %d qos 3 spoofchk on trust on max_rate %d\n' $n $((16 + n)) $((100 + n)) $((100 + n))
 	done
 }
-told() { # PF INDEX : what the kernel says of it: MAC VLAN QOS SPOOFCHK TRUST RATE
-	ip -j -d link show "$(netdev "$1")" | jq -r --argjson n "$2" '.[0].vfinfo_list[] | select(.vf == $n) |
+told() { # PF INDEX|"" : what the kernel says of it, or of all: MAC VLAN QOS SPOOFCHK TRUST RATE
+	ip -j -d link show "$(netdev "$1")" | jq -r --arg n "$2" '.[0].vfinfo_list[] | select($n == "" or .vf == ($n | tonumber)) |
 		"\(.address) \(.vlan_list[0].vlan // 0) \(.vlan_list[0].qos // 0) \(.spoofchk) \(.trust) \(.rate.max_tx)"'
 }
 as_declared() { # N [PF] : are they as declare_nic says?
 	local n
-	for ((n = 0; n < $1; n++)); do
-		is "$(told "${2:-$nic}" $n)" "$(printf '02:00:00:00:00:%02x %d 3 true true %d' $((16 + n)) $((100 + n)) $((100 + n)))" || return
-	done
+	diff <(told "${2:-$nic}" "") <(for ((n = 0; n < $1; n++)); do printf '02:00:00:00:00:%02x %d 3 true true %d\n' $((16 + n)) $((100 + n)) $((100 + n)); done)
 }
 says() { # TEXT COMMAND... : it prints that, whatever it ends with
 	local text=$1
