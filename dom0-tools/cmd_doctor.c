@@ -1,4 +1,5 @@
 /* cmd_doctor.c - pvio doctor: what this machine has and lacks, a line each. */
+#include "../sriov/sriov.h"
 #include "pvio.h"
 #include <errno.h>
 #include <linux/io_uring.h>
@@ -125,6 +126,30 @@ static void check_maps(struct finding *f)
 	snprintf(f->text, sizeof(f->text), "mappings: up to %ld a process%s", n, n >= 65530 ? "" : "; raise it with sysctl vm.max_map_count=262144");
 }
 
+/* Without an IOMMU a virtual function is for this machine's own drivers; on Xen it is Xen's, and there are no groups to see. */
+static void check_sriov(struct finding *f)
+{
+	struct vf_inventory inv = { 0 };
+	unsigned num = 0, total = 0;
+	struct vf_sys s;
+	bool guests;
+
+	if (vf_sys_open(&s, getenv("PVIO_VF_ROOT")) < 0 || vf_inventory(&s, 0, &inv, NULL) < 0 || inv.npfs == 0) {
+		find(f, NOTE, "no PCI function here can have virtual functions (SR-IOV): no pvio vf");
+	} else {
+		for (unsigned i = 0; i < inv.npfs; i++) {
+			num += inv.pf[i].num;
+			total += inv.pf[i].total;
+		}
+		guests = inv.ngroups || vf_sys_has(&s, "/sys/bus/pci/drivers/pciback");
+		snprintf(f->text, sizeof(f->text), "SR-IOV: %u PFs with %u of %u virtual functions%s", inv.npfs, num, total, guests ? "" :
+			 "; no IOMMU groups and no pciback, so no guest can have one: intel_iommu=on, amd_iommu=on, on Xen iommu=1 and xen-pciback");
+		f->verdict = guests ? OK : NOTE;
+	}
+	vf_inventory_free(&inv);
+	vf_sys_close(&s);
+}
+
 static void check_programs(struct finding *f)
 {
 	static const char *const programs[] = { "pvio-hub", "pviod", "pvio-netback", "pvio-blkback", "pvio-tap", "pvio-dd" };
@@ -148,7 +173,7 @@ static const struct {
 } checks[] = {
 	{ "root", check_root },	    { "hypervisor", check_hypervisor }, { "tun", check_tun },	  { "io_uring", check_uring },
 	{ "hugepages", check_hugepages }, { "memlock", check_memlock },	{ "files", check_files }, { "mappings", check_maps },
-	{ "programs", check_programs },
+	{ "sriov", check_sriov }, { "programs", check_programs },
 };
 
 int cmd_doctor(struct pvio *p)

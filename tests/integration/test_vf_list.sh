@@ -40,6 +40,7 @@ grep -qE '^0000:01:00.0 +PF, 2 of 7 VFs +igb +eth1 +0 +6 +- +no carrier +- +-$' 
 grep -qE '^  0000:01:10.0 +VF 0 +vfio-pci +- +0 +7 +- +should be vlan=100 +claimed +vm\?7$' "$work/out" || die "$(cat "$work/out")" # no escape of an owner's
 grep -qE '^  0000:01:10.2 +VF 1 +igbvf +- +0 +7 +- +- +free +-$' "$work/out" || die "$(cat "$work/out")"
 [ "$("$pvio" vf list --json | jq -c '[.pfs[].vfs[] | .in_use], [.groups[].members | length]')" = $'[true,false]\n[1,2]' ] || die "$("$pvio" vf list --json)"
+"$pvio" doctor >"$work/out"; grep -qx 'ok *SR-IOV: 1 PFs with 2 of 7 virtual functions' "$work/out" || die "$(cat "$work/out")"
 for name in 0000:01:00.0 01:00.0 eth1 8086:10c9; do
 	[ "$("$pvio" vf show $name --json | jq -r .pf)" = 0000:01:00.0 ] || die "vf show $name"
 done
