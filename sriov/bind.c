@@ -79,15 +79,15 @@ int vf_driver_find(struct vf_sys *s, struct vf_bdf vf, const char *word, char dr
 
 /* ---- driver and override ---- */
 
-static int set_override(struct vf_sys *s, struct vf_bdf vf, const char *to, struct vf_why *why)
+static int set_override(struct vf_sys *s, const struct vf_record *r, const char *to, struct vf_why *why)
 {
 	char is[VF_NAME_MAX];
 	int rc;
 
-	if (vf_override(s, vf, is) == 0 && strcmp(is, to) == 0)
+	if (vf_override(s, r->vf, is) == 0 && strcmp(is, to) == 0)
 		return 0;
-	rc = vf_sys_write_within(s, WRITE_MS, *to ? to : "\n", "/sys/bus/pci/devices/%s/driver_override", vf_text(vf).s);
-	return rc < 0 ? vf_fail(why, rc, "VF %s: its driver_override cannot be set: %s", vf_text(vf).s, strerror(-rc)) : 0;
+	rc = vf_sys_write_within(s, r->lock, WRITE_MS, *to ? to : "\n", "/sys/bus/pci/devices/%s/driver_override", vf_text(r->vf).s);
+	return rc < 0 ? vf_fail(why, rc, "VF %s: its driver_override cannot be set: %s", vf_text(r->vf).s, strerror(-rc)) : 0;
 }
 
 int vf_override(struct vf_sys *s, struct vf_bdf vf, char override[VF_NAME_MAX])
@@ -106,14 +106,14 @@ int vf_driver(struct vf_sys *s, struct vf_bdf vf, char driver[VF_NAME_MAX])
 	return rc >= 0 || (rc == -ENOENT && vf_pci_has(s, vf, "")) ? 0 : -ENODEV;
 }
 
-static int unbind(struct vf_sys *s, struct vf_bdf vf, const char *driver, struct vf_why *why)
+static int unbind(struct vf_sys *s, const struct vf_record *r, const char *driver, struct vf_why *why)
 {
-	struct vf_bdf_str me = vf_text(vf);
+	struct vf_bdf_str me = vf_text(r->vf);
 	int rc;
 
 	if (!*driver)
 		return 0;
-	rc = vf_sys_write_within(s, WRITE_MS, me.s, DRIVERS "/unbind", driver);
+	rc = vf_sys_write_within(s, r->lock, WRITE_MS, me.s, DRIVERS "/unbind", driver);
 	if (rc == -ETIMEDOUT)
 		return vf_fail(why, rc, "VF %s: its driver %s does not let go of it: end the program that has it open", me.s, driver);
 	if (rc < 0 && rc != -ENODEV) /* ENODEV: it has let go by itself */
@@ -123,13 +123,13 @@ static int unbind(struct vf_sys *s, struct vf_bdf vf, const char *driver, struct
 	return 0;
 }
 
-static int bind(struct vf_sys *s, struct vf_bdf vf, const char *driver, struct vf_why *why)
+static int bind(struct vf_sys *s, const struct vf_record *r, const char *driver, struct vf_why *why)
 {
-	struct vf_bdf_str me = vf_text(vf);
+	struct vf_bdf_str me = vf_text(r->vf);
 	char now[VF_NAME_MAX] = "";
-	int rc = vf_sys_write_within(s, WRITE_MS, me.s, DRIVERS "/bind", driver);
+	int rc = vf_sys_write_within(s, r->lock, WRITE_MS, me.s, DRIVERS "/bind", driver);
 
-	if (rc == 0 && vf_driver(s, vf, now) == 0 && strcmp(now, driver))
+	if (rc == 0 && vf_driver(s, r->vf, now) == 0 && strcmp(now, driver))
 		rc = -ENODEV;
 	return rc < 0 ? vf_fail(why, rc, "VF %s: driver %s does not take it: %s; the kernel's log may say why", me.s, driver, strerror(-rc)) : 0;
 }
@@ -143,11 +143,11 @@ int vf_bind(struct vf_sys *s, struct vf_record *r, const char *driver, struct vf
 
 	if (rc < 0)
 		return vf_fail(why, rc, "VF %s: there is no such device any more", vf_text(r->vf).s);
-	rc = set_override(s, r->vf, driver, why); /* first: once unbound it is nobody else's */
+	rc = set_override(s, r, driver, why); /* first: once unbound it is nobody else's */
 	if (rc < 0 || strcmp(now, driver) == 0)
 		return rc;
-	rc = unbind(s, r->vf, now, why);
-	return rc < 0 ? rc : bind(s, r->vf, driver, why);
+	rc = unbind(s, r, now, why);
+	return rc < 0 ? rc : bind(s, r, driver, why);
 }
 
 int vf_detach(struct vf_sys *s, struct vf_record *r, struct vf_why *why)
@@ -157,8 +157,8 @@ int vf_detach(struct vf_sys *s, struct vf_record *r, struct vf_why *why)
 
 	if (rc < 0)
 		return vf_fail(why, rc, "VF %s: there is no such device any more", vf_text(r->vf).s);
-	rc = set_override(s, r->vf, NOBODY, why);
-	return rc < 0 ? rc : unbind(s, r->vf, now, why);
+	rc = set_override(s, r, NOBODY, why);
+	return rc < 0 ? rc : unbind(s, r, now, why);
 }
 
 int vf_unbind(struct vf_sys *s, struct vf_record *r, struct vf_why *why)
@@ -172,5 +172,5 @@ int vf_unbind(struct vf_sys *s, struct vf_record *r, struct vf_why *why)
 		if (rc == 0 && *r->driver_before)
 			rc = vf_bind(s, r, r->driver_before, why);
 	}
-	return rc < 0 ? rc : set_override(s, r->vf, r->override_before, why);
+	return rc < 0 ? rc : set_override(s, r, r->override_before, why);
 }

@@ -89,7 +89,7 @@ int vf_reset(struct vf_sys *s, struct vf_record *r, const char *also, unsigned t
 
 	if (rc < 0)
 		return rc;
-	rc = vf_sys_write_within(s, timeout_ms, "1", "/sys/bus/pci/devices/%s/reset", me.s);
+	rc = vf_sys_write_within(s, r->lock, timeout_ms, "1", "/sys/bus/pci/devices/%s/reset", me.s);
 	if (rc == -ETIMEDOUT)
 		return vf_fail(why, rc, "VF %s: its reset has not come back after %u.%u s", me.s, timeout_ms / 1000, timeout_ms % 1000 / 100);
 	return rc < 0 ? vf_fail(why, rc, "VF %s: its reset failed: %s", me.s, strerror(-rc)) : 0;

@@ -310,8 +310,9 @@ int vf_nl_probe(struct vf_sys *s, const struct vf_pf *pf, enum vf_support suppor
 
 /* ---- within.c ---- */
 
-/* vf_sys_write of what the kernel may not come back from: another process does it. -ETIMEDOUT: not done after ms; it may yet be. */
-int vf_sys_write_within(struct vf_sys *s, unsigned ms, const char *text, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* vf_sys_write of what the kernel may not come back from: another process does it, which has the lock (a record's) till then.
+ * -ETIMEDOUT: not done after ms; it may yet be. */
+int vf_sys_write_within(struct vf_sys *s, int lock, unsigned ms, const char *text, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
 /* ---- group.c ---- */
 

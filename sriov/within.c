@@ -1,7 +1,7 @@
 /* within.c - a write to sysfs with a time limit: a driver's probe, the wait for whoever uses a device, or a reset may not come back.
  *
- * Such a write cannot be interrupted, so a process of its own does it. If it is late it is left behind, which keeps nothing of ours:
- * our locks and sockets are closed in it first.
+ * Such a write cannot be interrupted, so a process of its own does it. If it is late it is left behind, and keeps nothing of ours but the
+ * VF's lock: until the write is over, whatever became of us, nobody else begins anything with this VF.
  */
 #include "sriov.h"
 #include <errno.h>
@@ -13,11 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void write_and_end(struct vf_sys *s, const char *path, const char *text)
+static void write_and_end(struct vf_sys *s, int lock, const char *path, const char *text)
 {
-	int rc;
+	int rc = dup2(lock, STDIN_FILENO);
 
-	close_range(STDERR_FILENO + 1, ~0U, 0);
+	close_range(rc < 0 ? STDIN_FILENO : STDIN_FILENO + 1, ~0U, 0);
 	s->kill_at = 0; /* whoever waits for this counts it */
 	rc = vf_sys_write(s, text, "%s", path);
 	_exit(rc < 0 ? -rc : 0);
@@ -44,7 +44,7 @@ static int result_within(pid_t child, unsigned ms)
 	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
 }
 
-int vf_sys_write_within(struct vf_sys *s, unsigned ms, const char *text, const char *fmt, ...)
+int vf_sys_write_within(struct vf_sys *s, int lock, unsigned ms, const char *text, const char *fmt, ...)
 {
 	char path[VF_PATH_MAX];
 	va_list ap;
@@ -60,7 +60,7 @@ int vf_sys_write_within(struct vf_sys *s, unsigned ms, const char *text, const c
 	if (child < 0)
 		return -errno;
 	if (child == 0)
-		write_and_end(s, path, text);
+		write_and_end(s, lock, path, text);
 	rc = result_within(child, ms);
 	if (rc == 0)
 		vf_sys_changed(s);

@@ -67,6 +67,14 @@ static bool has_driver(struct vf_bdf vf, const char *want)
 	return vf_driver(&t.sys, vf, driver) == 0 && strcmp(driver, want) == 0;
 }
 
+static void recover(void)
+{
+	struct vf_why why;
+
+	if (vf_recover(&t.sys, vf_release_undo, NULL, &why) < 0)
+		fail_msg("%s", why.text);
+}
+
 /* ---- claim ---- */
 
 static void claim_configures_and_binds(void **state)
@@ -408,16 +416,55 @@ static void release_ends_when_the_reset_does_not(void **state)
 	struct vf_why why;
 
 	(void)state;
-	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/reset", t.root, vf_text(vf).s);
+	snprintf(path, VF_PATH_MAX, "%s/sys/bus/pci/devices/%s/reset", t.root, vf_text(vf).s);
 	unlink(path);
 	assert_int_equal(mkfifo(path, 0600), 0);
 	assert_int_equal(vf_record_open(&t.sys, vf, 0, &r, NULL), 0);
 	assert_int_equal(vf_release(&t.sys, &r, &how, &why), -ETIMEDOUT);
 	assert_int_equal(r.state, VF_QUARANTINED);
 	vf_record_close(&r);
-	assert_int_equal(vf_record_open(&t.sys, vf, 0, &r, NULL), 0); /* the lock is not the child's */
-	vf_record_close(&r);
 	wait(NULL);
+}
+
+/* A reset that is over when the test says so; what is said is where all processes see it. */
+static int write_and_wait(struct vf_sys *s, const char *path, const char *text)
+{
+	volatile struct vf_tree_kernel *k = t.k;
+
+	if (strcmp(strrchr(path, '/'), "/reset") == 0) {
+		k->resets++;
+		while (!k->fault.times)
+			usleep(1000);
+	}
+	return vf_tree_ops.write(s, path, text);
+}
+
+/* Whoever began the reset is killed: until it is over nobody else begins anything. */
+static void release_keeps_the_lock_until_the_reset_is_over(void **state)
+{
+	const struct vf_sys_ops slow = { write_and_wait, vf_tree_ops.nl_send, vf_tree_ops.nl_recv };
+	volatile struct vf_tree_kernel *k = t.k;
+	struct vf_bdf vf = claim("web", "");
+	struct vf_record r;
+	pid_t pid;
+
+	(void)state;
+	t.sys.ops = &slow;
+	pid = fork();
+	if (pid == 0)
+		_exit(release(vf, NULL) < 0);
+	while (!k->resets)
+		usleep(1000);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	recover(); /* somebody is at it */
+	assert_int_equal(vf_record_open(&t.sys, vf, 0, &r, NULL), -EBUSY);
+	k->fault.times = 1;
+	assert_int_equal(vf_record_open(&t.sys, vf, 10000, &r, NULL), 0);
+	assert_int_equal(r.state, VF_RELEASING);
+	vf_record_close(&r);
+	recover();
+	assert_int_equal(vf_record_read(&t.sys, vf, &r), -ENOENT);
 }
 
 static void release_resets_a_bus_for_one_alone(void **state)
@@ -602,14 +649,6 @@ static int rebind_first(struct vf_tree *tree)
 	return rc;
 }
 
-static void recover(void)
-{
-	struct vf_why why;
-
-	if (vf_recover(&t.sys, vf_release_undo, NULL, &why) < 0)
-		fail_msg("%s", why.text);
-}
-
 /* Kill step() after each of its changes, recover, and see the VF in one of two pictures; then bring it to where step() begins. */
 static unsigned kill_each(bool claimed, int (*step)(struct vf_tree *), const struct picture *one, const struct picture *other)
 {
@@ -675,6 +714,7 @@ int main(void)
 		TEST(release_keeps_what_fails_its_reset, up),
 		TEST(release_keeps_what_is_not_clean, up),
 		TEST(release_ends_when_the_reset_does_not, up),
+		TEST(release_keeps_the_lock_until_the_reset_is_over, up),
 		TEST(release_resets_a_bus_for_one_alone, up),
 		TEST(release_forgets_what_is_gone, up),
 		TEST(rebind_changes_the_driver, up),
