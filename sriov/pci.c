@@ -73,10 +73,10 @@ static int interrupts_off(struct vf_pciif *p, struct vf_function *f)
 	return rc < 0 ? rc : msi < 0 ? msi : msix;
 }
 
-/* Each entry lies in the table, and is there once. */
+/* Each entry lies in the table, and is there once: so they are not more than it has. */
 static int entries_check(const struct vf_function *f, const struct xen_msix_entry *e, uint32_t n)
 {
-	if (!f->conf.msix || n < 1 || n > SH_INFO_MAX_VEC || n > f->conf.msix_entries)
+	if (!f->conf.msix || n < 1 || n > SH_INFO_MAX_VEC)
 		return -EINVAL;
 	for (uint32_t i = 0; i < n; i++) {
 		if (e[i].entry >= f->conf.msix_entries)

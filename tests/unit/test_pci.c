@@ -148,6 +148,8 @@ static void msix_is_mapped_masked_and_then_on(void **state)
 	assert_int_equal(fn_mapped(&fn[0]), 0);
 	assert_int_equal(fn_get(&fn[0], FN_MSIX + PCI_MSIX_FLAGS, 2), FN_VECTORS - 1);
 	assert_int_equal(ask_msix(0, 3, three), XEN_PCI_ERR_success);
+	assert_int_equal(fn_mapped(&fn[0]), 3);
+	assert_int_equal(page.info.op.msix_entries[2].vector, fn[0].pirq[3]);
 	assert_int_equal(ask_conf(XEN_PCI_OP_disable_msix, 0, 0, 0, 0), XEN_PCI_ERR_success);
 	assert_int_equal(ask_conf(XEN_PCI_OP_disable_msix, 0, 0, 0, 0), XEN_PCI_ERR_success); /* once more */
 }
