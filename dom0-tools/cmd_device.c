@@ -106,6 +106,7 @@ int cmd_attach(struct pvio *p)
 	d = ask(p, "attach", params, wait * 1000 + ANSWER_MS, &rc);
 	if (!d)
 		return rc;
+	pair_vf_comes(p, d);
 	if (p->json)
 		return print_json(d);
 	print_attached(d);
@@ -176,6 +177,7 @@ int cmd_detach(struct pvio *p)
 	json_object_object_add(params, "device", json_object_new_string(device));
 	json_object_object_add(params, "force", json_object_new_boolean(opt_value(p, "--force") != NULL));
 	json_object_object_add(params, "timeout_ms", json_object_new_int64(seconds * 1000));
+	pair_vf_leaves(p, p->args[0], device, opt_value(p, "--force") ? 0 : seconds);
 	o = ask(p, "detach", params, seconds * 1000 + ANSWER_MS, &rc);
 	json_object_put(o);
 	return o ? EXIT_DONE : rc;

@@ -37,7 +37,7 @@ static struct json_object *which(const char *guest, struct json_object *vif)
 	return params;
 }
 
-/* Tell the guest, then wait for it. */
+/* Tell the guest, then wait for it; seconds 0: do not. */
 static int move(struct pvio *p, const char *guest, struct json_object *vif, const char *use, double seconds)
 {
 	struct json_object *params = which(guest, vif), *config = json_object_new_object(), *o;
@@ -47,8 +47,8 @@ static int move(struct pvio *p, const char *guest, struct json_object *vif, cons
 	json_object_object_add(params, "config", config);
 	o = ask(p, "set", params, 30000, &rc);
 	json_object_put(o);
-	if (!o)
-		return rc;
+	if (!o || seconds == 0)
+		return o ? EXIT_DONE : rc;
 	params = which(guest, vif);
 	json_object_object_add(params, "timeout_ms", json_object_new_int64((int64_t)(seconds * 1000)));
 	o = ask(p, "pair.wait", params, (unsigned)(seconds * 1000) + 30000, &rc);
@@ -71,11 +71,40 @@ static int find_and_move(struct pvio *p, const char *guest, const char *name, co
 	return rc;
 }
 
-int pair_use(struct pvio *p, const char *guest, const char *vf, const char *use, double seconds)
+/* The address of a guest's device, if that is a VF ("vf0", "vf/0"). NULL: it is none. */
+static const char *address_of(struct json_object *devices, const char *device)
 {
-	int rc = find_and_move(p, guest, vf, use, seconds);
+	for (size_t i = 0; i < json_object_array_length(devices); i++) {
+		struct json_object *d = json_object_array_get_idx(devices, i);
 
-	return rc < 0 ? EXIT_DONE : rc;
+		if (strcmp(text_of(d, "type"), "vf") == 0 && strcmp(device + 2 + (device[2] == '/'), text_of(d, "name")) == 0)
+			return text_of(config_of(d), "bdf");
+	}
+	return NULL;
+}
+
+void pair_vf_leaves(struct pvio *p, const char *guest, const char *device, double seconds)
+{
+	struct json_object *devices, *vif;
+	const char *address;
+	int rc;
+
+	if (strncmp(device, "vf", 2))
+		return;
+	devices = ask_devices(p, "list", guest, NULL, &rc);
+	address = devices ? address_of(devices, device) : NULL;
+	vif = address ? find(devices, address) : NULL;
+	if (vif)
+		move(p, guest, vif, "vif", seconds);
+	json_object_put(devices);
+}
+
+void pair_vf_comes(struct pvio *p, struct json_object *device)
+{
+	const char *address = text_of(config_of(device), "bdf");
+
+	if (strcmp(text_of(device, "type"), "vf") == 0 && *address)
+		find_and_move(p, text_of(device, "guest"), address, "vf", 0);
 }
 
 int cmd_pair(struct pvio *p)

@@ -83,9 +83,11 @@ int device_params(struct pvio *p, struct json_object *params, const char *guest,
 
 /* ---- cmd_pair.c ---- */
 
-/* If a vif of the guest forms a pair with this VF (its key pair=), have the guest use "vif", before the VF is taken away, or "vf", and wait
- * until it does. Returns EXIT_DONE, also if there is no such vif, or EXIT_FAILED after a message. */
-int pair_use(struct pvio *p, const char *guest, const char *vf, const char *use, double seconds);
+/* A guest's device is about to be detached. If it is a VF, with which a vif forms a pair (its key pair=), the guest is to leave it; wait for that, so
+ * long at most. Whether it did is said, and the detach goes on. */
+void pair_vf_leaves(struct pvio *p, const char *guest, const char *device, double seconds);
+/* A device was attached. If it is such a VF, the guest may use it. */
+void pair_vf_comes(struct pvio *p, struct json_object *device);
 
 /* ---- cmd_sandbox.c ---- */
 

@@ -79,9 +79,34 @@ done
 moves
 flow_end $((pulls * bound)) "not announced"
 
+# ---- a VF that is attached and detached (by a backend that does nothing): the guest is told before
+cat >"$work/pciback.py" <<'END'
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+f = s.makefile("rw")
+say = lambda **o: (f.write(json.dumps({"jsonrpc": "2.0", **o}) + "\n"), f.flush())
+say(id=1, method="register", params={"kind": "vf", "name": "pciback", "pid": 1, "version": "test", "domid": 0})
+for line in f:
+    call = json.loads(line)
+    if "method" in call and "id" in call:
+        say(id=call["id"], result={"functions": 1} if call["method"] == "prepare" else None)
+END
+background python3 "$work/pciback.py" "$PVIO_RUNDIR/pviod.sock"
+has_pciback() { pvio backend list | grep -q pciback; }
+until_true 20 has_pciback || die "no backend for the VF"
+pvio attach g1 vf 0 $vf >/dev/null || die "attach vf"
+pvio detach g1 vf 0 || die "detach vf"
+uses vif || die "the VF was taken away before the guest had left it"
+pvio attach g1 vf 0 $vf >/dev/null || die "attach vf, again"
+until_true 20 uses vf || die "the VF is there again, and not used"
+pvio detach g1 vf0 || die "detach vf, again"
+uses vif || die "the VF was taken away before the guest had left it, again"
+pvio pair g1 $vf vf || die "pair"
+
 # ---- without a guest that knows of pairs
 kill "$tap" && wait "$tap"
-grep -q "turned to the VF $((2 * pulls + 1)) times, to the vif $((2 * pulls))" "$work/tap.log" || die "$(cat "$work/tap.log")"
+grep -q "turned to the VF $((2 * pulls + 3)) times, to the vif $((2 * pulls + 2))" "$work/tap.log" || die "$(cat "$work/tap.log")"
 pvio pair g1 $vf vif || die "with nobody there, there is nobody to wait for"
 pvio pair g1 $vf both 2>/dev/null && die "neither vf nor vif"
 pvio pair g1 0000:01:10.1 vif 2>"$work/err" && die "there is no such VF"
