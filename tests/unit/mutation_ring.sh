@@ -55,6 +55,16 @@ mutation() { # KIND WHAT SED
 	fi
 }
 
+asides=()
+aside() { # as mutation, in a folder of its own, beside what follows: most of its time is waiting
+	(
+		dir=$(mktemp -d -p "$dir") failed=0
+		mutation "$@"
+		exit $failed
+	) &
+	asides+=($!)
+}
+
 echo 'int main(void) { return 0; }' >"$dir/probe.c"
 if ! "$cc" -fsanitize=thread "$dir/probe.c" -o "$dir/probe" 2>/dev/null || ! "$dir/probe" 2>/dev/null; then
 	echo "SKIP need=tsan: $cc -fsanitize=thread gives no program that runs here"
@@ -78,16 +88,17 @@ in_rearm='/^static inline uint32_t pv_index_rearm/,/^}/'
 in_ask='/^static inline int pv_ring_rearm/,/^}/'
 in_check='/^static inline int pv_ring_check/,/^}/'
 
+aside stuck 'rearm: does not look again' "${in_rearm}s/return .*/return at - 1;/"
+aside stuck 'rearm: asks for one slot too late' "${in_ask}s/r->cons + after/r->cons + after + 1/"
+aside stuck 'publish: notifies for the last slot of a batch only' "${in_publish}s/return now - asked < .*/return now == asked;/"
 mutation race 'ready: no acquire' "${in_load}s/__ATOMIC_ACQUIRE/__ATOMIC_RELAXED/"
 mutation race 'publish: no release' "${in_publish}{/store_n/s/__ATOMIC_SEQ_CST/__ATOMIC_RELAXED/}"
 mutation race 'rearm: no acquire' "${in_rearm}{/load_n/s/__ATOMIC_SEQ_CST/__ATOMIC_RELAXED/}"
-mutation stuck 'rearm: does not look again' "${in_rearm}s/return .*/return at - 1;/"
-mutation stuck 'rearm: asks for one slot too late' "${in_ask}s/r->cons + after/r->cons + after + 1/"
-mutation stuck 'publish: notifies for the last slot of a batch only' "${in_publish}s/return now - asked < .*/return now == asked;/"
 mutation unit 'publish: notifies for the slot before the batch' "${in_publish}s/ < now - old/ <= now - old/"
 mutation unit 'publish: compares indices, not differences' "${in_publish}s/return now - asked < .*/return asked > old \&\& asked <= now;/"
 mutation unit 'check: a signed difference' "${in_check}s/n <= pv_ring_window(r)/(int)n <= (int)pv_ring_window(r)/"
 mutation unit 'check: the whole ring, whatever is in flight' "${in_check}s/n <= pv_ring_window(r)/n <= r->nr/"
 mutation unit 'check: one slot less than the window' "${in_check}s/n <= pv_ring_window(r)/n < pv_ring_window(r)/"
 mutation unit 'check: no bound' "${in_check}s/n <= pv_ring_window(r)/n <= 0x7fffffff/"
+for p in "${asides[@]}"; do wait "$p" || failed=1; done
 exit $failed
