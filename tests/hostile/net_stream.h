@@ -28,7 +28,7 @@
 
 enum {
 	PATIENCE_MS = 60000, WINDOW = 60 /* packets under way, at most */, RESEND_MS = 300, SLOTS = 256, MSS = 1400,
-	HEADERS = 14 + 20 + 20, LARGE = 20000, EVENTS = 5 /* of each kind */,
+	HEADERS = 14 + 20 + 20, LARGE = 20000, EVENTS = 5, EVENTS_LONG = 50 /* of each kind; with PVIO_TEST_LONG=1 */,
 };
 
 static uint64_t stream_ms(void)
@@ -336,9 +336,11 @@ static void stream_open(unsigned devid)
 
 static void stream_survives(unsigned devid)
 {
+	bool in_full = getenv("PVIO_TEST_LONG") && *getenv("PVIO_TEST_LONG");
+
 	srand((unsigned)stream_ms());
 	stream_open(devid);
-	for (unsigned i = 0; i < 2 * EVENTS; i++) {
+	for (unsigned i = 0; i < 2 * (in_full ? EVENTS_LONG : EVENTS); i++) {
 		run_on(1 + (uint64_t)rand() % 500);
 		replace_netback(i % 2 ? "handover" : "restart");
 	}
