@@ -12,13 +12,18 @@ static void state_text(struct json_object *d, char *buf, size_t len)
 	snprintf(buf, len, "%s%s%s", text_of(d, "state"), *error ? ": " : "", error);
 }
 
-/* What one knows a device by: path of a disk, address of an interface. */
+/* What one knows a device by: path of a disk, address of an interface, which function or of which pool. */
 static void detail_text(struct json_object *d, char *buf, size_t len)
 {
+	const char *type = text_of(d, "type"), *key = "path";
 	struct json_object *config = NULL;
 
 	json_object_object_get_ex(d, "config", &config);
-	snprintf(buf, len, "%s", text_of(config, strcmp(text_of(d, "type"), "vif") ? "path" : "mac"));
+	if (strcmp(type, "vif") == 0)
+		key = "mac";
+	if (strcmp(type, "vf") == 0)
+		key = *text_of(config, "bdf") ? "bdf" : "pool";
+	snprintf(buf, len, "%s", text_of(config, key));
 }
 
 /* By guest, then type and name, with numbers as numbers: g2 before g10. */

@@ -212,14 +212,27 @@ static int write_intent(struct pciback *p, const struct vf_want *w, struct vf_wh
 	return rc < 0 ? vf_fail(why, rc, "cannot write %s/" INTENT ": %s", p->sys->state, strerror(-rc)) : 0;
 }
 
+/* Linux' pcifront makes one bus of each device, and all of ours are bus 0: the second would not be found. */
+static int one_each(struct pciback *p, const struct pv_device_id *id, struct vf_why *why)
+{
+	struct vfdev *d;
+
+	DL_FOREACH(p->devices, d)
+		if (d->id.guest == id->guest)
+			return vf_fail(why, -EOPNOTSUPP, "the guest has VF %s already (vf %u), and a PV guest can have one; detach that first",
+				       vf_text(d->vf).s, d->id.devid);
+	return 0;
+}
+
 /* A VF that nobody has becomes the guest's. */
 static int give(struct pciback *p, const struct pv_device_id *id, struct json_object *config, struct vf_bdf *out, struct vf_why *why)
 {
 	struct vf_why also;
 	struct vf_want w;
 	struct vf_record r;
-	int rc = parse_want(config, &w, why);
+	int rc = is_xl(config) ? 0 : one_each(p, id, why);
 
+	rc = rc < 0 ? rc : parse_want(config, &w, why);
 	rc = rc < 0 ? rc : write_intent(p, &w, why);
 	rc = rc < 0 ? rc : vf_claim(p->sys, &w, &r, why);
 	if (rc < 0)

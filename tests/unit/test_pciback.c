@@ -66,8 +66,10 @@ static int take_away(struct pciback *p)
 
 static void prepare_gives_what_remove_takes_back(void **state)
 {
+	const struct pv_device_id second = { .guest = GUEST, .type = PV_NOXS_VF, .devid = 1 };
 	struct picture before = picture_of(&tree, 0), given, after;
 	struct pciback *p = start();
+	struct pv_noxs_offer offer;
 
 	(void)state;
 	assert_int_equal(prepare(p, CONFIG), 0);
@@ -78,6 +80,8 @@ static void prepare_gives_what_remove_takes_back(void **state)
 	assert_int_equal(xen->holder, GUEST);
 	assert_int_equal(xen->ranges, 3);
 	assert_int_equal(prepare(p, CONFIG), 0); /* again */
+	assert_int_equal(pciback_ops.prepare(p, &second, NULL, &offer, words, sizeof(words)), -EOPNOTSUPP);
+	assert_non_null(strstr(words, "0000:01:10.0"));
 	assert_int_equal(pciback_sweep(p), 1);
 	assert_int_equal(take_away(p), 0);
 	after = picture_of(&tree, 0);

@@ -35,7 +35,8 @@ wait_for 300 said "ready for a function"
 expect "attach" pvio attach web vf "$vf" mac=02:00:00:00:00:01 --wait 120 || { logs pciback pviod; pvio_console web | show; }
 show <(pvio list; pvio vf list; pvio inspect web vf0)
 expect "it is listed" eval '[ "$(pvio list --json | jq -r ".[] | select(.type == \"vf\").state")" = Connected ]'
-expect "nobody else gets it" refused "guest web" pvio attach web vf 1 "$vf"
+expect "one a guest" refused "can have one" pvio attach web vf 1 "$other"
+expect "nobody else gets it" refused "guest web" pvio vf claim "$vf" --for me
 expect "nor is it released under the guest" refused "guest web" pvio vf release "$vf"
 wait_for 300 said "ready to lose it"
 expect "detach" pvio detach web vf0 --timeout 60
