@@ -170,8 +170,6 @@ int vf_keeper_work(struct vf_keeper *k); /* do what is due. 0, or -EBUSY: somebo
 
 /* ---- watch.c ---- */
 
-/* Until the PF's port has a link. 0, -ETIMEDOUT, or -errno: it cannot listen. */
-int vf_wait_link(struct vf_sys *s, const struct vf_pf *pf, unsigned timeout_ms);
 /* Listen to the kernel, and keep, for ever. -errno with why: it cannot listen. */
 int vf_watch(struct vf_keeper *k, struct vf_why *why);
 

@@ -72,16 +72,15 @@ static int link_changed(const struct nlmsghdr *m, void *data)
 	return MNL_CB_OK;
 }
 
-/* k NULL: forget them. */
 static void take_links(struct vf_keeper *k, struct mnl_socket *nl, bool ours)
 {
 	static _Alignas(struct nlmsghdr) char buf[65536];
 	ssize_t n;
 
 	while ((n = receive(nl, buf, sizeof(buf))) != 0) {
-		if (k && n < 0)
+		if (n < 0)
 			vf_keeper_missed(k);
-		else if (k)
+		else
 			mnl_cb_run(buf, (size_t)n, 0, 0, link_changed, &(struct heard){ k, ours });
 	}
 }
@@ -105,41 +104,6 @@ static void serve(struct vf_keeper *k, struct mnl_socket *uevents, struct mnl_so
 		take_uevents(k, uevents);
 		take_links(k, links, false);
 	}
-}
-
-static bool has_carrier(struct vf_sys *s, const struct vf_pf *pf)
-{
-	int64_t n;
-
-	return vf_sys_number(s, &n, "/sys/class/net/%s/carrier", pf->dev.netdev) == 0 && n == 1;
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-int vf_wait_link(struct vf_sys *s, const struct vf_pf *pf, unsigned timeout_ms)
-{
-	int64_t end = now_ms() + timeout_ms, left = timeout_ms;
-	struct mnl_socket *links;
-	int rc;
-
-	if (has_carrier(s, pf))
-		return 0;
-	links = listen_to(NETLINK_ROUTE, RTMGRP_LINK); /* from now on nothing is missed */
-	if (!links)
-		return -errno;
-	while ((rc = has_carrier(s, pf) ? 0 : -ETIMEDOUT) < 0 && left > 0) {
-		poll(&(struct pollfd){ mnl_socket_get_fd(links), POLLIN, 0 }, 1, (int)left);
-		take_links(NULL, links, false);
-		left = end - now_ms();
-	}
-	mnl_socket_close(links);
-	return rc;
 }
 
 int vf_watch(struct vf_keeper *k, struct vf_why *why)

@@ -1,5 +1,6 @@
 /* Declared state is applied to a tree that acts as the kernel: what it has then, what is refused, undone, and left by a killed process. */
 #include "sriov/declare.h"
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -318,6 +319,43 @@ static void apply_a_device_that_makes_none(void **state)
 	assert_int_equal(t.k->is[0][6].vlan, 6);
 }
 
+/* As igb: with the number its link goes, and while that is away it takes no rate. */
+static void *link_returns(void *arg)
+{
+	(void)arg;
+	usleep(20000);
+	t.k->refuse[VF_MAX_RATE] = 0;
+	vf_tree_put(&t, "1\n", "/sys/bus/pci/devices/" PF "/net/eth1/carrier");
+	return NULL;
+}
+
+static pthread_t returning;
+
+static int write_takes_link(struct vf_sys *s, const char *path, const char *text)
+{
+	int rc = vf_tree_ops.write(s, path, text);
+
+	if (rc == 0 && strstr(path, "sriov_numvfs")) {
+		t.k->refuse[VF_MAX_RATE] = -EINVAL;
+		vf_tree_put(&t, "0\n", "/sys/bus/pci/devices/" PF "/net/eth1/carrier");
+		assert_int_equal(pthread_create(&returning, NULL, link_returns, NULL), 0);
+	}
+	return rc;
+}
+
+static void apply_waits_for_the_link(void **state)
+{
+	struct vf_sys_ops ops = vf_tree_ops;
+
+	(void)state;
+	ops.write = write_takes_link;
+	t.sys.ops = &ops;
+	good(SEVEN);
+	pthread_join(returning, NULL);
+	is_seven();
+	assert_int_equal(done.nrefused, 0);
+}
+
 static int64_t autoprobe(void)
 {
 	int64_t n = -1;
@@ -449,6 +487,7 @@ int main(void)
 		TEST(apply_undoes_the_number),
 		TEST(apply_undoes_all_of_what_was_new),
 		TEST(apply_a_device_that_makes_none),
+		TEST(apply_waits_for_the_link),
 		TEST(apply_autoprobe_before_the_number),
 		TEST(apply_one_at_a_time),
 		TEST(apply_writes_a_damaged_file_anew),

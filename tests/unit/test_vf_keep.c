@@ -335,11 +335,13 @@ static void rates_wait_for_a_link(void **state)
 	apply("pf eth1 vfs 4\nvf all vlan 5 trust on max_rate 100\n");
 	reboot();
 	vf_tree_put(&t, "0\n", "/sys/bus/pci/devices/" PF "/net/eth1/carrier");
+	vf_tree_put(&t, "0x1002\n", "/sys/bus/pci/devices/" PF "/net/eth1/flags"); /* as it boots */
 	t.k->refuse[VF_MAX_RATE] = -EINVAL;
 	assert_int_equal(vf_keep_all(&t.sys, VF_KEEP_NUMBER, put, NULL, &why), 0);
 	is_kept();
 	assert_non_null(strstr(told, "refuses max_rate=100 for VF 3"));
 	vf_tree_put(&t, "1\n", "/sys/bus/pci/devices/" PF "/net/eth1/carrier");
+	vf_tree_put(&t, "0x1003\n", "/sys/bus/pci/devices/" PF "/net/eth1/flags");
 	assert_int_equal(vf_keep_all(&t.sys, VF_KEEP_NUMBER, put, NULL, &why), 1); /* then it is a refusal */
 	t.k->refuse[VF_MAX_RATE] = 0;
 	link_is(10, IFF_UP);
@@ -389,16 +391,6 @@ static void keeper_tells_of_refusals_and_is_done(void **state)
 	assert_int_equal(t.k->is[0][3].vlan, 5);
 }
 
-static void wait_link_until_it_is_there(void **state)
-{
-	struct vf_pf pf = { .dev.netdev = "eth1" };
-
-	(void)state;
-	assert_int_equal(vf_wait_link(&t.sys, &pf, 0), 0);
-	vf_tree_put(&t, "0\n", "/sys/bus/pci/devices/" PF "/net/eth1/carrier");
-	assert_int_equal(vf_wait_link(&t.sys, &pf, 1), -ETIMEDOUT);
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, up, down)
 
 int main(void)
@@ -427,7 +419,6 @@ int main(void)
 		TEST(keeper_hears_of_what_is_applied_later),
 		TEST(keeper_waits_for_who_applies),
 		TEST(keeper_tells_of_refusals_and_is_done),
-		TEST(wait_link_until_it_is_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
