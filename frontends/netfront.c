@@ -17,7 +17,7 @@
 enum {
 	COLOURS = PV_PAGE_SIZE / 2 / 64,
 	AHEAD = 4, /* pages */
-	SMALL = 512, /* bytes of a packet */
+	SMALL = 128, /* bytes of a packet */
 	PORTS = 32, /* events fetched at once */
 	LEN_MAX = 65535, /* the size field of a first slot */
 	/* What this frontend understands of what backends offer. */

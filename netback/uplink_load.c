@@ -5,7 +5,7 @@
 #include "netback.h"
 #include <rte_ether.h>
 
-enum { DUE_MAX = 8192 };
+enum { DUE_MAX = 8192, SAYS = 32 /* packets at once, as DPDK's programs do */ };
 
 /* Owner: worker 0, once the uplink is open. Lifetime: the uplink's. */
 struct load {
@@ -85,11 +85,11 @@ static struct rte_mbuf *say(struct nb_worker *w, const struct load *l)
 static unsigned load_receive(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **in, unsigned max)
 {
 	struct load *l = q->bridge->uplink.load;
-	unsigned n = NB_QUEUE_SLOTS / (l->len / PV_PAGE_SIZE + 1), i = 0; /* what a turn passes on */
+	unsigned n = SAYS / (l->len / PV_PAGE_SIZE + 1), i = 0;
 
+	n = RTE_MAX(n, 1u);
 	n = RTE_MIN(n, max);
 	n = RTE_MIN(n, l->due);
-
 	while (i < n && (in[i] = say(w, l)))
 		i++;
 	l->due -= i;
