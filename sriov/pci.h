@@ -1,6 +1,6 @@
 /* pci.h - the configuration space of virtual functions as a PV guest sees it: Xen's pciif, served from user space.
  *
- *	guest's page and port --- pci.c (one op at a time, on a private copy) --- pci_conf.c (pure: what it sees, what it may) --- struct vf_pciif_ops
+ *	guest's page and port --- pci.c (one op at a time, on a private copy) --- pci_conf.c (pure: what it sees, what it may) --- struct vf_conf_ops
  *
  * A guest's device "vf N" is one page, one port and up to PV_NOXS_VFS_MAX functions, at 0000:00:00.0, 0000:00:01.0 ... of the guest.
  * Results are 0 or -errno. Nothing here prints. Thread rule: a struct vf_pciif belongs to one thread. Internal; not installed.
