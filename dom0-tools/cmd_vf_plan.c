@@ -92,7 +92,7 @@ int cmd_vf_apply(struct pvio *p)
 		return say_usage(p, "--undo or --keep, not both");
 	rc = begin(p, &r, true);
 	if (rc == EXIT_DONE) {
-		ret = vf_apply(&r.s, &r.plan, opt_value(p, "--undo") ? VF_APPLY_UNDO : 0, p->json ? NULL : put_line, NULL, &r.done, &why);
+		ret = vf_apply(&r.s, &r.plan, VF_APPLY_WAIT | (opt_value(p, "--undo") ? VF_APPLY_UNDO : 0), p->json ? NULL : put_line, NULL, &r.done, &why);
 		if (p->json)
 			print_json(vf_applied_json(&r.done));
 		else if (ret == 0 && !r.done.numbers && !r.done.vfs)

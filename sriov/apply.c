@@ -18,6 +18,7 @@ struct job {
 	struct vf_applied *out;
 	vf_told *told;
 	void *arg;
+	unsigned flags; /* of vf_apply */
 };
 
 static void tell(const struct job *j, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -260,14 +261,14 @@ static bool link_comes(struct vf_sys *s, const struct vf_pf *pf)
 	return false;
 }
 
-/* Some devices take a rate only while there is a link, and lose that for a moment when the number changes, as it did perhaps a moment ago. */
-static bool waits_for_link(const struct vf_plan_pf *pp)
+/* Some devices take a rate only while there is a link, and lose that for a moment when the number changes. */
+static bool waits_for_link(const struct job *j, const struct vf_plan_pf *pp)
 {
 	unsigned keys = 0;
 
 	for (unsigned i = 0; i < pp->to; i++)
 		keys |= pp->vf[i].keys;
-	return pp->from != pp->to && pp->pf->up && keys & (1 << VF_MIN_RATE | 1 << VF_MAX_RATE);
+	return (pp->from != pp->to || j->flags & VF_APPLY_WAIT) && pp->pf->up && keys & (1 << VF_MIN_RATE | 1 << VF_MAX_RATE);
 }
 
 /* All VFs of a PF: in one message, and only if something in it is refused one by one. */
@@ -276,7 +277,7 @@ static int set_settings(struct job *j, const struct vf_plan_pf *pp, struct vf_wh
 	uint64_t from = now_ns();
 	int all = vf_nl_set_all(j->s, pp->pf, pp->vf, pp->to), rc = 0;
 
-	if (all < 0 && waits_for_link(pp) && link_comes(j->s, pp->pf))
+	if (all < 0 && waits_for_link(j, pp) && link_comes(j->s, pp->pf))
 		all = vf_nl_set_all(j->s, pp->pf, pp->vf, pp->to);
 	j->out->kernel_ns += now_ns() - from;
 	for (unsigned i = 0; rc == 0 && i < pp->to; i++) {
@@ -376,7 +377,7 @@ static int undo(struct job *j, const struct vf_plan *plan, unsigned npfs, struct
 
 int vf_apply(struct vf_sys *s, struct vf_plan *plan, unsigned flags, vf_told *told, void *arg, struct vf_applied *out, struct vf_why *why)
 {
-	struct job j = { s, out, told, arg };
+	struct job j = { s, out, told, arg, flags };
 	unsigned n = 0;
 	int rc = 0;
 

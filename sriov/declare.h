@@ -119,7 +119,10 @@ struct vf_applied {
 	uint64_t kernel_ns; /* of all the time that it took: in the kernel's writes and requests */
 };
 
-enum { VF_APPLY_UNDO = 1 }; /* after a refusal, put everything back; else: keep the rest */
+enum {
+	VF_APPLY_UNDO = 1, /* after a refusal, put everything back; else: keep the rest */
+	VF_APPLY_WAIT = 2, /* a port that is up has its link soon, whoever took it away; else: wait for it only if that was this apply */
+};
 
 /* Do it. 0 if it was done, or -errno with why: -EREMOTEIO for refusals (out->refused), -EBUSY: a VF was taken since the plan was made; what is missing is
  * done by the next one. told may be NULL. out is to be freed. */
