@@ -4,7 +4,7 @@ need nic || return
 ROUNDS=${ROUNDS:-7}
 declare_nic 7 >/run/lab/seven
 median() { sort -n | sed -n "$(((ROUNDS + 1) / 2))p"; }
-ms() { # COMMAND... : how long it took
+ms() { # COMMAND... : how long it took, its start included
 	local from=${EPOCHREALTIME/./}
 	"$@" >/run/lab/out 2>&1 || { cat /run/lab/out >&2; return 1; }
 	echo $((${EPOCHREALTIME/./} - from)) | sed 's/...$/.&/'
@@ -16,7 +16,7 @@ fresh
 echo 0 >"$PCI/$nic/sriov_drivers_autoprobe" # who binds them, and when, is another matter
 for ((n = 0; n < ROUNDS; n++)); do
 	echo 0 >"$PCI/$nic/sriov_numvfs"
-	raw_apply "$nic" "$(netdev $nic)" 7 >>/run/lab/raw
+	ms raw_apply "$nic" "$(netdev $nic)" 7 >>/run/lab/raw
 	echo 0 >"$PCI/$nic/sriov_numvfs"
 	ms pvio vf apply /run/lab/seven >>/run/lab/ours
 done

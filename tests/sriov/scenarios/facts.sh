@@ -1,6 +1,5 @@
 # facts: what the machine is taken to do, by plain writes to /sys: what the other scenarios rest on.
 # limit: 120
-# short: yes
 set_number() { echo "$2" >"$PCI/$1/sriov_numvfs"; } # PF NUMBER
 to_vfio() { # ADDRESS
 	echo vfio-pci >"$PCI/$1/driver_override"

@@ -1,5 +1,4 @@
 # kept: settings are there again after the number of functions went through 0, after the PF lost its driver, after its reset, and after a reboot.
-# short: yes
 need nic || return
 declare_nic 7 >/run/lab/seven
 expect "seven" pvio vf apply /run/lab/seven

@@ -1,5 +1,4 @@
 # no_reset: a function that cannot be reset does not come back: it stays in quarantine with its reason until it can be.
-# short: yes
 need nic || return
 declare_nic 1 >/run/lab/one
 expect "one" pvio vf apply /run/lab/one

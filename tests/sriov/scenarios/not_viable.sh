@@ -1,5 +1,4 @@
 # not_viable: a function that shares its IOMMU group with the NIC is not given to vfio, and it is said who is in the way.
-# short: yes
 need nic crowd || return
 up $crowd
 declare_nic 2 "$crowd" >/run/lab/crowd
