@@ -10,7 +10,7 @@ make --no-print-directory install DESTDIR="$root" PREFIX="$root/usr" >/dev/null
 units=$root$root/usr/lib/systemd/system
 mkdir -p "$root/usr" && ln -s "$root$root/usr/bin" "$root/usr/bin" # so that the units' ExecStart is there
 
-for u in pviod pvio-blkback pvio-netback; do
+for u in pviod pvio-blkback pvio-netback pvio-pciback pvio-vf pvio-vf-keep; do
 	[ -s "$units/$u.service" ] || die "no $u.service"
 	grep "@[A-Z]*@" "$units/$u.service" && die "$u.service: something was not filled in"
 done
@@ -29,6 +29,6 @@ for u in "$units"/*.service; do
 	done
 	"${command[@]}" --help >"$root/help" || die "${command[*]}: wrong usage"
 	case $u in
-	*back.service) "${command[0]}" --pviod pipe --help >"$root/help" || die "$u: wrong usage in a driver domain" ;;
+	*/pvio-blkback.service | */pvio-netback.service) "${command[0]}" --pviod pipe --help >"$root/help" || die "$u: wrong usage in a driver domain" ;;
 	esac
 done
