@@ -49,6 +49,17 @@ programs() { # ROOT BELOW FILE... : into /bin
 	libraries "$root" "$below" "$@"
 }
 
+drivers() { # ROOT BELOW NAME... : DPDK's, by the names that it looks for, and by those by which they load each other: the same files
+	local root=$1 below=$2 pmds=/usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0 d
+	mkdir -p "$root/lib/x86_64-linux-gnu"
+	shift 2
+	for d in "${@/#/librte_}"; do
+		install -D "$pmds/$d.so.23.0" -t "$root$pmds/"
+		ln -sf "$pmds/$d.so.23.0" "$root/lib/x86_64-linux-gnu/$d.so.23"
+	done
+	libraries "$root" "$below" "$root$pmds"/*
+}
+
 modules() { # ROOT NAME... : with what they depend on
 	local root=$1 from=$unpacked/lib/modules/$kernel to=$1/lib/modules/$kernel m f
 	shift
