@@ -15,7 +15,8 @@
 enum {
 	COPY_FILES_MAX = 4096, /* mapped at once in a handle */
 	COPY_BLOCK = 16, /* operations that are looked up together */
-	COPY_AHEAD = 256, /* bytes of each that are fetched before; the processor goes on by itself */
+	COPY_AHEAD = 512, /* bytes of each that are fetched before; the processor goes on by itself */
+	COPY_FETCH = 4096, /* bytes of all of them that are */
 };
 
 /* ---- files and peers ---- */
@@ -331,12 +332,21 @@ static void copy_one(struct loopback *lb, struct pv_gnt_copy *op)
 	op->status = GNTST_okay;
 }
 
+static unsigned block_of(const struct pv_gnt_copy *ops, unsigned n)
+{
+	unsigned part = 0, bytes = 0;
+
+	for (; part < n && part < COPY_BLOCK && bytes < COPY_FETCH; part++)
+		bytes += ops[part].len < COPY_AHEAD ? ops[part].len : COPY_AHEAD;
+	return part;
+}
+
 int lb_copy(struct pv_hyper *h, struct pv_gnt_copy *ops, unsigned n)
 {
 	struct loopback *lb = (struct loopback *)h;
 
 	for (unsigned part; n; ops += part, n -= part) {
-		part = n < COPY_BLOCK ? n : COPY_BLOCK;
+		part = block_of(ops, n);
 		if (__builtin_expect(copy_block(lb, ops, part), 1))
 			continue;
 		for (unsigned i = 0; i < part; i++)
