@@ -41,7 +41,7 @@ XEN_L := -Wl,--as-needed -lxengnttab -lxenevtchn # libpvio's; last on each line
 
 # ---- what is built from what
 # what pvio's own programs share and nobody else sees
-INTERNAL := rpc rpc_socket message devid backend inflight front pipe pipe_link worker options limit privileges log text words
+INTERNAL := rpc rpc_socket message devid backend backend_port inflight front pipe pipe_link worker options limit privileges log text words
 INTERNAL_SRC := $(INTERNAL:%=rings/%.c)
 LIBPVIO_SRC := $(filter-out $(INTERNAL_SRC) rings/pvio-hub.c,$(wildcard rings/*.c))
 DD_SRC := $(wildcard frontends/dd_*.c)

@@ -474,10 +474,3 @@ void pv_backend_free(struct pv_backend *b)
 	}
 	free(b);
 }
-
-int pv_backend_bind(struct pv_hyper *h, uint16_t guest, uint32_t port, bool adopt)
-{
-	int ret = pv_evt_bind(h, guest, port);
-
-	return adopt && (ret == -EACCES || ret == -EINVAL) ? -EAGAIN : ret;
-}
