@@ -72,6 +72,7 @@ static int ram_open(const struct image_config *c, struct image **out, char *why,
 		free(r);
 		return pv_why(why, len, -ENOMEM, "ram:%s: there is not so much memory: give a smaller size", c->path);
 	}
+	madvise(r->mem, bytes, MADV_HUGEPAGE); /* else most requests wait for the tables of their page; a kernel without is as slow as it was */
 	r->head.ops = &image_ram_ops;
 	r->head.facts = (struct image_facts){
 		.sectors = bytes / PV_BLK_SECTOR,
