@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include "igb_answers.h"
 #include "vf_tree.h"
 
 static const struct vf_bdf bdf = { 0, 1, 0, 0 };
@@ -271,6 +272,50 @@ static void nl_get_of_a_recorded_link(void **state)
 	assert_int_equal(stats[0].rx_bytes, 0);
 }
 
+static void record_bytes(const void *bytes, size_t len)
+{
+	memcpy(tape.buf + tape.len, bytes, len);
+	tape.len += len;
+}
+
+static void nl_get_of_igb(void **state)
+{
+	struct vf_settings is[7];
+
+	(void)state;
+	rewind_tape();
+	record_bytes(igb_link, sizeof(igb_link));
+	assert_int_equal(vf_nl_get(&t.sys, &pf, is, NULL, 7, NULL), 2);
+	assert_memory_equal(is[0].mac, "\2\0\0\0\0\3", 6);
+	assert_memory_equal(is[1].mac, "\2\0\0\0\0\4", 6);
+	assert_int_equal(is[0].vlan, 100);
+	assert_int_equal(is[0].qos, 3);
+	assert_int_equal(is[0].vlan_proto, 0x8100);
+	assert_int_equal(is[1].vlan, 0);
+	assert_false(is[0].spoofchk);
+	assert_true(is[1].spoofchk);
+	assert_true(is[0].trust);
+	assert_false(is[1].trust);
+	assert_int_equal(is[0].max_rate, 0);
+	assert_int_equal(is[0].set & 1 << VF_RSS_QUERY, 0); /* igb does not tell */
+}
+
+static void nl_set_refused_by_igb(void **state)
+{
+	struct vf_settings want = said(VF_VLAN_PROTO, "802.1ad");
+	unsigned refused;
+	struct vf_why why;
+
+	(void)state;
+	rewind_tape();
+	record_bytes(igb_no_8021ad, sizeof(igb_no_8021ad));
+	vf_settings_merge(&want, &(struct vf_settings){ .set = 1 << VF_VLAN, .vlan = 100 });
+	assert_int_equal(vf_nl_set(&t.sys, &pf, 0, &want, VF_ALL_KEYS, NULL, NULL, &refused, &why), -EPROTONOSUPPORT);
+	assert_int_equal(refused, want.set);
+	assert_non_null(strstr(why.text, "refuses"));
+	assert_non_null(strstr(why.text, "802.1ad"));
+}
+
 /* Cut anywhere, with any length in any attribute: nothing is read beyond what there is (ASan), and no VF beyond the room. */
 static void nl_get_of_damaged_answers(void **state)
 {
@@ -337,6 +382,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(nl_probe_changes_nothing, up, down),
 		cmocka_unit_test_setup_teardown(nl_probe_of_a_pf_without_vfs, up, down),
 		cmocka_unit_test_setup_teardown(nl_get_of_a_recorded_link, up, down),
+		cmocka_unit_test_setup_teardown(nl_get_of_igb, up, down),
+		cmocka_unit_test_setup_teardown(nl_set_refused_by_igb, up, down),
 		cmocka_unit_test_setup_teardown(nl_get_of_damaged_answers, up, down),
 		cmocka_unit_test_setup_teardown(nl_set_reads_the_words_of_an_error, up, down),
 	};
