@@ -99,6 +99,18 @@ static void netfront_open_no_grants_left(void **state)
 	assert_true(pv_netfront_open(lb_spec, k.domid, &c, &f, why, sizeof(why)) < 0);
 }
 
+static void netfront_open_as_many_pages_as_asked(void **state)
+{
+	struct pv_netfront_config c = { .pages = 600 };
+	unsigned pages;
+
+	(void)state;
+	fake_announce(&k, fake_vif_offer(), 0, 0);
+	pages = fake_guest(&k).grants;
+	assert_int_equal(pv_netfront_open(lb_spec, k.domid, &c, &f, NULL, 0), 0);
+	assert_int_equal(fake_guest(&k).grants - pages, 2 + 512 + 512); /* a power of 2 */
+}
+
 static void netfront_open_few_grants_left(void **state)
 {
 	unsigned pages;
@@ -573,6 +585,7 @@ int main(void)
 		T(netfront_open_gso_needs_sg),
 		T(netfront_open_not_announced),
 		T(netfront_open_no_grants_left),
+		T(netfront_open_as_many_pages_as_asked),
 		T(netfront_open_few_grants_left),
 		T(netfront_send_before_connected),
 		T(netfront_send_one_slot),
