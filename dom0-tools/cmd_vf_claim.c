@@ -65,8 +65,7 @@ static int parse_needs(struct pvio *p, const char *list, unsigned *keys)
 		int key = vf_key_find(name);
 
 		if (key < 0)
-			return say_usage(p, "--need %s: no setting of a VF is called so; there are mac, vlan, qos, vlan_proto, spoofchk, trust, "
-					 "min_rate, max_rate, link and rss_query", name);
+			return say_usage(p, "--need %s: no setting of a VF is called so; there are " VF_KEY_NAMES, name);
 		*keys |= 1u << key;
 	}
 	return EXIT_DONE;

@@ -194,8 +194,7 @@ static int setting(struct parser *p, struct vf_settings *v, unsigned *said, cons
 	struct vf_why why;
 
 	if (key < 0)
-		return fail(p, "no setting of a VF is called %s; there are mac, vlan, qos, vlan_proto, spoofchk, trust, min_rate, max_rate, link and "
-			    "rss_query", p->w.word);
+		return fail(p, "no setting of a VF is called %s; there are " VF_KEY_NAMES, p->w.word);
 	if (*said & 1u << key)
 		return fail(p, "%s was said before in this line", p->w.word);
 	*said |= 1u << key;

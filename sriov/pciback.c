@@ -105,8 +105,8 @@ static int parse_setting(struct vf_settings *s, const char *name, const char *va
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		if (strcmp(keys[i], name) == 0)
 			return 0;
-	return key < 0 ? vf_fail(why, -EINVAL, "%s is no key of a vf; there are bdf, pool, numa, mac, vlan, qos, vlan_proto, spoofchk, trust, min_rate, "
-				 "max_rate, link and rss_query", name) : vf_settings_parse(s, key, value, why);
+	return key < 0 ? vf_fail(why, -EINVAL, "%s is no key of a vf; there are bdf, pool, numa, " VF_KEY_NAMES, name)
+		       : vf_settings_parse(s, key, value, why);
 }
 
 static int parse_want(struct json_object *config, struct vf_want *w, struct vf_why *why)

@@ -120,7 +120,8 @@ struct vf_settings {
 	enum vf_link link;
 };
 
-const char *vf_key_name(enum vf_key key); /* "mac" "vlan" "qos" "vlan_proto" "spoofchk" "trust" "min_rate" "max_rate" "link" "rss_query" */
+#define VF_KEY_NAMES "mac, vlan, qos, vlan_proto, spoofchk, trust, min_rate, max_rate, link and rss_query" /* for messages */
+const char *vf_key_name(enum vf_key key);
 int vf_key_find(const char *name); /* enum vf_key, or -ENOENT */
 /* Set one from text as people write it: on|off, 100, 02:00:00:00:00:01, 802.1ad, auto|up|down. 0, or -EINVAL with why (what it may be). */
 int vf_settings_parse(struct vf_settings *v, enum vf_key key, const char *text, struct vf_why *why);

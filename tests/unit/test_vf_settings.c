@@ -23,6 +23,15 @@ static void bdf_parse_of_addresses(void **state)
 		assert_int_equal(vf_bdf_parse(bad[i], &b), -EINVAL);
 }
 
+static void key_names_are_all_told(void **state)
+{
+	(void)state;
+	for (enum vf_key key = 0; key < VF_KEYS; key++) {
+		assert_non_null(strstr(VF_KEY_NAMES, vf_key_name(key)));
+		assert_int_equal(vf_key_find(vf_key_name(key)), key);
+	}
+}
+
 static void settings_parse_takes_and_gives_back(void **state)
 {
 	static const char *const good[][2] = {
@@ -111,6 +120,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bdf_parse_of_addresses),
+		cmocka_unit_test(key_names_are_all_told),
 		cmocka_unit_test(settings_parse_takes_and_gives_back),
 		cmocka_unit_test(settings_parse_refuses),
 		cmocka_unit_test(settings_differ_sees_what_is_said_only),
