@@ -262,6 +262,7 @@ static int connect_cluster(struct image_rbd *r, const struct place *p, const str
 	ceph.rados_conf_set(r->cluster, "client_mount_timeout", connect_s);
 	ceph.rados_conf_set(r->cluster, "rados_mon_op_timeout", connect_s);
 	ceph.rados_conf_set(r->cluster, "rados_osd_op_timeout", io_s);
+	ceph.rados_conf_set(r->cluster, "rbd_cache", "false"); /* what was answered would die with this process, and the guest would not know */
 	ret = ceph.rados_connect(r->cluster);
 	if (ret < 0)
 		return pv_why(why, len, ret == -ETIMEDOUT ? -EAGAIN : ret, "rbd:%s: the cluster cannot be reached: %s", c->path, strerror(-ret));

@@ -28,6 +28,7 @@ static void keep(char *to, size_t len, const char *text)
 int rados_create(rados_t *cluster, const char *const id)
 {
 	keep(fake_rbd.id, sizeof(fake_rbd.id), id);
+	fake_rbd.cached = true;
 	*cluster = &fake_rbd;
 	return 0;
 }
@@ -41,7 +42,9 @@ int rados_conf_read_file(rados_t cluster, const char *path)
 
 int rados_conf_set(rados_t cluster, const char *option, const char *value)
 {
-	(void)cluster, (void)option, (void)value;
+	(void)cluster;
+	if (!strcmp(option, "rbd_cache"))
+		fake_rbd.cached = strcmp(value, "false");
 	return 0;
 }
 

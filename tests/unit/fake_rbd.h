@@ -12,6 +12,7 @@ struct fake_rbd {
 	uint64_t bytes; /* size of the image */
 	int connect, lock, io; /* what these calls return, and I/O ends with: 0 or -errno */
 	bool hold; /* I/O does not end until the next one that may */
+	bool cached; /* librbd would answer what it has not written */
 	unsigned opened, locked, flushes, discards; /* images open now; calls */
 	char pool[64], image[64], snapshot[64], conf[64], id[64];
 };

@@ -218,6 +218,14 @@ static void many_ends_at_once_are_all_fetched(void **state)
 	assert_memory_equal(fake->disk, data, sizeof(data));
 }
 
+/* A killed process cannot write later what it answered. */
+static void nothing_is_answered_that_is_not_written(void **state)
+{
+	(void)state;
+	image_up("rbd:disks/web", false);
+	assert_false(fake->cached);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, up, down)
@@ -227,6 +235,7 @@ int main(void)
 		T(io_of_each_kind_reaches_the_image),
 		T(error_of_the_cluster_is_the_io_s),
 		T(many_ends_at_once_are_all_fetched),
+		T(nothing_is_answered_that_is_not_written),
 	};
 
 	return cmocka_run_group_tests(tests, group_up, group_down);
