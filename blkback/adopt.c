@@ -34,6 +34,7 @@ int adopt_log_open(const struct pv_connect *c, struct pv_inflight **out, char *w
 		.rings = c->choice.queues,
 		.slots = pv_ring_slots((size_t)PV_PAGE_SIZE << c->choice.ring_order, pv_blk_slot_size(c->choice.abi)),
 		.record = sizeof(struct blkr_record),
+		.area = IMAGE_NOTE,
 	};
 
 	return pv_inflight_open(c, &shape, out, why, len);

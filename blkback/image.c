@@ -15,25 +15,28 @@ static bool is_nbd_uri(const char *path)
 	return !strncmp(path, "nbd", 3) && !strncmp(path + strcspn(path, ":"), "://", 3);
 }
 
-static int open_kind(const struct image_config *c, struct image **out, char *why, size_t len)
+/* The kind that a path names, and what it says to that. */
+static const struct image_ops *kind_of(const char *path, const char **rest)
 {
-	if (is_nbd_uri(c->path))
-		return image_nbd_ops.open(c, out, why, len);
+	*rest = path;
+	if (is_nbd_uri(path))
+		return &image_nbd_ops;
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		size_t n = strlen(kinds[i]->name);
-		struct image_config of_kind = *c;
 
-		if (strncmp(c->path, kinds[i]->name, n) || c->path[n] != ':')
+		if (strncmp(path, kinds[i]->name, n) || path[n] != ':')
 			continue;
-		of_kind.path += n + 1;
-		return kinds[i]->open(&of_kind, out, why, len);
+		*rest = path + n + 1;
+		return kinds[i];
 	}
-	return image_file_ops.open(c, out, why, len);
+	return &image_file_ops;
 }
 
 int image_open(const struct image_config *c, struct image **out, char *why, size_t len)
 {
-	int ret = open_kind(c, out, why, len);
+	struct image_config of_kind = *c;
+	const struct image_ops *ops = kind_of(c->path, &of_kind.path);
+	int ret = ops->slow ? image_slow_open(ops, &of_kind, out, why, len) : ops->open(&of_kind, out, why, len);
 	struct image_facts *f;
 
 	if (ret < 0 || c->sector_size <= PV_BLK_SECTOR)

@@ -12,6 +12,8 @@
 
 struct image;
 
+enum { IMAGE_NOTE = 128 /* bytes of a note, its end included */ };
+
 enum image_direct { IMAGE_DIRECT_AUTO, IMAGE_DIRECT_ON, IMAGE_DIRECT_OFF };
 
 struct image_config {
@@ -21,6 +23,7 @@ struct image_config {
 	bool discard; /* offer it where the image can */
 	unsigned wait; /* seconds that I/O waits for a server that is gone or hangs */
 	unsigned sector_size; /* bytes: what requests are aligned to; 0: 512 */
+	const char *predecessor; /* in an adoption: what the image noted (image_ops.note) in the process before, which is gone; "": nothing. Else NULL */
 };
 
 /* What an image is. Constant while it is open, but for its size. */
@@ -56,9 +59,13 @@ struct image_ops {
 	 * barrier against what the dead process wrote and is still on its way: it refuses (-EAGAIN: ask again soon) for as long as such a
 	 * write may come. Files: the lock. An image that keeps nothing needs none. */
 	const char *unadoptable;
+	/* Opening and closing wait for others: that is done on a thread, see image_slow.c. Then open may be called again while it answers -EAGAIN. */
+	bool slow;
 	/* Open and lock. Returns 0, or -errno with a line in why that names the path, what is wrong and what to do. */
 	int (*open)(const struct image_config *c, struct image **out, char *why, size_t len);
 	void (*close)(struct image *im); /* no I/O is in flight */
+	/* What the process that adopts the device from this one has to know of the image; NULL: nothing. */
+	void (*note)(const struct image *im, char note[IMAGE_NOTE]);
 	void (*submit)(struct image_io *io); /* needs one sqe of uring_room */
 	/* Of images that lie in files: where the byte at offset (below their size) is; and the n-th file to be synced, -1: no more. */
 	struct image_part (*part)(const struct image *im, uint64_t offset);
@@ -88,6 +95,13 @@ extern const struct image_ops image_file_ops, image_extents_ops, image_ram_ops, 
 int image_open(const struct image_config *c, struct image **out, char *why, size_t len);
 /* What comes after "null:" or "ram:": a size of whole sectors, in bytes. Returns 0, or -EINVAL with `why`. */
 int image_size(const char *text, uint64_t *bytes, char *why, size_t len);
+
+/* ---- image_slow.c: images that are slow to open and close ---- */
+
+/* As ops->open, with c as that takes it; and -EAGAIN while it goes on: ask again. Control thread, as all of these. */
+int image_slow_open(const struct image_ops *ops, const struct image_config *c, struct image **out, char *why, size_t len);
+void image_slow_close(struct image *im); /* may go on for a while after it has returned */
+bool image_slow_busy(void); /* is one being opened or closed? */
 
 /* ---- image_lock.c: nobody else writes ---- */
 
@@ -121,7 +135,9 @@ void eraser_submit(struct eraser *e, struct image_io *io); /* as image_ops.submi
 
 static inline void image_close(struct image *im)
 {
-	if (im)
+	if (im && im->ops->slow)
+		image_slow_close(im);
+	else if (im)
 		im->ops->close(im);
 }
 

@@ -31,7 +31,7 @@
 #include <unistd.h>
 
 enum {
-	OPEN_MS = 3000, /* the control thread, and whoever else attaches, waits so long */
+	OPEN_MS = 3000, /* who attaches waits so long */
 	LOOK_MAX = 64, /* answers of the server in one look: then it is the others' turn */
 	COMMAND_MAX = 1 << 20, /* bytes, also where the server takes more */
 	TRIM_MAX = 1 << 30,
@@ -644,5 +644,5 @@ static int nbd_open(const struct image_config *c, struct image **out, char *why,
 	return ret;
 }
 
-const struct image_ops image_nbd_ops = { .name = "nbd", .open = nbd_open, .close = nbd_image_close, .submit = nbd_submit,
+const struct image_ops image_nbd_ops = { .name = "nbd", .slow = true, .open = nbd_open, .close = nbd_image_close, .submit = nbd_submit,
 					 .attach = nbd_attach, .detach = nbd_detach, .hurry = nbd_hurry };

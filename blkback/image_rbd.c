@@ -2,7 +2,8 @@
  *
  * librbd does I/O with threads of its own and tells an eventfd of its ends, which the worker's io_uring polls. The library is loaded when the
  * first such disk is opened: it is large, and few need it. A writer holds the image's exclusive lock, so that nobody else writes, and Ceph shuts
- * a client that died out before another one gets it. What waits for the cluster fails after `wait` seconds, as do its closing and its opening. */
+ * a client that died out before another one gets it: after half a minute, or at once if somebody says that it died, as one does who adopts its
+ * device. What waits for the cluster fails after `wait` seconds, as do its closing and its opening. */
 #include "image.h"
 #include <errno.h>
 #include <pvio/log.h>
@@ -10,6 +11,7 @@
 #if __has_include(<rbd/librbd.h>)
 #include <dlfcn.h>
 #include <poll.h>
+#include <pthread.h>
 #include <pvio/blk.h>
 #include <pvio/noxs.h>
 #include <rbd/librbd.h>
@@ -23,13 +25,13 @@ enum {
 	EVENTS = 64, /* ends fetched at once */
 	PART_MAX = 1 << 30, /* bytes of one discard */
 	GRANULARITY = 64 << 10, /* librbd ignores smaller discards */
-	CONNECT_S = 3, /* the control thread waits so long */
+	CONNECT_S = 3, /* who attaches waits so long */
 };
 
 /* What is called of librados and librbd. */
 #define CALLS(C) C(rados_create) C(rados_conf_read_file) C(rados_conf_set) C(rados_connect) C(rados_ioctx_create) C(rados_ioctx_destroy) \
-	C(rados_shutdown) C(rbd_open) C(rbd_open_read_only) C(rbd_close) C(rbd_get_size) C(rbd_lock_acquire) C(rbd_set_image_notification) \
-	C(rbd_poll_io_events) C(rbd_aio_create_completion) C(rbd_aio_get_return_value) C(rbd_aio_get_arg) C(rbd_aio_release) \
+	C(rados_getaddrs) C(rados_shutdown) C(rbd_open) C(rbd_open_read_only) C(rbd_close) C(rbd_get_size) C(rbd_lock_acquire) \
+	C(rbd_lock_break) C(rbd_set_image_notification) C(rbd_poll_io_events) C(rbd_aio_create_completion) C(rbd_aio_get_return_value) C(rbd_aio_get_arg) C(rbd_aio_release) \
 	C(rbd_aio_readv) C(rbd_aio_writev) C(rbd_aio_flush) C(rbd_aio_discard)
 static struct {
 	void *library;
@@ -192,7 +194,7 @@ static void rbd_detach(struct image *im)
 
 /* ---- opening ---- */
 
-static int load(char *why, size_t len)
+static int load_once(char *why, size_t len)
 {
 	bool all = true;
 
@@ -209,6 +211,18 @@ static int load(char *why, size_t len)
 	dlclose(ceph.library);
 	ceph.library = NULL;
 	return pv_why(why, len, -EOPNOTSUPP, "librbd.so.1 is too old; install Debian 12's librbd1");
+}
+
+/* Images are opened on threads. */
+static int load(char *why, size_t len)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	int ret;
+
+	pthread_mutex_lock(&lock);
+	ret = load_once(why, len);
+	pthread_mutex_unlock(&lock);
+	return ret;
 }
 
 /* What a path says. The pieces are in `copy`. */
@@ -245,6 +259,12 @@ static int parse(const char *path, struct place *p, char *why, size_t len)
 	return 0;
 }
 
+/* A cluster that does not answer is to be asked again. */
+static int again(int ret)
+{
+	return ret == -ETIMEDOUT ? -EAGAIN : ret;
+}
+
 static int connect_cluster(struct image_rbd *r, const struct place *p, const struct image_config *c, char *why, size_t len)
 {
 	char connect_s[12], io_s[12];
@@ -265,11 +285,11 @@ static int connect_cluster(struct image_rbd *r, const struct place *p, const str
 	ceph.rados_conf_set(r->cluster, "rbd_cache", "false"); /* what was answered would die with this process, and the guest would not know */
 	ret = ceph.rados_connect(r->cluster);
 	if (ret < 0)
-		return pv_why(why, len, ret == -ETIMEDOUT ? -EAGAIN : ret, "rbd:%s: the cluster cannot be reached: %s", c->path, strerror(-ret));
+		return pv_why(why, len, again(ret), "rbd:%s: the cluster cannot be reached: %s", c->path, strerror(-ret));
 	ret = ceph.rados_ioctx_create(r->cluster, p->pool, &r->pool);
 	if (ret < 0) {
 		r->pool = NULL;
-		return pv_why(why, len, ret, "rbd:%s: cannot open the pool %s: %s", c->path, p->pool, strerror(-ret));
+		return pv_why(why, len, again(ret), "rbd:%s: cannot open the pool %s: %s", c->path, p->pool, strerror(-ret));
 	}
 	return 0;
 }
@@ -283,12 +303,16 @@ static int open_rbd(struct image_rbd *r, const struct place *p, const struct ima
 	ret = c->read_only ? ceph.rbd_open_read_only(r->pool, p->image, &r->rbd, p->snapshot) : ceph.rbd_open(r->pool, p->image, &r->rbd, NULL);
 	if (ret < 0) {
 		r->rbd = NULL;
-		return pv_why(why, len, ret, "rbd:%s: cannot open %s: %s", c->path, p->image, strerror(-ret));
+		return pv_why(why, len, again(ret), "rbd:%s: cannot open %s: %s", c->path, p->image, strerror(-ret));
 	}
+	if (!c->read_only && c->predecessor && *c->predecessor)
+		ceph.rbd_lock_break(r->rbd, RBD_LOCK_MODE_EXCLUSIVE, c->predecessor); /* of another, or nobody's: nothing happens */
 	ret = c->read_only ? 0 : ceph.rbd_lock_acquire(r->rbd, RBD_LOCK_MODE_EXCLUSIVE);
 	if (ret == -EINVAL || ret == -EOPNOTSUPP)
 		return pv_why(why, len, -EOPNOTSUPP, "rbd:%s cannot be locked, and so not be written safely: rbd feature enable %s/%s exclusive-lock", c->path,
 			      p->pool, p->image);
+	if (ret == -ETIMEDOUT)
+		return pv_why(why, len, -EAGAIN, "rbd:%s: the cluster does not answer: its lock cannot be had", c->path);
 	if (ret < 0)
 		return pv_why(why, len, -EBUSY, "rbd:%s is in use: another client holds its lock (rbd lock ls %s/%s shows who): %s", c->path, p->pool,
 			      p->image, strerror(-ret));
@@ -304,7 +328,7 @@ static int find_facts(struct image_rbd *r, const struct image_config *c, char *w
 	if (ret == 0)
 		ret = ceph.rbd_set_image_notification(r->rbd, r->events, EVENT_TYPE_EVENTFD);
 	if (ret < 0)
-		return pv_why(why, len, ret, "rbd:%s: %s", c->path, strerror(-ret));
+		return pv_why(why, len, again(ret), "rbd:%s: %s", c->path, strerror(-ret));
 	if (bytes < PV_BLK_SECTOR)
 		return pv_why(why, len, -EINVAL, "rbd:%s is empty; give it a size first (rbd resize)", c->path);
 	f->sectors = bytes / PV_BLK_SECTOR;
@@ -315,6 +339,22 @@ static int find_facts(struct image_rbd *r, const struct image_config *c, char *w
 		f->features |= PV_VBD_BARRIER | (c->discard ? PV_VBD_DISCARD : 0);
 	f->discard_granularity = GRANULARITY;
 	return 0;
+}
+
+/* Whose lock may be broken when this process is gone: its address in the cluster. */
+static void rbd_note(const struct image *im, char note[IMAGE_NOTE])
+{
+	const struct image_rbd *r = (const struct image_rbd *)im;
+	char *address = NULL;
+
+	if (ceph.rados_getaddrs(r->cluster, &address) == 0)
+		snprintf(note, IMAGE_NOTE, "%s", address);
+	free(address);
+}
+
+static int rbd_size(const struct image *im, uint64_t *bytes)
+{
+	return ceph.rbd_get_size(((const struct image_rbd *)im)->rbd, bytes);
 }
 
 static void rbd_image_close(struct image *im)
@@ -364,8 +404,8 @@ static int rbd_image_open(const struct image_config *c, struct image **out, char
 	return ret;
 }
 
-const struct image_ops image_rbd_ops = { .name = "rbd", .open = rbd_image_open, .close = rbd_image_close, .submit = rbd_image_submit,
-					 .attach = rbd_attach, .detach = rbd_detach };
+const struct image_ops image_rbd_ops = { .name = "rbd", .slow = true, .open = rbd_image_open, .close = rbd_image_close, .note = rbd_note,
+					 .submit = rbd_image_submit, .attach = rbd_attach, .detach = rbd_detach, .size = rbd_size };
 
 #else
 

@@ -127,7 +127,7 @@ static int serve(const struct options *o, struct blkworker **workers, int signal
 	}
 	busy = vbds_free(vbds);
 	pv_backend_free(backend); /* last: pviod takes the end of the connection for the end of us */
-	if (busy)
+	if (busy || image_slow_busy()) /* not under the threads' feet */
 		_exit(ret < 0);
 	return ret;
 }

@@ -54,10 +54,11 @@ static void device_name(const struct pv_device_id *id, char *buf, size_t len)
 	snprintf(buf, len, "vbd %s of guest %u", dev, id->guest);
 }
 
-static int make(struct vbds *v, const struct pv_device_id *id, struct vbd_config *c, struct vbd **out, char *why, size_t len)
+static int make(struct vbds *v, const struct pv_device_id *id, struct vbd_config *c, const char *predecessor, struct vbd **out, char *why,
+		size_t len)
 {
 	struct image_config ic = { .path = c->path, .read_only = c->read_only, .direct = c->direct, .discard = c->discard,
-				   .wait = c->wait, .sector_size = c->sector };
+				   .wait = c->wait, .sector_size = c->sector, .predecessor = predecessor };
 	struct vbd *d = calloc(1, sizeof(*d));
 	int ret;
 
@@ -99,8 +100,9 @@ static int change_limit(struct vbd *d, const struct limits_config *c, char *why,
 	return 0;
 }
 
-/* The device with this configuration and its image open. */
-static int prepared(struct vbds *v, const struct pv_device_id *id, struct json_object *config, struct vbd **out, char *why, size_t len)
+/* The device with this configuration and its image open; predecessor: see struct image_config. */
+static int prepared(struct vbds *v, const struct pv_device_id *id, struct json_object *config, const char *predecessor, struct vbd **out,
+		    char *why, size_t len)
 {
 	struct vbd *d = vbd_find(v, id);
 	struct vbd_config c;
@@ -114,7 +116,7 @@ static int prepared(struct vbds *v, const struct pv_device_id *id, struct json_o
 		else if (d)
 			forget(v, d); /* what it was prepared for has changed */
 		if (ret == 0)
-			ret = make(v, id, &c, out, reason, sizeof(reason));
+			ret = make(v, id, &c, predecessor, out, reason, sizeof(reason));
 	}
 	if (ret == 0)
 		ret = change_limit(*out, &c.limit, reason, sizeof(reason));
@@ -148,7 +150,7 @@ static int vbd_prepare(void *ctx, const struct pv_device_id *id, struct json_obj
 		       size_t len)
 {
 	struct vbd *d;
-	int ret = prepared(ctx, id, config, &d, why, len);
+	int ret = prepared(ctx, id, config, NULL, &d, why, len);
 
 	if (ret < 0)
 		return ret;
@@ -303,10 +305,13 @@ static int open_log(const struct pv_connect *c, struct pv_inflight **log, char *
 /* The device, ready to go on where another process was. Its log comes first: for as long as that is not free, neither is the image. */
 static int adoptable(struct vbds *v, const struct pv_connect *c, struct pv_inflight **log, struct vbd **out, char *why, size_t len)
 {
+	char predecessor[IMAGE_NOTE] = "";
 	int ret = open_log(c, log, why, len);
 
-	if (ret == 0)
-		ret = prepared(v, &c->id, c->config, out, why, len);
+	if (ret == 0) {
+		memcpy(predecessor, pv_inflight_area(*log), sizeof(predecessor) - 1);
+		ret = prepared(v, &c->id, c->config, predecessor, out, why, len);
+	}
 	if (ret == -EBUSY)
 		ret = -EAGAIN; /* whoever has the image: its guest waits until it is free, and knows of nothing */
 	if (ret == 0 && (*out)->image->ops->unadoptable)
@@ -319,6 +324,8 @@ static int connect_queues(struct vbds *v, struct vbd *d, const struct pv_connect
 	char ignored[200];
 	int ret = d->inflight ? 0 : open_log(c, &d->inflight, why, len);
 
+	if (ret == 0 && d->image->ops->note)
+		d->image->ops->note(d->image, pv_inflight_area(d->inflight));
 	for (unsigned i = 0; i < c->choice.queues && ret == 0; i++)
 		ret = connect_queue(v, d, c, i, why, len);
 	if (ret < 0) {
@@ -341,7 +348,7 @@ static int vbd_connect(void *ctx, const struct pv_connect *c, char *why, size_t 
 	if (ret == 0 && adopt && d)
 		ret = disconnect(d, why, len); /* the queues of a try before that went half way, with the log */
 	if (ret == 0)
-		ret = adopt ? adoptable(ctx, c, &log, &d, why, len) : prepared(ctx, &c->id, c->config, &d, why, len);
+		ret = adopt ? adoptable(ctx, c, &log, &d, why, len) : prepared(ctx, &c->id, c->config, NULL, &d, why, len);
 	if (ret == 0)
 		ret = choice_check(c, d->config.queues, why, len);
 	if (ret == 0 && d->state == VBD_CONNECTED && same_rings(&d->choice, &c->choice))

@@ -1,4 +1,4 @@
-/* fake_rbd.c - what image_rbd.c calls of librados and librbd, over memory: no cluster can run in a test. Built as librbd.so.1. */
+/* fake_rbd.c - what image_rbd.c calls of librados and librbd, over memory, for what a cluster does rarely. Built as librbd.so.1. */
 #include "fake_rbd.h"
 #if __has_include(<rbd/librbd.h>)
 #include <errno.h>
@@ -48,6 +48,13 @@ int rados_conf_set(rados_t cluster, const char *option, const char *value)
 	return 0;
 }
 
+int rados_getaddrs(rados_t cluster, char **addrs)
+{
+	(void)cluster;
+	*addrs = strdup(FAKE_ADDRESS);
+	return *addrs ? 0 : -ENOMEM;
+}
+
 int rados_connect(rados_t cluster)
 {
 	(void)cluster;
@@ -75,6 +82,8 @@ int rbd_open_read_only(rados_ioctx_t io, const char *name, rbd_image_t *image, c
 {
 	keep(fake_rbd.image, sizeof(fake_rbd.image), name);
 	keep(fake_rbd.snapshot, sizeof(fake_rbd.snapshot), snap_name);
+	while (!strcmp(name, "away") && fake_rbd.open_held)
+		usleep(1000);
 	fake_rbd.opened++;
 	*image = io;
 	return 0;
@@ -88,6 +97,8 @@ int rbd_open(rados_ioctx_t io, const char *name, rbd_image_t *image, const char 
 int rbd_close(rbd_image_t image)
 {
 	(void)image;
+	while (fake_rbd.close_held)
+		usleep(1000);
 	fake_rbd.opened--;
 	return 0;
 }
@@ -104,6 +115,13 @@ int rbd_lock_acquire(rbd_image_t image, rbd_lock_mode_t lock_mode)
 	(void)image, (void)lock_mode;
 	fake_rbd.locked++;
 	return fake_rbd.lock;
+}
+
+int rbd_lock_break(rbd_image_t image, rbd_lock_mode_t lock_mode, const char *lock_owner)
+{
+	(void)image, (void)lock_mode;
+	keep(fake_rbd.broken, sizeof(fake_rbd.broken), lock_owner);
+	return -ENOENT;
 }
 
 int rbd_set_image_notification(rbd_image_t image, int fd, int type)

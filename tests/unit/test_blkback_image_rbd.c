@@ -1,4 +1,4 @@
-/* image_rbd.c over fake_rbd.c, a librbd in memory: no cluster can run in a test, so what Ceph itself does is not shown here. */
+/* image_rbd.c and image_slow.c over fake_rbd.c, a librbd in memory. What Ceph itself does: tests/integration/test_blk_rbd_ceph.sh. */
 #include "blkback/image.h"
 #include "fake_rbd.h"
 #include <dlfcn.h>
@@ -33,6 +33,29 @@ static int open_path(const char *path, bool read_only, char *why, size_t len)
 	const struct image_config c = { .path = path, .read_only = read_only, .discard = true, .wait = 1 };
 
 	return image_open(&c, &im, why, len);
+}
+
+/* As a backend does that goes on where another one was. */
+static int adopt(const char *path, const char *predecessor, struct image **out)
+{
+	const struct image_config c = { .path = path, .wait = 1, .predecessor = predecessor };
+	char why[300];
+	int ret = image_open(&c, out, why, sizeof(why));
+
+	if (ret == -EAGAIN)
+		assert_non_null(strstr(why, "ask again"));
+	return ret;
+}
+
+static struct image *adopted(const char *path, const char *predecessor)
+{
+	struct image *got;
+	int ret;
+
+	while ((ret = adopt(path, predecessor, &got)) == -EAGAIN)
+		usleep(1000);
+	assert_int_equal(ret, 0);
+	return got;
 }
 
 /* The fake, which this build has beside the tests, is found by its soname from then on. */
@@ -218,12 +241,88 @@ static void many_ends_at_once_are_all_fetched(void **state)
 	assert_memory_equal(fake->disk, data, sizeof(data));
 }
 
+static void dead_predecessor_is_shut_out(void **state)
+{
+	char note[IMAGE_NOTE] = "";
+
+	(void)state;
+	image_up("rbd:disks/web", false);
+	assert_string_equal(fake->broken, "");
+	im->ops->note(im, note);
+	assert_string_equal(note, FAKE_ADDRESS);
+	image_close(adopted("rbd:disks/web", ""));
+	assert_string_equal(fake->broken, "");
+	image_close(adopted("rbd:disks/web", note));
+	assert_string_equal(fake->broken, FAKE_ADDRESS);
+}
+
 /* A killed process cannot write later what it answered. */
 static void nothing_is_answered_that_is_not_written(void **state)
 {
 	(void)state;
 	image_up("rbd:disks/web", false);
 	assert_false(fake->cached);
+}
+
+static void size_is_what_it_is_now(void **state)
+{
+	uint64_t bytes;
+
+	(void)state;
+	image_up("rbd:disks/web", false);
+	fake->bytes = FAKE_BYTES / 2;
+	assert_int_equal(im->ops->size(im, &bytes), 0);
+	assert_int_equal(bytes, FAKE_BYTES / 2);
+}
+
+static void image_that_is_away_keeps_nobody_else_waiting(void **state)
+{
+	struct image *away;
+
+	(void)state;
+	fake->open_held = true;
+	assert_int_equal(adopt("rbd:disks/away", "", &away), -EAGAIN);
+	assert_null(away);
+	image_up("rbd:disks/web", false);
+	assert_int_equal(adopt("rbd:disks/away", "", &away), -EAGAIN);
+	assert_true(image_slow_busy());
+	fake->open_held = false;
+	away = adopted("rbd:disks/away", "");
+	assert_false(image_slow_busy());
+	assert_int_equal(fake->opened, 2);
+	image_close(away);
+}
+
+static void image_that_nobody_comes_for_is_closed(void **state)
+{
+	struct image *away;
+
+	(void)state;
+	fake->open_held = true;
+	assert_int_equal(adopt("rbd:disks/away", "", &away), -EAGAIN);
+	fake->open_held = false;
+	while (!fake->opened)
+		usleep(1000);
+	while (image_slow_busy())
+		usleep(1000);
+	assert_int_equal(fake->opened, 0);
+}
+
+static void close_that_lasts_is_not_waited_for(void **state)
+{
+	struct image *again;
+
+	(void)state;
+	image_up("rbd:disks/web", false);
+	fake->close_held = true;
+	im->ops->detach(im);
+	image_close(im);
+	im = NULL;
+	assert_true(image_slow_busy());
+	assert_int_equal(adopt("rbd:disks/web", "", &again), -EAGAIN); /* it is not opened beside the old one */
+	assert_int_equal(fake->opened, 1);
+	fake->close_held = false;
+	image_close(adopted("rbd:disks/web", ""));
 }
 
 int main(void)
@@ -235,7 +334,12 @@ int main(void)
 		T(io_of_each_kind_reaches_the_image),
 		T(error_of_the_cluster_is_the_io_s),
 		T(many_ends_at_once_are_all_fetched),
+		T(dead_predecessor_is_shut_out),
 		T(nothing_is_answered_that_is_not_written),
+		T(size_is_what_it_is_now),
+		T(image_that_is_away_keeps_nobody_else_waiting),
+		T(image_that_nobody_comes_for_is_closed),
+		T(close_that_lasts_is_not_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, group_up, group_down);
