@@ -150,15 +150,31 @@ static uint16_t sum_with_pseudo(const struct rte_mbuf *m, enum nb_l4 l4, uint32_
 	return (uint16_t)((sum & 0xffff) + (sum >> 16));
 }
 
+uint16_t csum_raw(const struct rte_mbuf *m, uint32_t off, uint32_t len)
+{
+	uint32_t sum = 0;
+
+	for (; off >= m->data_len; m = m->next)
+		off -= m->data_len;
+	for (uint32_t done = 0, n; done < len; done += n, m = m->next, off = 0) {
+		uint16_t part;
+
+		n = RTE_MIN(len - done, m->data_len - off);
+		part = rte_raw_cksum(rte_pktmbuf_mtod_offset(m, const void *, off), n);
+		sum += done & 1 ? rte_bswap16(part) : part;
+	}
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)((sum & 0xffff) + (sum >> 16));
+}
+
 void csum_l4(struct rte_mbuf *m, enum nb_l4 l4)
 {
 	uint32_t len;
 	uint8_t *field = l4_field(m, l4, &len);
-	uint16_t raw = 0;
+	uint16_t raw;
 
 	memset(field, 0, 2);
-	rte_raw_cksum_mbuf(m, m->l2_len + m->l3_len, len, &raw); /* cannot fail: csum_headers saw that the packet has them */
-	raw = (uint16_t)~sum_with_pseudo(m, l4, len, raw);
+	raw = (uint16_t)~sum_with_pseudo(m, l4, len, csum_raw(m, m->l2_len + m->l3_len, len));
 	if (!raw && (l4 == NB_L4_UDP4 || l4 == NB_L4_UDP6))
 		raw = 0xffff; /* RFC 768: 0 would mean that there is none */
 	memcpy(field, &raw, 2);

@@ -19,6 +19,9 @@ enum nb_l4 { NB_L4_OTHER, NB_L4_TCP4, NB_L4_UDP4, NB_L4_TCP6, NB_L4_UDP6 };
 /* What a packet is; fills l2_len, l3_len, l4_len of m when it is TCP or UDP whose headers lie whole in the first segment and
  * whose lengths agree with the packet. Fragments are OTHER. */
 enum nb_l4 csum_headers(struct rte_mbuf *m);
+/* The sum, not complemented, over len bytes of m from off on; it has so many. As rte_raw_cksum_mbuf, which in DPDK 22.11 loses the carries of each segment that
+ * begins at an odd place. */
+uint16_t csum_raw(const struct rte_mbuf *m, uint32_t off, uint32_t len);
 /* Fill in the blank checksum; NB_BLANK goes. Returns 0 or -EINVAL: not TCP or UDP. */
 int csum_complete(struct rte_mbuf *m);
 /* Fill in the sum over the pseudo header, from which whoever completes the checksum goes on. */

@@ -192,9 +192,9 @@ static void complete(struct rte_mbuf *m, const struct virtio_net_hdr *h)
 	uint32_t at = (uint32_t)h->csum_start + h->csum_offset;
 	uint16_t sum;
 
-	if (at + 2 > m->data_len || rte_raw_cksum_mbuf(m, h->csum_start, m->pkt_len - h->csum_start, &sum))
+	if (at + 2 > m->data_len)
 		return;
-	sum = (uint16_t)~sum;
+	sum = (uint16_t)~csum_raw(m, h->csum_start, m->pkt_len - h->csum_start);
 	memcpy(rte_pktmbuf_mtod_offset(m, void *, at), &sum, sizeof(sum));
 }
 

@@ -118,6 +118,45 @@ static void csum_complete_all_shapes(void **state)
 			complete(shape & 1, shape & 2, (unsigned)shape / 4, payloads[i]);
 }
 
+/* buf in segments of `step` bytes, an empty one after each. */
+static struct rte_mbuf *chain_of(unsigned len, unsigned step)
+{
+	struct rte_mbuf *m = NULL;
+
+	for (unsigned i = 0, off = 0; off < len; i++) {
+		unsigned n = i & 1 ? 0 : RTE_MIN(step, len - off);
+		struct rte_mbuf *seg = rte_pktmbuf_alloc(pool);
+
+		assert_non_null(seg);
+		memcpy(rte_pktmbuf_append(seg, (uint16_t)n), buf + off, n);
+		off += n;
+		if (m)
+			assert_int_equal(rte_pktmbuf_chain(m, seg), 0);
+		else
+			m = seg;
+	}
+	return m;
+}
+
+/* A guest's slots are of any length, and so are segments. */
+static void csum_complete_segments_of_any_length(void **state)
+{
+	unsigned len = make(false, true, 0, 9000);
+	static uint8_t out[70000];
+
+	(void)state;
+	memset(buf + 66, 0xff, 9000); /* that carries are many */
+	for (unsigned step = 101; step < 3000; step += 97) {
+		struct rte_mbuf *m = chain_of(len, step);
+
+		assert_int_equal(csum_complete(m), 0);
+		bytes_of(m, out);
+		assert_true(l4_good(out, 14, 34, len));
+		rte_pktmbuf_free(m);
+	}
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+}
+
 static void csum_complete_udp_zero_is_ffff(void **state)
 {
 	unsigned len = make(false, true, 0, 0);
@@ -337,6 +376,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(csum_complete_all_shapes),
+		cmocka_unit_test(csum_complete_segments_of_any_length),
 		cmocka_unit_test(csum_complete_udp_zero_is_ffff),
 		cmocka_unit_test(csum_complete_behind_ip6_extension),
 		cmocka_unit_test(csum_headers_lies),
