@@ -42,7 +42,7 @@ static struct rte_mbuf *share(struct nb_worker *w, struct rte_mbuf *m)
 		rte_pktmbuf_refcnt_update(m, 1);
 		return m;
 	}
-	copy = rte_pktmbuf_copy(m, w->nb->pool, 0, UINT32_MAX);
+	copy = pool_copy(w->nb->pool, m);
 	if (!copy)
 		turn_no_memory(w);
 	return copy;

@@ -3,6 +3,7 @@
 #include "netback.h"
 #include <pvio/privileges.h>
 #include <rte_cycles.h>
+#include <rte_mempool.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -100,6 +101,9 @@ int netback_open(struct netback *nb, const struct nb_options *opt, int plug_fd, 
 	nb->pool = pool_new(opt->memory, &nb->pages, why, len);
 	if (!nb->pool)
 		return -ENOMEM;
+	nb->refs = pool_refs_new(nb->pool);
+	if (!nb->refs)
+		return pv_why(why, len, -ENOMEM, "no packet memory of %u MiB: out of memory; give another --memory", opt->memory);
 	nb->seg_cost = pool_seg_cost();
 	for (unsigned i = 0; i < opt->uplinks.nr; i++) {
 		ret = bridge_open_fixed(nb, opt->uplinks.at[i].bridge, opt->uplinks.at[i].device, why, len);
@@ -128,6 +132,7 @@ void netback_close(struct netback *nb)
 	}
 	nb->nr_workers = 0;
 	bridge_close_all(nb);
+	rte_mempool_free(nb->refs);
 	pool_free(nb->pool, nb->pages);
 	pv_hyper_close(nb->ctrl_h);
 	if (nb->wake_fd >= 0)

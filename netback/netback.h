@@ -139,6 +139,7 @@ struct uplink {
 	unsigned queues; /* 0: no uplink */
 	uint32_t mtu, frame_max /* atomic: may change while packets move */;
 	bool offloads; /* it takes blank checksums and large TCP packets, and may give such */
+	bool chains; /* pieces of large packets may be chains of segments */
 	uint16_t port_id; /* of DPDK */
 	char interface[NB_BRIDGE_NAME]; /* of a TAP */
 	int tap_fd[NB_WORKERS_MAX];
@@ -506,7 +507,8 @@ void turn_no_memory(struct nb_worker *w); /* count it, and tell now and then */
 struct netback {
 	struct nb_options opt;
 	struct rte_mempool *pool;
-	void *pages; /* of its segments */
+	struct rte_mempool *refs; /* of pool_refs_new */
+	void *pages; /* of the pool's segments */
 	uint32_t seg_cost;
 	struct bridge bridge[NB_BRIDGES_MAX];
 	int plug_fd; /* of plug_start */

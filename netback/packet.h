@@ -42,11 +42,12 @@ uint32_t csum_flow_hash(const struct rte_mbuf *m);
 enum { GSO_PIECES_MAX = 256, GSO_SIZE_MIN = 48 /* Linux' smallest MSS: less only multiplies packets */ };
 /* Is m what its NB_GSO claims: TCP of that family, and not in more than GSO_PIECES_MAX pieces? Returns 0 or -EINVAL. */
 int gso_check(struct rte_mbuf *m);
-/* Cut m, which gso_check accepted, into packets of at most tso_segsz bytes of payload, checksums complete. m stays the caller's.
+/* Cut m, which gso_check accepted, into packets of at most tso_segsz bytes of payload, checksums complete. refs: of pool_refs_new, then pieces of IPv4 are
+ * chains that refer to m's payload; NULL: each has a copy of its own. m stays the caller's, to be freed and not to be used.
  * Returns their number or -ENOMEM. */
-int gso_cut(struct rte_mempool *pool, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
+int gso_cut(struct rte_mempool *pool, struct rte_mempool *refs, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
 /* The same for a worker: takes m, and lack of memory is told. */
-int gso_cut_up(struct nb_worker *w, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
+int gso_cut_up(struct nb_worker *w, struct rte_mempool *refs, struct rte_mbuf *m, struct rte_mbuf *out[GSO_PIECES_MAX]);
 /* The longest packet that m is on a wire. */
 static inline uint32_t gso_wire_len(const struct rte_mbuf *m)
 {

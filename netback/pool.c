@@ -12,7 +12,8 @@ enum { REFILL = POOL_SPARE / 2 };
 
 static unsigned seg_cost(void)
 {
-	return PV_PAGE_SIZE + rte_mempool_calc_obj_size(sizeof(struct rte_mbuf) + sizeof(struct rte_mbuf_ext_shared_info), 0, NULL);
+	return PV_PAGE_SIZE + rte_mempool_calc_obj_size(sizeof(struct rte_mbuf) + sizeof(struct rte_mbuf_ext_shared_info), 0, NULL) +
+	       rte_mempool_calc_obj_size(sizeof(struct rte_mbuf), 0, NULL); /* one of pool_refs_new's */
 }
 
 struct rte_mempool *pool_new(unsigned memory, void **pages, char *why, size_t len)
@@ -39,6 +40,11 @@ void pool_free(struct rte_mempool *pool, void *pages)
 	if (pool)
 		rte_mempool_free(pool);
 	rte_free(pages);
+}
+
+struct rte_mempool *pool_refs_new(const struct rte_mempool *pool)
+{
+	return rte_pktmbuf_pool_create("pvio-refs", pool->size, NB_POOL_CACHE, 0, 0, SOCKET_ID_ANY);
 }
 
 unsigned pool_seg_cost(void)
@@ -85,6 +91,15 @@ void pool_put(struct pool_spare *spare, struct rte_mbuf **m, unsigned n)
 		else
 			put_chain(spare, m[i]);
 	}
+}
+
+struct rte_mbuf *pool_copy(struct rte_mempool *pool, const struct rte_mbuf *m)
+{
+	struct rte_mbuf *copy = rte_pktmbuf_copy(m, pool, 0, UINT32_MAX);
+
+	for (struct rte_mbuf *seg = copy; seg; seg = seg->next)
+		seg->ol_flags |= RTE_MBUF_F_EXTERNAL;
+	return copy;
 }
 
 struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len)

@@ -7,7 +7,12 @@
 
 struct rte_mempool *pool_new(unsigned memory, void **pages, char *why, size_t len);
 void pool_free(struct rte_mempool *pool, void *pages); /* NULL is fine */
+/* Segments that refer to parts of others' pages and have none of their own. They do not run out before the pages do: each ends where a page does that it
+ * refers to, or where its packet does, whose headers have a page. NULL: no memory. */
+struct rte_mempool *pool_refs_new(const struct rte_mempool *pool);
 unsigned pool_seg_cost(void); /* bytes of memory a segment */
+/* As rte_pktmbuf_copy of all of m, which forgets that a copy's first page is not a part of its mbuf, as who refers to it must know. NULL: no memory. */
+struct rte_mbuf *pool_copy(struct rte_mempool *pool, const struct rte_mbuf *m);
 /* A chain of segments with room for exactly len bytes, its lengths set. NULL: no memory. */
 struct rte_mbuf *pool_chain(struct rte_mempool *pool, uint32_t len);
 /* Segments at hand: taken out of the pool many at once, and put back here by those who are done with a packet. By DPDK's own way each
@@ -48,7 +53,7 @@ static inline struct rte_mbuf *pool_page(struct pool_spare *spare)
 	return pool_first(spare, PV_PAGE_SIZE);
 }
 
-/* As rte_pktmbuf_free_bulk. No other packet is attached to these: nobody here does that. */
+/* As rte_pktmbuf_free_bulk. No other segment refers to these: to whom some do (gso.c) is not given back here. */
 void pool_put(struct pool_spare *spare, struct rte_mbuf **m, unsigned n);
 void pool_spare_free(struct pool_spare *spare);
 

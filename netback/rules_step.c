@@ -29,7 +29,7 @@ static void mirror(struct nb_worker *w, const struct rules *r, unsigned rule, co
 
 	if (uplink ? !vif->bridge->uplink.queues : !to || !is_open(to))
 		return;
-	copy = rte_pktmbuf_copy(m, w->nb->pool, 0, UINT32_MAX);
+	copy = pool_copy(w->nb->pool, m);
 	if (!copy)
 		turn_no_memory(w);
 	else if (uplink)

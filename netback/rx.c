@@ -90,7 +90,7 @@ static void count_drop(uint64_t *counter)
 /* Takes m. Returns how many pieces; below 0: no memory, and that is counted. */
 static int cut(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m, struct rte_mbuf *piece[GSO_PIECES_MAX])
 {
-	int n = gso_cut_up(w, m, piece);
+	int n = gso_cut_up(w, NULL, m, piece);
 
 	if (n < 0)
 		count_drop(&vif->rx_no_memory);

@@ -193,7 +193,7 @@ static inline void hand_over(struct nb_worker *w, struct bridge *b, struct rte_m
 static void cut_and_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 {
 	struct rte_mbuf *piece[GSO_PIECES_MAX];
-	int n = gso_cut_up(w, m, piece);
+	int n = gso_cut_up(w, b->uplink.chains ? w->nb->refs : NULL, m, piece);
 
 	for (int i = 0; i < n; i++)
 		hand_over(w, b, piece[i]);

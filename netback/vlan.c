@@ -168,7 +168,7 @@ struct rte_mbuf *vlan_insert(struct nb_worker *w, struct rte_mbuf *m)
 	uint8_t *p;
 
 	if (rte_mbuf_refcnt_read(m) > 1) {
-		struct rte_mbuf *copy = rte_pktmbuf_copy(m, w->nb->pool, 0, UINT32_MAX);
+		struct rte_mbuf *copy = pool_copy(w->nb->pool, m);
 
 		rte_pktmbuf_free(m);
 		m = copy;

@@ -7,7 +7,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-static struct rte_mempool *pool;
+static struct rte_mempool *pool, *refs;
 static void *pages;
 static uint8_t buf[70000];
 
@@ -256,25 +256,47 @@ static void csum_headers_truncated(void **state)
 	}
 }
 
-static void cut(bool v6, unsigned tags, unsigned payload, unsigned mss)
+static void nothing_is_left(void)
+{
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+	assert_int_equal(rte_mempool_in_use_count(refs), 0);
+}
+
+/* As one receiver of several gets it. */
+static struct rte_mbuf *copy_of(unsigned len)
+{
+	struct rte_mbuf *m = mbuf_of(len), *copy = pool_copy(pool, m);
+
+	assert_non_null(copy);
+	rte_pktmbuf_free(m);
+	return copy;
+}
+
+static void cut(struct rte_mempool *by, bool v6, unsigned tags, unsigned payload, unsigned mss)
 {
 	unsigned len = make(v6, true, tags, payload), l3 = 14 + 4 * tags, l4 = l3 + (v6 ? 40 : 20), hdr = l4 + 32, done = 0, i;
 	struct rte_mbuf *m, *out[GSO_PIECES_MAX];
 	static uint8_t p[70000];
 	int n;
 
-	m = mbuf_of(len);
+	m = copy_of(len);
+	m->port = 7;
+	m->vlan_tci = 5;
 	m->ol_flags |= NB_GSO | NB_BLANK | NB_VALID | (v6 ? NB_GSO_V6 : 0);
 	m->tso_segsz = mss;
 	assert_int_equal(gso_check(m), 0);
-	n = gso_cut(pool, m, out);
+	n = gso_cut(pool, by, m, out);
+	rte_pktmbuf_free(m); /* the pieces live on */
 	assert_int_equal(n, payload ? (payload + mss - 1) / mss : 1);
+	assert_int_equal(rte_mempool_in_use_count(refs) > 0, by && !v6 && n > 1);
 	for (i = 0; i < (unsigned)n; i++) {
 		unsigned want = RTE_MIN(mss, payload - done);
 		bool last = done + want == payload;
 
 		assert_int_equal(out[i]->pkt_len, hdr + want);
-		assert_int_equal(out[i]->ol_flags & (NB_GSO | NB_BLANK), 0);
+		assert_int_equal(out[i]->ol_flags, RTE_MBUF_F_EXTERNAL | NB_VALID);
+		assert_int_equal(out[i]->port, 7);
+		assert_int_equal(out[i]->vlan_tci, 5);
 		bytes_of(out[i], p);
 		assert_memory_equal(p, buf, l3); /* Ethernet and tags */
 		assert_memory_equal(p + hdr, buf + hdr + done, want);
@@ -289,18 +311,19 @@ static void cut(bool v6, unsigned tags, unsigned payload, unsigned mss)
 		rte_pktmbuf_free(out[i]);
 	}
 	assert_int_equal(done, payload);
-	rte_pktmbuf_free(m);
+	nothing_is_left();
 }
 
 static void gso_cut_all_shapes(void **state)
 {
-	static const unsigned payloads[] = { 0, 1, 1447, 1448, 1449, 2896, 10000, 64000 }, sizes[] = { 256, 1448, 4000, 9000 };
+	static const unsigned payloads[] = { 0, 1, 1447, 1448, 1449, 2896, 10000, 64000 }, sizes[] = { 256, 1447, 1448, 4000, 9000 };
 
 	(void)state;
 	for (int shape = 0; shape < 6; shape++)
 		for (size_t i = 0; i < RTE_DIM(payloads); i++)
 			for (size_t j = 0; j < RTE_DIM(sizes); j++)
-				cut(shape & 1, (unsigned)shape / 2, payloads[i], sizes[j]);
+				for (int by = 0; by < 2; by++)
+					cut(by ? refs : NULL, shape & 1, (unsigned)shape / 2, payloads[i], sizes[j]);
 }
 
 static int check(unsigned len, bool v6, unsigned mss)
@@ -344,11 +367,13 @@ static void gso_cut_without_memory(void **state)
 	while (n < RTE_DIM(all) && (all[n] = rte_pktmbuf_alloc(pool)))
 		n++;
 	rte_pktmbuf_free_bulk(all, 20);
-	assert_int_equal(gso_cut(pool, m, out), -ENOMEM);
-	assert_int_equal(rte_mempool_avail_count(pool), 20); /* nothing is lost */
+	for (int by = 0; by < 2; by++) {
+		assert_int_equal(gso_cut(pool, by ? refs : NULL, m, out), -ENOMEM);
+		assert_int_equal(rte_mempool_avail_count(pool), 20); /* nothing is lost */
+	}
 	rte_pktmbuf_free_bulk(all + 20, n - 20);
 	rte_pktmbuf_free(m);
-	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+	nothing_is_left();
 }
 
 static void flow_hash_is_of_the_flow(void **state)
@@ -390,11 +415,12 @@ int main(void)
 	int ret;
 
 	pv_log_open("test", PV_LOG_WARN);
-	if (eal_start(64, why, sizeof(why)) < 0 || !(pool = pool_new(64, &pages, why, sizeof(why)))) {
+	if (eal_start(64, why, sizeof(why)) < 0 || !(pool = pool_new(64, &pages, why, sizeof(why))) || !(refs = pool_refs_new(pool))) {
 		fprintf(stderr, "%s\n", why);
 		return 1;
 	}
 	ret = cmocka_run_group_tests(tests, NULL, NULL);
+	rte_mempool_free(refs);
 	pool_free(pool, pages);
 	eal_stop();
 	return ret;
