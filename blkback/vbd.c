@@ -308,12 +308,12 @@ static int adoptable(struct vbds *v, const struct pv_connect *c, struct pv_infli
 	char predecessor[IMAGE_NOTE] = "";
 	int ret = open_log(c, log, why, len);
 
-	if (ret == 0) {
-		memcpy(predecessor, pv_inflight_area(*log), sizeof(predecessor) - 1);
-		ret = prepared(v, &c->id, c->config, predecessor, out, why, len);
-	}
-	if (ret == -EBUSY)
-		ret = -EAGAIN; /* whoever has the image: its guest waits until it is free, and knows of nothing */
+	if (ret < 0)
+		return ret;
+	memcpy(predecessor, pv_inflight_area(*log), sizeof(predecessor) - 1);
+	ret = prepared(v, &c->id, c->config, predecessor, out, why, len);
+	if (ret == -EBUSY || ret == -ENOENT || ret == -ENXIO)
+		ret = -EAGAIN; /* whoever has the image, or a disk that is not there yet: its guest waits, and knows of nothing */
 	if (ret == 0 && (*out)->image->ops->unadoptable)
 		ret = pv_why(why, len, -EOPNOTSUPP, "%s: cannot be taken over: %s", (*out)->name, (*out)->image->ops->unadoptable);
 	return ret;

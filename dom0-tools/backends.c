@@ -160,6 +160,7 @@ static struct json_object *params_of(struct device *dev, const char *method)
 	if (strcmp(method, "connect") == 0) {
 		struct pv_connect c = { .id = dev->id, .config = dev->config, .choice = dev->choice, .adopt = dev->state == DEV_ADOPTING };
 
+		flight_tell(dev, &c);
 		return pv_connect_to_json(&c);
 	}
 	o = pv_device_id_to_json(&dev->id);
@@ -273,6 +274,17 @@ struct backend *backend_find(struct pviod *d, enum pv_noxs_type type, const char
 		if (b->type == type && (!name || is_named(b, name)) && (!found || (found->domid && !b->domid)))
 			found = b;
 	return found;
+}
+
+unsigned backend_left_domid(struct pviod *d, const char *guest)
+{
+	size_t n = strlen(guest);
+	struct device *dev, *next;
+
+	HASH_ITER(hh_serial, d->by_serial, dev, next)
+		if (!dev->backend && dev->announced && strncmp(dev->backend_name, guest, n) == 0 && dev->backend_name[n] == '/')
+			return dev->backend_domid;
+	return 0;
 }
 
 static struct backend *registered_as(struct pviod *d, enum pv_noxs_type type, const char *name)

@@ -89,7 +89,7 @@ static void guest_built(struct pviod *d, uint64_t conn, uint64_t id, struct gues
 /* The loopback hypervisor's guests are processes of this machine: there is nothing to build. */
 static void create_on_loopback(struct request *r, const char *name)
 {
-	unsigned domid = param_number(r, "domid", 0, 0x7fef);
+	unsigned domid = param_number(r, "domid", 0, 0x7fef), left = backend_left_domid(r->d, name);
 	struct guest *g;
 	char why[WHY_LEN];
 	int rc;
@@ -98,7 +98,9 @@ static void create_on_loopback(struct request *r, const char *name)
 		refuse(r, -ENOTSUP, "the loopback hypervisor runs no kernels: its guests are processes of this machine, and have a name alone");
 	if (r->answered)
 		return;
-	rc = guest_create(r->d, name, domid, &g, why, sizeof(why));
+	rc = guest_create(r->d, name, domid ? domid : left, &g, why, sizeof(why));
+	if (rc == -EEXIST && !domid)
+		rc = guest_create(r->d, name, 0, &g, why, sizeof(why));
 	if (rc < 0)
 		refuse(r, rc, "%s", why);
 	else
@@ -119,6 +121,9 @@ void do_guest_create(struct request *r)
 	}
 	if (!param_spec(r, &spec))
 		return;
+	spec.wish = !spec.domid;
+	if (spec.wish)
+		spec.domid = backend_left_domid(r->d, name);
 	rc = domains_build(r->d, name, &spec, guest_built, r->conn->serial, r->id);
 	if (rc < 0)
 		refuse(r, rc, "out of memory");

@@ -18,7 +18,7 @@ enum { RETRY_MS = 1000, AGAIN_MS = 200, REAP_MS = 20, REAPS = 50 /* so often; th
 
 static const struct limit guest_looks = { .burst = 4096, .rate = 1000 };
 
-typedef int action(struct device *dev); /* -errno: refused, the state stays; only `announce` and `ask_again` may */
+typedef int action(struct device *dev); /* -errno: refused, the state stays; only `announce`, `ask_again` and `ask_adopt` may */
 
 static action announce, offer_anew, back_to_offer, ask_again, ask_connect, ask_update, ask_adopt, ask_disconnect, ask_remove;
 static action wait_heir, retry_soon, adopted, disown;
@@ -357,29 +357,48 @@ static int ask_prepare(struct device *dev)
 	return 0;
 }
 
+/* Can its frontend be offered it anew? If never, people are told why. */
+static int renew(struct device *dev)
+{
+	char why[WHY_LEN];
+	int rc = dev->dialect->renew(dev, why, sizeof(why));
+
+	if (rc < 0 && rc != -EAGAIN)
+		device_fail(dev, -EOWNERDEAD, "%s", why);
+	return rc;
+}
+
 /* A backend that merely lost its connection to us may still serve the old rings: it works off calls in order. */
 static int ask_again(struct device *dev)
 {
+	int rc = renew(dev);
+
 	dev->retry_due = 0;
-	if (!dev->dialect->renewable(dev)) {
-		device_fail(dev, -EOWNERDEAD, "its backend %s was restarted, and the guest's kernel cannot be connected anew; detach "
-			    "it and attach it again", dev->backend_name);
-		return -EOWNERDEAD;
-	}
+	if (rc == -EAGAIN)
+		retry_soon(dev);
+	if (rc < 0)
+		return rc;
 	backend_ask(dev, "disconnect", EV_NONE, EV_NONE);
 	return ask_prepare(dev);
 }
 
 static int ask_connect(struct device *dev)
 {
+	if (dev->state == DEV_CONNECTING)
+		flight_take(dev);
 	backend_ask(dev, "connect", EV_SERVED, EV_FAILED);
 	return 0;
 }
 
 static int ask_adopt(struct device *dev)
 {
+	int rc;
+
 	dev->retry_due = 0;
 	if (dev->backend && dev->backend->domid != dev->backend_domid) { /* to another domain everything has to be granted anew */
+		rc = renew(dev);
+		if (rc < 0 && rc != -EAGAIN)
+			return rc; /* what waits for the old one goes on waiting: it may still come back */
 		device_post(dev, EV_FAILED);
 		return 0;
 	}
@@ -482,6 +501,7 @@ static void device_free(struct device *dev)
 		dev->backend->ndevices--;
 	else
 		pv_inflight_remove(&dev->id);
+	flight_put(dev);
 	if (dev->store.foreign)
 		claim_gone(dev);
 	HASH_DELETE(hh_serial, d->by_serial, dev);

@@ -96,10 +96,10 @@ static bool present(struct device *dev)
 	return choice_present(&c, dev->offer.generation);
 }
 
-static bool renewable(struct device *dev)
+static int renew(struct device *dev, char *why, size_t len)
 {
-	(void)dev; /* a new generation tells its frontend */
-	return true;
+	(void)dev, (void)why, (void)len; /* a new generation tells its frontend */
+	return 0;
 }
 
 static void retire(struct device *dev)
@@ -117,6 +117,6 @@ const struct dialect dialect_noxs = {
 	.look = look,
 	.looked = looked,
 	.present = present,
-	.renewable = renewable,
+	.renew = renew,
 	.retire = retire,
 };

@@ -27,13 +27,13 @@ static bool present(struct device *dev)
 	return false;
 }
 
-static bool renewable(struct device *dev)
+static int renew(struct device *dev, char *why, size_t len)
 {
-	(void)dev;
-	return true;
+	(void)dev, (void)why, (void)len;
+	return 0;
 }
 
 const struct dialect dialect_other = {
 	.name = "other", .announce = announce, .offer = nothing, .show = nothing, .changed = nothing, .look = look, .looked = nothing,
-	.present = present, .renewable = renewable, .retire = nothing,
+	.present = present, .renew = renew, .retire = nothing,
 };

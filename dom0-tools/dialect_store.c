@@ -24,6 +24,7 @@
 enum {
 	PATH_LEN = 128, /* every path that is made here fits */
 	TRIES = 8, /* of a transaction that others disturb */
+	AWAY_TRIES = 60, /* looks at a device that was taken away, about 3 s */
 	STATES = XenbusStateReconfigured + 1,
 };
 
@@ -245,23 +246,30 @@ static bool has_sibling(const struct device *dev, enum dir dir)
 	return false;
 }
 
-/* The directories go, and with the last device what held them, so that nothing piles up: here, or in `remove`, if others have
- * devices there too. Each node goes by itself: Linux does not look below one that went. */
-static int remove_both(struct device *dev)
+/* A directory goes, and with the last device what held it, so that nothing piles up: here, or in `remove`, if others have devices there
+ * too. Each node goes by itself: Linux does not look below one that went. */
+static int remove_dir(struct device *dev, enum dir dir)
 {
 	struct nodes *n = nodes_of(dev);
 	char path[PATH_LEN];
+	int rc;
+
+	if (dir != ERROR && dev->store.foreign)
+		return 0;
+	path_of(dev, dir, "", path);
+	rc = n->ops->remove(n, path);
+	if (rc < 0 || n->others || has_sibling(dev, dir))
+		return rc;
+	*strrchr(path, '/') = '\0';
+	return n->ops->remove(n, path);
+}
+
+static int remove_both(struct device *dev)
+{
 	int ret = 0, rc;
 
 	for (enum dir dir = FRONT; dir < DIRS; dir++) {
-		if (dir != ERROR && dev->store.foreign)
-			continue;
-		path_of(dev, dir, "", path);
-		rc = n->ops->remove(n, path);
-		if (rc == 0 && !n->others && !has_sibling(dev, dir)) {
-			*strrchr(path, '/') = '\0';
-			rc = n->ops->remove(n, path);
-		}
+		rc = remove_dir(dev, dir);
 		ret = ret < 0 ? ret : rc;
 	}
 	return ret;
@@ -344,7 +352,8 @@ static void offer(struct device *dev)
 	if (dev->offer.generation++ == 0 && !dev->store.foreign)
 		return; /* it appeared with the directories */
 	dev->store.shown = XenbusStateInitWait;
-	complain(dev, together(dev, write_changed));
+	complain(dev, together(dev, dev->store.away ? write_both : write_changed));
+	dev->store.away = false;
 	path_of(dev, ERROR, "", path);
 	n->ops->remove(n, path);
 }
@@ -461,7 +470,7 @@ static enum dev_event look(struct device *dev, struct pv_noxs_choice *c, const c
 	enum dev_event ev;
 
 	*why = "its state is none that XenBus has";
-	if (front < 0 && front != -EPROTO)
+	if (dev->store.away || (front < 0 && front != -EPROTO))
 		return EV_NONE;
 	dev->store.front = front < 0 ? XenbusStateUnknown : front;
 	if (dev->id.type == PV_NOXS_VIF)
@@ -496,11 +505,60 @@ static bool present(struct device *dev)
 	return (front > XenbusStateInitialising && front < XenbusStateClosed) || front == XenbusStateReconfiguring;
 }
 
-/* A frontend that is connected notices nothing of its backend's end, and nothing in XenStore makes Linux connect anew. In which domain its
- * backend is Linux reads when the device appears, and when the guest was suspended. */
-static bool renewable(struct device *dev)
+/* ---- another domain serves it ---- */
+
+static int write_away(struct device *dev)
 {
-	return dev->offer.state != XenbusStateConnected && dev->backend->domid == dev->backend_domid;
+	struct put p = { .dev = dev, .dir = BACK };
+
+	putf(&p, "state", "%d", XenbusStateClosed); /* netfront waits for it before it goes */
+	return p.rc < 0 ? p.rc : remove_dir(dev, FRONT);
+}
+
+/* Has the guest's kernel noticed that the device went? It watches its backend until then; a xenstored does not tell of that, so there it gets
+ * a while. What appears earlier would be taken for what was there all the time. */
+static bool left(struct device *dev)
+{
+	struct nodes *n = nodes_of(dev);
+	char path[PATH_LEN];
+
+	path_of(dev, BACK, "", path);
+	return n->ops->watched ? !n->ops->watched(n, path) : dev->nretries > AWAY_TRIES;
+}
+
+/* To another domain a frontend has to grant everything anew, and in which domain its backend is Linux reads when a device appears: so it goes, and
+ * appears again. One that has requests in flight would wait for them as it goes, for ever, and nobody can answer them. */
+static int reappear(struct device *dev)
+{
+	bool first = !dev->store.away;
+	int rc = first ? together(dev, write_away) : 0;
+
+	if (rc < 0)
+		return -EAGAIN;
+	if (first)
+		dev->nretries = 0;
+	dev->store.away = true;
+	dev->store.shown = dev->offer.state = XenbusStateClosed;
+	if (dev->nretries == 0 || !left(dev))
+		return -EAGAIN; /* at once would be too soon for a driver that is just looking who its backend is */
+	complain(dev, remove_both(dev));
+	return 0;
+}
+
+static int renew(struct device *dev, char *why, size_t len)
+{
+	bool moved = dev->backend->domid != dev->backend_domid, connected = dev->offer.state == XenbusStateConnected;
+
+	if (dev->store.away || (moved && !dev->store.foreign && (dev->id.type == PV_NOXS_VIF || !connected)))
+		return reappear(dev);
+	if (!moved && !connected)
+		return 0; /* what was connected notices nothing of its backend's end, and nothing in XenStore makes Linux connect anew */
+	if (moved)
+		return pv_why(why, len, -EOWNERDEAD, "its backend %s is in domain %u now, and what the guest's kernel has in flight waits for domain %u; "
+			      "make it domain %u again (pvio guest create --domid), or detach this and attach it again", dev->backend_name,
+			      dev->backend->domid, dev->backend_domid, dev->backend_domid);
+	return pv_why(why, len, -EOWNERDEAD, "its backend %s was restarted, and the guest's kernel cannot be connected anew; detach it and attach it "
+		      "again", dev->backend_name);
 }
 
 static void retire(struct device *dev)
@@ -522,6 +580,6 @@ const struct dialect dialect_store = {
 	.look = look,
 	.looked = looked,
 	.present = present,
-	.renewable = renewable,
+	.renew = renew,
 	.retire = retire,
 };

@@ -17,7 +17,10 @@
 #include <xenguest.h>
 #include <xentoollog.h>
 
-enum { LIST_BATCH = 32 }; /* domains a hypercall or two */
+enum {
+	LIST_BATCH = 32, /* domains a hypercall or two */
+	FREE_US = 100000, FREE_TRIES = 50, /* how long a domid is waited for */
+};
 
 /* What libxenctrl and libxenguest say goes here instead of to stderr and their log file. */
 struct capture {
@@ -199,6 +202,23 @@ static int take_uuid(struct build *b)
 	return 0;
 }
 
+/* A domain that was destroyed keeps its domid until the last of its pages is free: a moment, if nobody has one mapped. */
+static int create(struct build *b, uint32_t *domid, struct xen_domctl_createdomain *config)
+{
+	int tries = b->spec->wish && b->spec->domid ? FREE_TRIES : 1, rc = -1;
+
+	for (int i = 0; i < tries; i++) {
+		*domid = b->spec->domid;
+		rc = xc_domain_create(b->ctl->xc, domid, config);
+		if (rc == 0 || errno != EEXIST)
+			return rc;
+		if (i + 1 < tries)
+			usleep(FREE_US);
+	}
+	*domid = 0;
+	return b->spec->wish ? xc_domain_create(b->ctl->xc, domid, config) : rc;
+}
+
 static int new_domain(struct build *b)
 {
 	bool pvh = b->spec->pvh;
@@ -210,13 +230,13 @@ static int new_domain(struct build *b)
 		.grant_opts = XEN_DOMCTL_GRANT_version(1),
 		.arch.emulation_flags = pvh ? XEN_X86_EMU_LAPIC : 0,
 	};
-	uint32_t domid = b->spec->domid;
+	uint32_t domid;
 	int rc = take_uuid(b);
 
 	if (rc < 0)
 		return rc;
 	memcpy(config.handle, b->made->uuid, sizeof(config.handle));
-	if (xc_domain_create(b->ctl->xc, &domid, &config) < 0) {
+	if (create(b, &domid, &config) < 0) {
 		if (errno == EEXIST)
 			return fail(b, -EEXIST, "domain %u exists already", b->spec->domid);
 		return errno == ENOMEM ? fail_memory(b, "cannot create a domain") :

@@ -23,6 +23,7 @@ struct domain_spec {
 	unsigned vcpus;
 	bool passthrough; /* PV: PCI devices can be assigned to it */
 	uint16_t domid; /* 0: whichever is free */
+	bool wish; /* domid: another, if that is not free soon */
 	uint8_t uuid[16]; /* all 0: a random one */
 };
 

@@ -31,6 +31,8 @@ struct nodes_ops {
 	 * another hand than ours; once at first. unwatch: no longer. The pair of path and ctx names the watch. */
 	int (*watch)(struct nodes *n, const char *path, void (*changed)(void *ctx), void *ctx);
 	void (*unwatch)(struct nodes *n, const char *path, void *ctx);
+	/* Does the guest itself watch path, or something below it? NULL: nobody can tell. */
+	bool (*watched)(struct nodes *n, const char *path);
 };
 
 #endif

@@ -114,6 +114,11 @@ static void tree_unwatch(struct nodes *n, const char *path, void *ctx)
 	free(w);
 }
 
+static bool tree_watched(struct nodes *n, const char *path)
+{
+	return store_watched(tree_of(n)->tree, path);
+}
+
 void nodes_tree_changed(struct nodes *n, const char *path, bool all)
 {
 	struct watcher *w;
@@ -148,6 +153,7 @@ static const struct nodes_ops ops = {
 	.abort = tree_abort,
 	.watch = tree_watch,
 	.unwatch = tree_unwatch,
+	.watched = tree_watched,
 };
 
 int nodes_tree_new(struct store *tree, void (*wake)(void *ctx), void *ctx, struct nodes **out)

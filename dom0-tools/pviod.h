@@ -98,6 +98,7 @@ struct console;
 struct guest;
 struct guest_store;
 struct device;
+struct flight;
 struct conn;
 struct backend;
 struct supervised;
@@ -350,7 +351,9 @@ struct dialect {
 	enum dev_event (*look)(struct device *dev, struct pv_noxs_choice *c, const char **why);
 	void (*looked)(struct device *dev); /* the work after an event is done: the next may come */
 	bool (*present)(struct device *dev); /* is there a live frontend to be asked politely? */
-	bool (*renewable)(struct device *dev); /* its backend was lost and is back: can the frontend be offered the device anew? */
+	/* Its backend was lost, and one is back: may it be offered anew? 0; -EAGAIN: soon, ask again; other -errno: the frontend cannot connect anew,
+	 * `why` says what to do. */
+	int (*renew)(struct device *dev, char *why, size_t len);
 	void (*retire)(struct device *dev); /* give back what announce took */
 };
 
@@ -408,6 +411,7 @@ struct device {
 		bool foreign; /* another toolstack made the directories, and removes them */
 		enum xenbus_state front, shown; /* the frontend's state as last seen, the backend's as written */
 		bool left; /* it was seen Closed since the last offer: Initialised is another frontend's, which looks at us later */
+		bool away; /* the frontend's directory was taken away, to appear again with another backend-id */
 	} store; /* of dialect_store */
 	struct pv_noxs_offer offer; /* as shown; the truth about state and generation */
 	struct pv_noxs_choice choice; /* the checked snapshot that the backend was told */
@@ -431,6 +435,7 @@ struct device {
 	double offer_us, connect_us; /* < 0: not yet */
 	unsigned nwaiters; /* clients that wait for it */
 	struct pipe *pipe; /* of a pipe that is connected */
+	struct flight *flight; /* NULL: none */
 	UT_hash_handle hh_serial;
 	struct device *ready_prev, *ready_next, *wait_prev, *wait_next, *prev, *next;
 };
@@ -493,6 +498,15 @@ const char *backend_not_asked(const char *name, int error); /* why it could not 
 int backend_offer(struct device *dev, struct json_object *config, struct json_object *result, char *why, size_t len);
 /* A backend's error message about dev, for who knows of which device it speaks. */
 const char *backend_words(const struct device *dev, const char *message);
+
+/* Where devices that dom0 gave a guest of that name to serve, and that nobody serves now, wait for it: the domid that it had. 0: none do. */
+unsigned backend_left_domid(struct pviod *d, const char *guest);
+
+/* ---- flight.c: where a backend in a driver domain keeps the log of what is in flight ---- */
+
+void flight_take(struct device *dev); /* before it is connected: pages for the log of that, if its backend is in a driver domain */
+void flight_put(struct device *dev);
+void flight_tell(const struct device *dev, struct pv_connect *c);
 
 /* ---- supervise.c: backends that pviod starts, and starts again when they end ---- */
 

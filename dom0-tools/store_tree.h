@@ -90,6 +90,7 @@ int store_tx_end(struct store *s, struct store_as as, bool commit);
 /* -EEXIST: the pair is there; -E2BIG: too many. Each watch fires once at first. */
 int store_watch(struct store *s, const char *path, const char *token);
 int store_unwatch(struct store *s, const char *path, const char *token); /* its events go with it */
+bool store_watched(const struct store *s, const char *path); /* is there one at path or below? */
 void store_reset(struct store *s); /* the guest's watches and transactions */
 
 /* The next event for the guest, as "path\0token\0", into buf of XENSTORE_PAYLOAD_MAX bytes. Returns its length, 0: none.

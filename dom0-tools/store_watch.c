@@ -87,6 +87,16 @@ void watch_fire(struct store *s, const struct change *c)
 			add(s, w, &k, len, hash);
 }
 
+bool store_watched(const struct store *s, const char *path)
+{
+	const struct watch *w;
+
+	DL_FOREACH(s->watches, w)
+		if (store_is_below(w->path, path))
+			return true;
+	return false;
+}
+
 /* A watch below what has gone is told its own path, if there was such a node. */
 void watch_fire_below(struct store *s, const char *path, struct node *gone)
 {

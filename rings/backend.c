@@ -38,6 +38,11 @@ struct pv_backend {
 	char name[64];
 	uint16_t domid;
 	struct pv_pipe_link *link; /* NULL: pviod is reached by its socket */
+	struct {
+		const char *hypervisor;
+		int domid;
+		struct pv_hyper *hyper; /* opened when it is first wanted; NULL: not yet */
+	} logs; /* where pages of pviod's are mapped */
 	const struct pv_backend_ops *ops;
 	void *ctx;
 	struct pv_rpc *rpc; /* NULL: pviod is away */
@@ -172,6 +177,16 @@ static void call_set(struct pv_backend *b, const struct request *r)
 		pv_rpc_fail(r->rpc, r->id, -EOPNOTSUPP, "%s cannot change a device", b->name);
 }
 
+/* Devices' logs in pages of pviod's: where they are mapped. */
+static struct pv_hyper *logs_hyper(struct pv_backend *b)
+{
+	char why[WHY_MAX];
+
+	if (!b->logs.hyper && pv_hyper_open(b->logs.hypervisor, b->logs.domid, &b->logs.hyper, why, sizeof(why)) < 0)
+		pv_log(PV_LOG_WARN, "no pages of pviod's can be mapped (%s): guests will notice if this domain ends", why);
+	return b->logs.hyper;
+}
+
 static void call_connect(struct pv_backend *b, const struct request *r)
 {
 	struct pv_connect c;
@@ -182,6 +197,8 @@ static void call_connect(struct pv_backend *b, const struct request *r)
 		pv_rpc_fail(r->rpc, r->id, PV_RPC_BAD_PARAMS, "%s", why);
 		return;
 	}
+	if (c.log.n && b->link)
+		c.log.hyper = logs_hyper(b);
 	broken_forget(b, &r->device); /* before: it may break again while connecting */
 	ret = b->ops->connect(b->ctx, &c, why, sizeof(why));
 	answer(r, ret, why);
@@ -393,6 +410,8 @@ const char *const pv_backend_ways[] = { [PV_BACKEND_SOCKET] = "socket", [PV_BACK
 
 int pv_backend_reach(struct pv_backend *b, enum pv_backend_way way, const char *hypervisor, int domid)
 {
+	b->logs.hypervisor = hypervisor;
+	b->logs.domid = domid;
 	if (way == PV_BACKEND_PIPE)
 		return pv_pipe_link_start(hypervisor, domid, &b->link);
 	if (domid > 0)
@@ -466,6 +485,7 @@ void pv_backend_free(struct pv_backend *b)
 		return;
 	pv_rpc_free(b->rpc);
 	pv_pipe_link_stop(b->link);
+	pv_hyper_close(b->logs.hyper);
 	while (b->broken) {
 		struct broken *d = b->broken;
 

@@ -1,4 +1,4 @@
-/* inflight.c - the file behind a device's log: where it lies, whose it is, and whether it fits. See inflight.h. */
+/* inflight.c - the file, or the pages, behind a device's log: where it lies, whose it is, and whether it fits. See inflight.h. */
 #include "inflight.h"
 #include "log.h"
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAGIC = 0x50564946 /* "PVIF" */, VERSION = 2, ALIGN = 64 };
+enum { MAGIC = 0x50564946 /* "PVIF" */, VERSION = 2, ALIGN = 64, PAGE = 4096 };
 
 /* The head of the file, then the rings, then the area. What belongs to another connection, or another version of us, does not match. */
 struct head {
@@ -23,6 +23,8 @@ struct head {
 
 struct pv_inflight {
 	int fd; /* locked; -1: private memory */
+	struct pv_hyper *hyper; /* NULL: the log is in the file */
+	unsigned pages; /* of pviod's, if it is not */
 	struct head *head;
 	size_t bytes, stride, area;
 };
@@ -94,7 +96,46 @@ static struct head *map(int fd, size_t bytes)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static int begin(struct pv_inflight *f, const struct pv_connect *c, const char *path)
+/* The pages that pviod gave. The lock is the file's: that of a process of this domain before us, if it still runs. Returns 0 or -errno, and holds
+ * nothing. */
+static int map_pages(struct pv_inflight *f, const struct pv_connect *c, const char *path)
+{
+	void *p;
+	int rc;
+
+	if (!c->log.hyper || f->bytes > (size_t)c->log.n * PAGE)
+		return -ENOENT;
+	mkdir(pv_rundir(), 0755);
+	f->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	rc = f->fd < 0 ? -errno : lock(f->fd);
+	if (rc == 0)
+		rc = pv_gnt_map(c->log.hyper, 0, c->log.grefs, c->log.n, true, NULL, &p);
+	if (rc == 0) {
+		f->hyper = c->log.hyper;
+		f->pages = c->log.n;
+		f->head = p;
+		return 0;
+	}
+	if (f->fd >= 0)
+		close(f->fd);
+	f->fd = -1;
+	return rc;
+}
+
+static void unmap(struct pv_inflight *f)
+{
+	if (f->hyper)
+		pv_gnt_unmap(f->hyper, f->head, f->pages);
+	else if (f->head)
+		munmap(f->head, f->bytes);
+	if (f->fd >= 0)
+		close(f->fd); /* and the lock goes with it */
+	f->hyper = NULL;
+	f->head = NULL;
+	f->fd = -1;
+}
+
+static int begin_file(struct pv_inflight *f, const char *path)
 {
 	static bool told;
 
@@ -103,26 +144,44 @@ static int begin(struct pv_inflight *f, const struct pv_connect *c, const char *
 	if (f->fd < 0 && !told)
 		pv_log(PV_LOG_WARN, "%s cannot be made (%s): guests will notice if this process ends", path, strerror(-f->fd));
 	told |= f->fd < 0;
-	if (!f->head)
-		return -ENOMEM;
+	return f->head ? 0 : -ENOMEM;
+}
+
+static int begin(struct pv_inflight *f, const struct pv_connect *c, const char *path)
+{
+	int rc = 0;
+
+	if (map_pages(f, c, path) == 0)
+		memset(f->head, 0, f->bytes); /* an earlier connection's */
+	else
+		rc = begin_file(f, path);
+	if (rc < 0)
+		return rc;
 	f->head->choice = c->choice;
 	f->head->version = VERSION;
 	f->head->magic = MAGIC;
 	return 0;
 }
 
+static bool fits(const struct head *h, const struct pv_connect *c, const struct pv_inflight_shape *shape)
+{
+	return h->magic == MAGIC && h->version == VERSION && memcmp(&h->shape, shape, sizeof(*shape)) == 0 && same_rings(&h->choice, &c->choice);
+}
+
 static int go_on(struct pv_inflight *f, const struct pv_connect *c, const char *path, const struct pv_inflight_shape *shape)
 {
-	f->fd = file_open(path, f->bytes);
+	int rc = map_pages(f, c, path);
+
+	if (rc == -EAGAIN || (rc == 0 && fits(f->head, c, shape)))
+		return rc;
+	unmap(f);
+	f->fd = file_open(path, f->bytes); /* the pages could not be had when it began */
 	if (f->fd < 0)
 		return f->fd;
 	f->head = map(f->fd, f->bytes);
 	if (!f->head)
 		return -ENOMEM;
-	if (f->head->magic != MAGIC || f->head->version != VERSION || memcmp(&f->head->shape, shape, sizeof(*shape)) ||
-	    !same_rings(&f->head->choice, &c->choice))
-		return -ENOENT;
-	return 0;
+	return fits(f->head, c, shape) ? 0 : -ENOENT;
 }
 
 int pv_inflight_open(const struct pv_connect *c, const struct pv_inflight_shape *shape, struct pv_inflight **out, char *why, size_t len)
@@ -165,10 +224,7 @@ void pv_inflight_close(struct pv_inflight *f)
 {
 	if (!f)
 		return;
-	if (f->head)
-		munmap(f->head, f->bytes);
-	if (f->fd >= 0)
-		close(f->fd); /* and the lock goes with it */
+	unmap(f);
 	free(f);
 }
 

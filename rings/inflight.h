@@ -15,6 +15,9 @@
  * Nothing of this is read from the guest's pages.
  *
  * The file is locked by the process that serves the device, and by its end at the latest unlocked: two never serve the same rings.
+ *
+ * A driver domain's files end with it. There the log is in pages that pviod has granted to it (pv_log_pages), and the file is a lock alone: a
+ * domain that takes the place of another, under the same domid, finds the pages as they were.
  * Internal to pvio's programs; not installed.
  */
 #ifndef PV_INFLIGHT_H
@@ -39,10 +42,19 @@ struct pv_inflight_shape {
 	uint32_t area; /* bytes of the device, beside its rings: the backend's to lay out, and to keep whole at every instant */
 };
 
+/* So many pages hold what vifs (64 + 512 bytes a ring, two rings a queue, and their area) and vbds (128 bytes a slot) keep of a connection. */
+static inline unsigned pv_inflight_pages(const struct pv_noxs_choice *c)
+{
+	return 3 + ((unsigned)c->queues << c->ring_order);
+}
+
+_Static_assert(3 + (PV_NOXS_QUEUES_MAX << 4) <= PV_LOG_PAGES_MAX, "of any choice");
+
 /* Owner: the device. Lifetime: a connection. */
 struct pv_inflight;
 
-/* Begin the log of a connection, or, with adopt, go on with the one of a predecessor that served the same choice in the same shape. Returns
+/* Begin the log of a connection, in c->log if that is large enough, or, with adopt, go on with the one of a predecessor that served the same choice in the
+ * same shape. Returns
  * 0 or -errno with `why`: -ENOENT there is none to go on with, -EAGAIN its process still runs (or is being reaped; try again). Where no
  * file can be made the log is private memory: all works, but nobody can adopt. */
 int pv_inflight_open(const struct pv_connect *c, const struct pv_inflight_shape *shape, struct pv_inflight **out, char *why, size_t len);

@@ -348,6 +348,36 @@ int pv_config_from_json(struct json_object *o, struct json_object **config, char
 	return 0;
 }
 
+static struct json_object *log_to_json(const struct pv_log_pages *log)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (unsigned i = 0; i < log->n; i++)
+		json_object_array_add(a, json_object_new_int64(log->grefs[i]));
+	return a;
+}
+
+static int log_from_json(struct json_object *a, struct pv_log_pages *log, char *why, size_t len)
+{
+	size_t n = a && json_object_get_type(a) == json_type_array ? json_object_array_length(a) : 0;
+
+	if (a && (!n || n > PV_LOG_PAGES_MAX)) {
+		snprintf(why, len, "log must be a list of 1 to %d grefs", PV_LOG_PAGES_MAX);
+		return -EINVAL;
+	}
+	for (; log->n < n; log->n++) {
+		struct json_object *v = json_object_array_get_idx(a, log->n);
+		int64_t gref = json_object_get_type(v) == json_type_int ? json_object_get_int64(v) : -1;
+
+		if (gref < 0 || gref > UINT32_MAX) {
+			snprintf(why, len, "log: number %u is no gref", log->n);
+			return -EINVAL;
+		}
+		log->grefs[log->n] = (uint32_t)gref;
+	}
+	return 0;
+}
+
 struct json_object *pv_connect_to_json(const struct pv_connect *c)
 {
 	struct json_object *o = pv_device_id_to_json(&c->id);
@@ -356,12 +386,14 @@ struct json_object *pv_connect_to_json(const struct pv_connect *c)
 	json_object_object_add(o, "choice", choice_to_json(&c->choice, c->id.type));
 	if (c->adopt)
 		json_object_object_add(o, "adopt", json_object_new_boolean(true));
+	if (c->log.n)
+		json_object_object_add(o, "log", log_to_json(&c->log));
 	return o;
 }
 
 int pv_connect_from_json(struct json_object *o, struct pv_connect *c, char *why, size_t len)
 {
-	struct json_object *choice = NULL, *adopt = NULL;
+	struct json_object *choice = NULL, *adopt = NULL, *log = NULL;
 
 	*c = (struct pv_connect){ 0 };
 	if (pv_device_id_from_json(o, &c->id, why, len) < 0)
@@ -378,6 +410,9 @@ int pv_connect_from_json(struct json_object *o, struct pv_connect *c, char *why,
 		return -EINVAL;
 	}
 	c->adopt = json_object_get_boolean(adopt);
+	json_object_object_get_ex(o, "log", &log);
+	if (log_from_json(log, &c->log, why, len) < 0)
+		return -EINVAL;
 	json_object_object_get_ex(o, "choice", &choice);
 	return choice_from_json(choice, c->id.type, &c->choice, why, len);
 }

@@ -17,12 +17,21 @@ struct pv_device_id {
 	uint32_t devid;
 };
 
+/* Pages of pviod's, granted to the backend's domain, for the log of a connection (inflight.h): what is in them outlives that domain. */
+enum { PV_LOG_PAGES_MAX = 260 };
+struct pv_log_pages {
+	struct pv_hyper *hyper; /* where the backend maps them, on its control thread; NULL: nowhere */
+	unsigned n; /* 0: there are none, and a file has to do */
+	uint32_t grefs[PV_LOG_PAGES_MAX];
+};
+
 /* What `connect` carries beside the configuration: the checked choice of the guest. */
 struct pv_connect {
 	struct pv_device_id id;
 	struct json_object *config; /* borrowed: the key=value pairs of `pvio attach`, strings; e.g. {"path":"disk.img"} */
 	struct pv_noxs_choice choice; /* queues, ring grefs, ports, features, ring order, ABI */
 	bool adopt; /* the same choice was served by a process that died or handed over: go on where it was, unnoticed (inflight.h) */
+	struct pv_log_pages log;
 };
 
 /* to_json: a new object. from_json: 0, or -EINVAL with `why`. */

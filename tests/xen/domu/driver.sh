@@ -8,6 +8,7 @@ start() {
 	esac
 }
 modprobe tun
+[ ! -e /sys/bus/xen/devices/vbd-51712 ] || wait_for 60 test -b /dev/xvda || say "no xvda"
 start netback
 start blkback
 wait_for 60 test -d /sys/class/net/up0 || say "no uplink"
