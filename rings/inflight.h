@@ -42,7 +42,7 @@ struct pv_inflight_shape {
 	uint32_t area; /* bytes of the device, beside its rings: the backend's to lay out, and to keep whole at every instant */
 };
 
-/* So many pages hold what vifs (64 + 512 bytes a ring, two rings a queue, and their area) and vbds (128 bytes a slot) keep of a connection. */
+/* So many pages hold what vifs (64 + 512 bytes a ring, two rings a queue, and their area) and vbds (128 bytes a slot, and a short area) keep of a connection. */
 static inline unsigned pv_inflight_pages(const struct pv_noxs_choice *c)
 {
 	return 3 + ((unsigned)c->queues << c->ring_order);
