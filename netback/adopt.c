@@ -98,7 +98,7 @@ static int leave(void *arg)
 static int waiting(void *arg)
 {
 	const struct nb_worker *w = arg;
-	bool any = !rte_ring_empty(w->posts);
+	bool any = w->posts_wait || !rte_ring_empty(w->posts);
 
 	for (uint32_t port = 0; port < w->nr_ports; port++)
 		any |= w->by_port[port] && w->by_port[port]->head != w->by_port[port]->tail;

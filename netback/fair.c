@@ -1,6 +1,6 @@
-/* fair.c - who may wait where there is not room for all: in a receiver's backlog, and at an uplink that takes no more.
+/* fair.c - who may wait where there is not room for all: in a receiver's backlog, at an uplink that takes no more, at another worker's ring that is full.
  *
- * Up to a bound (w->uncontended; what the uplink takes at once) whatever comes may wait, and nothing is counted. Beyond, each sender, the uplink being
+ * Up to a bound (w->uncontended; what the uplink takes at once, or the ring) whatever comes may wait, and nothing is counted. Beyond, each sender, the uplink being
  * one of them, may hold an equal part of the rest, and one part is always left for who comes next: what one sends too much drops its own packets, those
  * of others go on. A packet says in mbuf.port by which port of the switch it came in; 63 accounts serve all of them, so that two may share one. */
 #include "netback.h"

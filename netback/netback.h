@@ -446,9 +446,18 @@ struct post {
 	uint8_t bridge; /* its index */
 	uint8_t queue;
 };
+enum { POST_WAITING = 256 /* packets that wait for another worker's ring, which is full */ };
+/* Those of a worker for one of the others. Owner: the worker that sends them. */
+struct post_wait {
+	unsigned n;
+	struct fair fair;
+	uint8_t account[POST_WAITING]; /* of each */
+	struct post p[POST_WAITING];
+};
 int post_new(struct nb_worker *w);
 void post_free(struct nb_worker *w);
 void post_send(struct nb_worker *from, struct nb_worker *to, const struct post *p); /* takes p->m */
+void post_again(struct nb_worker *w); /* some wait: into the rings with them, as far as these have room */
 void post_take(struct nb_worker *w);
 bool post_may_sleep(struct nb_worker *w); /* false: something came meanwhile */
 void post_woke(struct nb_worker *w, bool kicked);
@@ -486,6 +495,8 @@ struct nb_worker {
 	uint64_t cycles[NB_SPENT]; /* ... and what went so far, of the TSC */
 
 	struct rte_ring *posts;
+	struct post_wait *post_wait; /* one for each worker */
+	bool posts_wait; /* in one of these */
 	int kick_fd, epoll_fd;
 	bool asleep; /* atomic */
 

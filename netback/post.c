@@ -1,6 +1,7 @@
 /* post.c - packets for a queue, or the uplink, that another worker owns: a ring at each worker, filled by all the others.
  *
- * An entry names its queue by bridge, switch port and generation, not by pointer: the device may be gone when it is taken out. */
+ * An entry names its queue by bridge, switch port and generation, not by pointer: the device may be gone when it is taken out. While a ring is full packets
+ * wait with the worker that sends them, some of each sender (fair.c): whoever sends too much drops its own. */
 #include "netback.h"
 #include <rte_atomic.h>
 #include <rte_cycles.h>
@@ -19,7 +20,8 @@ int post_new(struct nb_worker *w)
 	if (w->kick_fd < 0)
 		return -errno;
 	w->posts = rte_ring_create_elem(name, sizeof(struct post), NB_POST_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
-	return w->posts ? 0 : -ENOMEM;
+	w->post_wait = calloc(w->nb->opt.workers, sizeof(*w->post_wait));
+	return w->posts && w->post_wait ? 0 : -ENOMEM;
 }
 
 void post_free(struct nb_worker *w)
@@ -30,25 +32,72 @@ void post_free(struct nb_worker *w)
 		rte_pktmbuf_free(p.m);
 	rte_ring_free(w->posts);
 	w->posts = NULL;
+	for (unsigned i = 0; w->post_wait && i < w->nb->opt.workers; i++)
+		while (w->post_wait[i].n)
+			rte_pktmbuf_free(w->post_wait[i].p[--w->post_wait[i].n].m);
+	free(w->post_wait);
+	w->post_wait = NULL;
 	if (w->kick_fd >= 0)
 		close(w->kick_fd);
 	w->kick_fd = -1;
 }
 
-void post_send(struct nb_worker *from, struct nb_worker *to, const struct post *p)
+/* Something was put into its ring. */
+static void wake(struct nb_worker *from, struct nb_worker *to)
 {
 	uint64_t one = 1;
 
-	if (rte_ring_mp_enqueue_elem(to->posts, (void *)(uintptr_t)p, sizeof(*p)) < 0) {
-		from->post_full++;
-		rte_pktmbuf_free(p->m);
-		return;
-	}
 	/* Enqueue, then look whether it sleeps; post_may_sleep says that it sleeps, then looks into the ring: one sees the other. */
 	rte_smp_mb();
 	if (__atomic_load_n(&to->asleep, __ATOMIC_RELAXED) && __atomic_exchange_n(&to->asleep, false, __ATOMIC_RELAXED) &&
 	    write(to->kick_fd, &one, sizeof(one)) < 0)
 		from->post_full++; /* impossible but for a full counter, and then it is awake */
+}
+
+/* Its ring is full, or was and others wait already. */
+static void wait_for_room(struct nb_worker *from, struct post_wait *wait, const struct post *p)
+{
+	uint8_t account = wait->n < POST_WAITING ? fair_take(&wait->fair, p->m, 1, POST_WAITING) : 0;
+
+	if (!account) {
+		from->post_full++;
+		rte_pktmbuf_free(p->m);
+		return;
+	}
+	from->posts_wait = true;
+	wait->account[wait->n] = account;
+	wait->p[wait->n++] = *p;
+}
+
+void post_send(struct nb_worker *from, struct nb_worker *to, const struct post *p)
+{
+	struct post_wait *wait = &from->post_wait[to->index];
+
+	if (likely(!wait->n) && likely(rte_ring_mp_enqueue_elem(to->posts, (void *)(uintptr_t)p, sizeof(*p)) == 0))
+		wake(from, to);
+	else
+		wait_for_room(from, wait, p);
+}
+
+void post_again(struct nb_worker *w)
+{
+	w->posts_wait = false;
+	for (unsigned i = 0; i < w->nb->nr_workers; i++) {
+		struct post_wait *wait = &w->post_wait[i];
+		unsigned n;
+
+		if (!wait->n)
+			continue;
+		n = rte_ring_mp_enqueue_burst_elem(w->nb->workers[i]->posts, wait->p, sizeof(wait->p[0]), wait->n, NULL);
+		if (n)
+			wake(w, w->nb->workers[i]);
+		for (unsigned j = 0; j < n; j++)
+			fair_leave(&wait->fair, wait->account[j], 1);
+		wait->n -= n;
+		memmove(wait->p, wait->p + n, wait->n * sizeof(wait->p[0]));
+		memmove(wait->account, wait->account + n, wait->n);
+		w->posts_wait |= wait->n > 0;
+	}
 }
 
 bool post_may_sleep(struct nb_worker *w)

@@ -135,6 +135,8 @@ static void turn(struct nb_worker *w)
 	w->contended = !TAILQ_EMPTY(&w->active) && TAILQ_FIRST(&w->active)->vif != TAILQ_LAST(&w->active, queues)->vif;
 	for (unsigned i = 0; i < w->nr_up && !w->leaving; i++)
 		uplink_poll(w, &w->up[i]);
+	if (unlikely(w->posts_wait))
+		post_again(w);
 	post_take(w);
 	if (likely(!w->leaving))
 		TAILQ_FOREACH(q, &w->active, link)
@@ -269,7 +271,7 @@ void turn_body(void *arg, struct pv_worker *pw)
 		turn(w);
 		if (!TAILQ_EMPTY(&w->active))
 			rte_pause();
-		else if (uplinks_idle(w))
+		else if (!w->posts_wait && uplinks_idle(w))
 			sleep_for_work(w);
 	}
 	if (w->epoll_fd >= 0)

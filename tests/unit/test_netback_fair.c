@@ -1,6 +1,7 @@
-/* Senders at an uplink that takes less than they give it: each has its share, whoever comes first or last. */
+/* Senders at an uplink, or at another worker, that takes less than they give it: each has its share, whoever comes first or last. */
 #include "netback/netback.h"
 #include <rte_mempool.h>
+#include <rte_ring_elem.h>
 #include <setjmp.h>
 #include <cmocka.h>
 
@@ -139,6 +140,105 @@ static void uplink_that_is_stuck_keeps_nothing(void **state)
 	assert_int_equal(taken[1], 10);
 }
 
+/* ---- the ring of packets to another worker */
+
+static struct nb_worker from = { .nb = &nb }, to = { .nb = &nb, .index = 1 };
+
+static int workers_up(void **state)
+{
+	nb.opt.workers = nb.nr_workers = 2;
+	nb.workers[0] = &from;
+	nb.workers[1] = &to;
+	from.post_full = 0;
+	assert_int_equal(post_new(&from), 0);
+	assert_int_equal(post_new(&to), 0);
+	return setup(state);
+}
+
+static int workers_down(void **state)
+{
+	post_free(&from);
+	post_free(&to);
+	return teardown(state);
+}
+
+static void post(unsigned sender, unsigned n)
+{
+	while (n--) {
+		struct rte_mbuf *m = pool_chain(pool, 100);
+
+		assert_non_null(m);
+		m->port = (uint16_t)sender;
+		post_send(&from, &to, &(struct post){ .m = m });
+	}
+}
+
+/* The other worker takes so many, and the next turn of this one begins. */
+static unsigned worker_takes(unsigned n)
+{
+	struct post p;
+	unsigned got = 0;
+
+	for (; got < n && rte_ring_sc_dequeue_elem(to.posts, &p, sizeof(p)) == 0; got++) {
+		taken[p.m->port]++;
+		rte_pktmbuf_free(p.m);
+	}
+	if (from.posts_wait)
+		post_again(&from);
+	return got;
+}
+
+static void worker_serves_the_polite(void **state)
+{
+	unsigned offered = 0;
+
+	(void)state;
+	post(GREEDY, NB_POST_RING); /* full before they come */
+	for (unsigned t = 0; t < TURNS; t++, offered += 100 + GREEDY) {
+		post(GREEDY, 50);
+		for (unsigned i = 0; i < GREEDY; i++)
+			post(i, 1);
+		post(GREEDY, 50);
+		worker_takes(16);
+	}
+	while (worker_takes(1000))
+		;
+	assert_false(from.posts_wait);
+	assert_int_equal(from.post_wait[1].n, 0);
+	assert_int_equal(from.post_wait[1].fair.senders, 0);
+	for (unsigned i = 0; i < GREEDY; i++)
+		assert_in_range(taken[i], TURNS * 96 / 100, TURNS);
+	for (unsigned i = 0; i < GREEDY; i++)
+		taken[GREEDY] += taken[i];
+	assert_int_equal(taken[GREEDY] + from.post_full, NB_POST_RING + offered);
+}
+
+/* What waits keeps its order, and what comes meanwhile is behind it. */
+static void worker_gets_them_in_order(void **state)
+{
+	unsigned sent = 0, got = 0;
+	struct post p;
+
+	(void)state;
+	while (got < 3 * NB_POST_RING) {
+		for (unsigned i = 0; i < 40 && from.post_wait[1].n < POST_WAITING / 4; i++) {
+			struct rte_mbuf *m = pool_chain(pool, 100);
+
+			assert_non_null(m);
+			m->port = 1;
+			post_send(&from, &to, &(struct post){ .m = m, .generation = sent++ });
+		}
+		for (unsigned i = 0; i < 20 && rte_ring_sc_dequeue_elem(to.posts, &p, sizeof(p)) == 0; i++) {
+			assert_int_equal(p.generation, got++);
+			rte_pktmbuf_free(p.m);
+		}
+		if (from.posts_wait)
+			post_again(&from);
+	}
+	assert_true(sent - got > NB_POST_RING - 100); /* it was full */
+	assert_int_equal(from.post_full, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -146,6 +246,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(uplink_is_shared_by_the_greedy, setup, teardown),
 		cmocka_unit_test_setup_teardown(uplink_with_room_takes_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(uplink_that_is_stuck_keeps_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(worker_serves_the_polite, workers_up, workers_down),
+		cmocka_unit_test_setup_teardown(worker_gets_them_in_order, workers_up, workers_down),
 	};
 	char why[300];
 	void *pages;
