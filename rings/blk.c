@@ -70,7 +70,7 @@ void pv_blk_decode(const union pv_blk_raw *raw, enum pv_vbd_abi abi, struct pv_b
 
 static bool aligned(uint64_t sectors, const struct pv_blk_disk *disk)
 {
-	return sectors % (disk->sector_size / PV_BLK_SECTOR) == 0;
+	return (sectors & (disk->sector_size / PV_BLK_SECTOR - 1)) == 0; /* a power of two: no division */
 }
 
 static int check_range(uint64_t sector, uint64_t n, const struct pv_blk_disk *disk)
