@@ -14,6 +14,7 @@
 
 enum {
 	BUDGET = 64, /* requests a turn: then it is the next queue's */
+	SHOW = 16, /* answers that are shown before a turn's end: the guest's end works on them while we do on the rest */
 	ROOM = 2, /* sqes that taking a request may need: the planned I/O's and its own */
 	OUT_OF_REACH = 1 << 30, /* requests ahead: more than any ring has */
 	IOV_MIN = 64, /* entries for merging, also where no indirect segments are offered */
@@ -402,8 +403,11 @@ bool blkq_take(struct blkq *q)
 		blkworker_break(q, "its request index is impossible");
 	if (n > BUDGET)
 		n = BUDGET;
-	for (; n > 0 && cost < room && may_take(q) && uring_room(&q->w->uring) >= ROOM; n--)
+	for (; n > 0 && cost < room && may_take(q) && uring_room(&q->w->uring) >= ROOM; n--) {
 		cost += take_one(q);
+		if (q->ring.prod - q->ring.published >= SHOW)
+			blkq_publish(q);
+	}
 	plan_submit(q);
 	if (!cost)
 		return did;
