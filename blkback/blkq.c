@@ -163,6 +163,8 @@ static void plan(struct blkq *q, struct blkr *r)
 		q->tail = r;
 		return;
 	}
+	if (q->head)
+		q->head->io.next = &r->io;
 	plan_submit(q);
 	q->head = q->tail = r;
 }
@@ -311,6 +313,7 @@ static void begin(struct blkq *q, struct blkr *r)
 
 	q->inflight++;
 	r->next = NULL;
+	r->io.next = NULL;
 	r->bytes = 0;
 	pv_blk_decode(&r->record->raw, q->c.abi, &r->req);
 	status = pv_blk_check(&r->req, &q->c.disk);
@@ -335,6 +338,7 @@ static int64_t take_one(struct blkq *q)
 static void retry(struct blkq *q, struct blkr *r)
 {
 	r->next = NULL;
+	r->io.next = NULL;
 	if (map(q, r) < 0) {
 		answer(q, r, BLKIF_RSP_ERROR);
 		return;

@@ -43,6 +43,7 @@ struct image_io {
 	struct uring_op op; /* first; the sqe in flight, the image's */
 	struct image *image;
 	struct uring *uring;
+	const struct image_io *next; /* will be submitted next, as far as is known; NULL: it is not. Valid during submit alone */
 	enum image_kind kind;
 	uint64_t offset, len; /* bytes; FLUSH: 0 */
 	struct iovec *iov; /* READ, WRITE: len bytes of memory in all; changed as the I/O goes on */

@@ -9,6 +9,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
+enum {
+	CACHE_LINE = 64,
+	AHEAD = 4096, /* bytes of an I/O that are fetched before; the processor goes on by itself */
+};
+
 struct image_ram {
 	struct image head; /* first */
 	uint8_t *mem;
@@ -29,18 +34,32 @@ static void discard(uint8_t *from, uint8_t *to)
 	memset(last, 0, to - last);
 }
 
+/* Move a piece. Meanwhile fetch what comes next: into the second cache, which waits for more lines at once than the first does. */
+static void move(uint8_t *to, const uint8_t *from, size_t len, const uint8_t *next)
+{
+	size_t i = 0;
+
+	for (; next && i < len && i < AHEAD; i += CACHE_LINE) {
+		__builtin_prefetch(next + i, 0, 2);
+		memcpy(to + i, from + i, CACHE_LINE);
+	}
+	memcpy(to + i, from + i, len - i);
+}
+
 static void ram_submit(struct image_io *io)
 {
-	uint8_t *at = ((struct image_ram *)io->image)->mem + io->offset;
+	uint8_t *mem = ((struct image_ram *)io->image)->mem, *at = mem + io->offset;
+	const uint8_t *next = io->next ? mem + io->next->offset : NULL;
 
 	if (io->kind == IMAGE_DISCARD)
 		discard(at, at + io->len);
 	for (unsigned i = 0; i < io->niov && io->kind != IMAGE_FLUSH && io->kind != IMAGE_DISCARD; i++) {
 		if (io->kind == IMAGE_READ)
-			memcpy(io->iov[i].iov_base, at, io->iov[i].iov_len);
+			move(io->iov[i].iov_base, at, io->iov[i].iov_len, next);
 		else
-			memcpy(at, io->iov[i].iov_base, io->iov[i].iov_len);
+			move(at, io->iov[i].iov_base, io->iov[i].iov_len, next);
 		at += io->iov[i].iov_len;
+		next = NULL;
 	}
 	io->done = io->len;
 	io->end(io, 0);

@@ -282,7 +282,8 @@ static void random_io(struct image *im, uint8_t *model)
 		static const enum image_kind kinds[] = { IMAGE_READ, IMAGE_READ, IMAGE_WRITE, IMAGE_WRITE_DSYNC, IMAGE_FLUSH, IMAGE_DISCARD };
 		enum image_kind kind = kinds[rnd(6)];
 		size_t from = rnd(DISK), n = 1 + rnd(DISK - from);
-		struct image_io io = { .image = im, .kind = kind, .offset = from * SECTOR, .len = n * SECTOR, .iov = iov };
+		const struct image_io next = { .offset = rnd(DISK) * SECTOR, .len = SECTOR };
+		struct image_io io = { .image = im, .kind = kind, .offset = from * SECTOR, .len = n * SECTOR, .iov = iov, .next = i % 2 ? &next : NULL };
 
 		if (kind == IMAGE_FLUSH || (kind == IMAGE_DISCARD && !(im->facts.features & PV_VBD_DISCARD)))
 			io = (struct image_io){ .image = im, .kind = IMAGE_FLUSH };

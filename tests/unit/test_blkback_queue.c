@@ -17,7 +17,7 @@ static struct fake {
 	bool hold; /* I/O does not end */
 	struct image_io *held[LOG];
 	unsigned nheld;
-	struct { enum image_kind kind; uint64_t sector, sectors; } log[LOG];
+	struct { enum image_kind kind; uint64_t sector, sectors, next /* sector that will come */; uint32_t shown /* answers, before it */; } log[LOG];
 	unsigned ios;
 } fake;
 
@@ -58,6 +58,8 @@ static void fake_submit(struct image_io *io)
 	fake.log[i].kind = io->kind;
 	fake.log[i].sector = io->offset / 512;
 	fake.log[i].sectors = io->len / 512;
+	fake.log[i].next = io->next ? io->next->offset / 512 : UINT64_MAX;
+	fake.log[i].shown = ((struct pv_any_sring *)ring_page)->rsp_prod;
 	if (fake.hold)
 		fake.held[fake.nheld++] = io;
 	else
@@ -253,6 +255,29 @@ static void merged_io_that_is_done_in_part_answers_that_part(void **state)
 	fake.good_bytes = 2 * PV_PAGE_SIZE + 512; /* two and a bit */
 	assert_int_equal(failures_of_eight(BLKIF_OP_READ), 1 << 5);
 	assert_int_equal(look().stats.retried, 6);
+}
+
+static void answers_are_shown_while_the_rest_is_worked_on(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 32; i++)
+		put(i, BLKIF_OP_READ, 16 * i, i, 1);
+	publish();
+	for (unsigned i = 0; i < 32; i++)
+		assert_int_equal(take().id, i);
+	assert_in_range(fake.log[31].shown, 16, 31);
+}
+
+static void image_is_told_what_comes_next(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++)
+		put(i, BLKIF_OP_READ, 16 * i, i, 1);
+	publish();
+	for (unsigned i = 0; i < 4; i++)
+		take();
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(fake.log[i].next, i < 3 ? 16 * (i + 1) : UINT64_MAX);
 }
 
 static void single_io_that_fails_is_not_tried_again(void **state)
@@ -471,6 +496,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(merged_io_that_fails_in_the_middle_fails_the_guilty_alone),
 		TEST(merged_io_that_is_done_in_part_answers_that_part),
+		TEST(answers_are_shown_while_the_rest_is_worked_on),
+		TEST(image_is_told_what_comes_next),
 		TEST(single_io_that_fails_is_not_tried_again),
 		TEST(flush_with_data_syncs_then_writes),
 		TEST(sync_that_fails_writes_nothing),
