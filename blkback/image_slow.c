@@ -5,7 +5,7 @@
  *	               '--nobody asks for it any more-----------^
  *
  * Who asks first waits for a while, so that what is well opens in one call; after that the answer is -EAGAIN until it is open, and whoever
- * asks again gets it. While somebody is late nobody waits long for others either: of a cluster that is away there may be many images. */
+ * asks again gets it. While one is late nobody waits long for the next either: of a cluster that is away there may be many images. */
 #include "image.h"
 #include <errno.h>
 #include <pthread.h>
@@ -19,7 +19,7 @@
 enum {
 	OPEN_MS = 4000, /* somewhat more than the kinds themselves wait for a server, so that their words arrive */
 	SHORT_MS = 100, /* in an adoption, which asks again at once, and while others are late */
-	CLOSE_MS = 500,
+	CLOSE_MS = 1000,
 	KEEP_MS = 3000, /* what was opened, or why not, is kept for who asks again */
 };
 
@@ -77,12 +77,12 @@ static bool closing(const char *path)
 	return false;
 }
 
-static bool anybody_late(void)
+static bool anybody_late(int state)
 {
 	struct visit *v;
 
 	LIST_FOREACH(v, &visits, link)
-		if (v->late && (v->state == OPENING || v->state == CLOSING))
+		if (v->late && (int)v->state == state)
 			return true;
 	return false;
 }
@@ -125,6 +125,7 @@ static void *open_body(void *arg)
 	v->ret = v->ops->open(&v->c, &v->im, v->why, sizeof(v->why));
 	pthread_mutex_lock(&lock);
 	v->state = OPENED;
+	v->late = false;
 	pthread_cond_broadcast(&changed);
 	end = in_ms(KEEP_MS);
 	while (v->state == OPENED && wait_until(&end))
@@ -192,7 +193,7 @@ int image_slow_open(const struct image_ops *ops, const struct image_config *c, s
 	pthread_mutex_lock(&lock);
 	v = find(ops, c);
 	if (!v) {
-		ms = c->predecessor || anybody_late() ? SHORT_MS : OPEN_MS;
+		ms = c->predecessor || anybody_late(OPENING) ? SHORT_MS : OPEN_MS;
 		v = begin(ops, c);
 	}
 	end = in_ms(ms);
@@ -219,7 +220,7 @@ void image_slow_close(struct image *im)
 	LIST_FOREACH(v, &visits, link)
 		if (v->state == TAKEN && v->im == im)
 			break;
-	end = in_ms(anybody_late() ? 0 : CLOSE_MS);
+	end = in_ms(anybody_late(CLOSING) ? 0 : CLOSE_MS);
 	v->state = CLOSING;
 	if (pthread_create(&thread, NULL, close_body, v) != 0) {
 		im->ops->close(im);

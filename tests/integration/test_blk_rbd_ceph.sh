@@ -71,7 +71,7 @@ path=rbd:disks/web:conf=$work/ceph.conf
 attach() { pvio attach g1 vbd xvda "path=$path" "$@" >/dev/null 2>"$work/why"; }
 used() { timeout 20 rbd du disks/web --format json 2>/dev/null | jq '.images[0].used_size'; }
 exported() { timeout 60 rbd --no-progress export disks/web - 2>/dev/null | sha; }
-writes() { pvio stats "$1" xvda --json | jq '[.. | .writes? // empty] | add'; }
+writes() { pvio stats "$1" xvda --json | jq '[.. | .writes? // empty] | add // 0'; }
 more_writes() { [ "$(writes "$1")" -gt "$2" ]; }
 goes_on() { until_true 30 more_writes "$1" "$(($(writes "$1") + 20))" || die "$1 does not go on, $2: $(pvio list)"; }
 is() { pvio list "$1" --json | jq -e --arg s "$2" '.[] | select(.type == "vbd").state == $s' >/dev/null; }
