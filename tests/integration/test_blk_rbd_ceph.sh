@@ -56,6 +56,7 @@ cluster_up() {
 	monmaptool --create --addv a "[v2:127.0.0.1:$port]" --fsid "$fsid" "$work/monmap" >/dev/null 2>&1 || die monmaptool
 	ceph-mon -i a -c "$CEPH_CONF" --mkfs --monmap "$work/monmap" >"$work/mkfs" 2>&1 || die "ceph-mon --mkfs: $(cat "$work/mkfs")"
 	daemon ceph-mon -i a
+	mon=$daemon
 	timeout 30 ceph osd new "$uuid" >"$work/mkfs" 2>&1 || die "the monitor: $(cat "$work/mkfs" "$work/ceph-mon.out")"
 	ceph-osd -i 0 -c "$CEPH_CONF" --mkfs --osd-uuid "$uuid" >"$work/mkfs" 2>&1 || die "ceph-osd --mkfs: $(cat "$work/mkfs")"
 	osd_up
@@ -181,6 +182,16 @@ fails_in_the_end() {
 	echo "after wait= seconds without the OSD I/O fails; with it it goes on; a detach without it ends"
 }
 
+monitor_away() {
+	kill -STOP $mon
+	attach && die "an image is attached without the monitor"
+	grep -q "the cluster cannot be reached" "$work/why" || die "attach without the monitor: $(cat "$work/why")"
+	goes_on g2 "while another's monitor is away"
+	kill -CONT $mon
+	until_true 60 attach || die "attach when the monitor is back: $(cat "$work/why")"
+	echo "without the monitor an attach says so; with it it succeeds"
+}
+
 cluster_up
 echo "a monitor and an OSD: after $SECONDS s"
 quiet_rbd create disks/web --size 64M --image-feature layering,exclusive-lock,object-map,fast-diff
@@ -206,4 +217,5 @@ survives
 osd_goes
 pvio detach g1 xvda || die detach
 fails_in_the_end
+monitor_away
 unload 2
