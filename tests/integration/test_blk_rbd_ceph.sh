@@ -1,13 +1,14 @@
 #!/bin/bash
 # A guest's disk in a Ceph cluster, a real one of one monitor and one OSD on 127.0.0.1: what it writes is what `rbd export` finds, discards free
 # objects, `rbd resize` reaches it, a second writer is refused, a killed pvio-blkback is followed by one that shuts it out at once, and a cluster
-# that does not answer holds up this device alone. Skipped where Ceph's daemons are not installed: apt-get install --no-install-recommends ceph-mon
-# ceph-osd ceph-common librbd-dev, and build.
+# that does not answer holds up this device alone. Part of make check-long where Ceph's daemons are installed: apt-get install --no-install-recommends
+# ceph-mon ceph-osd ceph-common librbd-dev, and build.
 # alone: a monitor that gets no CPU for a while takes its OSD for dead
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/lib.sh
 need uring jq ceph-osd ceph-mon rbd setpriv
+[ -n "${PVIO_TEST_LONG:-}" ] || missing long "it takes a minute: tests/check --long rbd_ceph"
 begin
 
 pvio() { "$bin/pvio" "$@"; }
