@@ -358,6 +358,7 @@ static inline void rig_no_leaks(void)
 	assert_int_equal(rig_maps(1), rig.maps);
 	assert_int_equal(dom0.ports, peers.dom0.ports);
 	assert_int_equal(dom0.grants, peers.dom0.grants);
+	assert_int_equal(dom0.maps, peers.dom0.maps); /* pages of guests */
 	assert_int_equal(dom0.handles, peers.dom0.handles);
 }
 

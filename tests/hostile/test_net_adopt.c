@@ -399,7 +399,7 @@ static int down(void **state)
 {
 	(void)state;
 	guest_down(&c);
-	rig_check_exchange();
+	rig_check();
 	assert_int_equal(rig.broken, 0);
 	return 0;
 }
