@@ -14,7 +14,7 @@
 
 enum {
 	BUDGET = 64, /* requests a turn: then it is the next queue's */
-	SHOW = 16, /* answers that are shown before a turn's end: the guest's end works on them while we do on the rest */
+	PART = 8, /* of a turn: storage begins with these, and the guest's end works on their answers, while we do on the rest */
 	ROOM = 2, /* sqes that taking a request may need: the planned I/O's and its own */
 	OUT_OF_REACH = 1 << 30, /* requests ahead: more than any ring has */
 	IOV_MIN = 64, /* entries for merging, also where no indirect segments are offered */
@@ -397,6 +397,15 @@ static int ready(struct blkq *q)
 	return armed ? pv_ring_rearm(&q->ring, OUT_OF_REACH) : pv_ring_ready(&q->ring);
 }
 
+/* A part of a turn is done. */
+static void pass_on(struct blkq *q)
+{
+	if (uring_ready(&q->w->uring) >= PART)
+		uring_submit(&q->w->uring);
+	if (q->ring.prod - q->ring.published >= PART)
+		blkq_publish(q);
+}
+
 bool blkq_take(struct blkq *q)
 {
 	bool did = resume(q);
@@ -409,8 +418,7 @@ bool blkq_take(struct blkq *q)
 		n = BUDGET;
 	for (; n > 0 && cost < room && may_take(q) && uring_room(&q->w->uring) >= ROOM; n--) {
 		cost += take_one(q);
-		if (q->ring.prod - q->ring.published >= SHOW)
-			blkq_publish(q);
+		pass_on(q);
 	}
 	plan_submit(q);
 	if (!cost)

@@ -2,7 +2,8 @@
  *
  * Everything that a worker waits for arrives here: ends of I/O, and readiness of descriptors (multishot polls). Whoever wants
  * something done embeds a struct uring_op, asks for an sqe with it, and its `done` is called from uring_reap.
- * Submission is once a turn: nothing submits but uring_submit and uring_wait, so uring_room is looked at before an sqe is taken.
+ * Submission is once a turn, or more often in a long one: nothing submits but uring_submit and uring_wait, so uring_room is looked at
+ * before an sqe is taken.
  * Thread rule: all of it belongs to the thread that opened it.
  */
 #ifndef BLKBACK_URING_H
@@ -48,6 +49,12 @@ struct io_uring_sqe *uring_sqe(struct uring *u, struct uring_op *op);
 static inline unsigned uring_room(const struct uring *u)
 {
 	return io_uring_sq_space_left(&u->ring);
+}
+
+/* How many are prepared. */
+static inline unsigned uring_ready(const struct uring *u)
+{
+	return io_uring_sq_ready(&u->ring);
 }
 
 /* Hand over what was prepared, if anything. */
