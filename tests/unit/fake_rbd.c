@@ -2,6 +2,7 @@
 #include "fake_rbd.h"
 #if __has_include(<rbd/librbd.h>)
 #include <errno.h>
+#include <pthread.h>
 #include <rbd/librbd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,11 @@ static int events = -1;
 
 static void keep(char *to, size_t len, const char *text)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* images are opened on threads */
+
+	pthread_mutex_lock(&lock);
 	snprintf(to, len, "%s", text ? text : "");
+	pthread_mutex_unlock(&lock);
 }
 
 int rados_create(rados_t *cluster, const char *const id)

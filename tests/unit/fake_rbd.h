@@ -17,7 +17,7 @@ struct fake_rbd {
 	_Atomic bool open_held, close_held; /* these calls, the first of an image called "away", wait until it is not set any more */
 	_Atomic unsigned opened; /* images open now */
 	unsigned locked, flushes, discards; /* calls */
-	bool cached; /* librbd would answer what it has not written */
+	_Atomic bool cached; /* librbd would answer what it has not written */
 	char pool[64], image[64], snapshot[64], conf[64], id[64], broken[64]; /* the last: whose lock was broken */
 };
 
