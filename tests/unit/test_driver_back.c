@@ -207,6 +207,8 @@ static void turns(unsigned n)
 /* It gets the domid where it is waited for. Its backends find what was in flight in pviod's pages; the kernel notices nothing. */
 static void under_its_domid_it_goes_on(void **state)
 {
+	uint32_t before = 0;
+
 	(void)state;
 	for (int i = NET; i <= BLK; i++) {
 		bring_up(i);
@@ -223,6 +225,8 @@ static void under_its_domid_it_goes_on(void **state)
 		assert_int_equal(xb.connects, 1 + i);
 		good("detach", "{\"guest\":\"web\",\"device\":\"%s\"}", i == NET ? "vif0" : "xvda");
 		WAIT(!device(i));
+		before = before ? before : count(0).grants;
+		assert_int_equal(count(0).grants, before); /* the pages were given back */
 	}
 }
 

@@ -1,19 +1,19 @@
-# driver_back: a driver domain is destroyed, and dies, under a stock guest that writes its disk and compares, and is made again each time: the guest notices nothing.
+# driver_back: a driver domain is destroyed, and dies, under a stock guest that writes its disk and compares, and is made again each time: the guest notices nothing. Made again under another domid, the interface of a stock guest is plugged in anew.
 # types: pv
 # limit: 900
 # memory: 3584
 start_pvio || { fail "pviod and its backends" "they do not come up"; logs pviod blkback netback; return; }
 truncate -s 64M /run/lab/images.img
 serves() { pvio backend list --json | jq -e --arg n "storage/$1" '.[] | select(.name == $n)'; }
-storage() { # a driver domain with a disk of its own, where the images are, and its backends
+storage() { # [OPTION...] : a driver domain with a disk of its own, where the images are, and its backends
 	pvio guest create storage --type pv --kernel /boot/vmlinux --ramdisk "$(ramdisk back)" --memory 384 --paused \
-		--cmdline "console=hvc0 quiet loglevel=4 panic=5 labu=driver labarg=10.0.0.1" &&
+		--cmdline "console=hvc0 quiet loglevel=4 panic=5 labu=driver labarg=10.0.0.1" "$@" &&
 		pvio attach storage pipe && pvio attach storage pipe && pvio attach storage vbd xvda path=/run/lab/images.img &&
 		pvio guest start storage && wait_for 240 eval "serves blkback && serves netback"
 }
 domid() { pvio guest list --json | jq --arg n "$1" '.[] | select(.name == $n) | .domid'; }
-said() { pvio_console web | grep -aq "guest: $1"; }
-states() { pvio list web --json | jq -r '[.[].state] | unique | join(" ")'; }
+said() { pvio_console "${2:-web}" | grep -aq "guest: $1"; }
+states() { pvio list "${1:-web}" --json | jq -r '[.[].state] | unique | join(" ")'; }
 facts() { pvio inspect web --json | jq -c "[.[].pviod.$1]"; }
 
 expect "a driver domain" storage || { pvio_console storage | show; logs pviod; return; }
@@ -41,5 +41,16 @@ expect "nothing was connected anew" [ "$(facts connects)" = "$before" ]
 show <(pvio inspect web; pvio_console storage | tail -n 20)
 expect "the guest ends" pvio_gone web 400
 pvio_console web | guest_verdicts web
+
+expect "a stock guest with an interface" pvio_guest plug replug 10.0.0.3,10.0.0.1 --paused || return
+expect "that" pvio attach plug vif 0 backend=storage
+expect "it starts" pvio guest start plug
+expect "it pings" wait_for 300 said pings plug || show <(pvio list)
+expect "the driver domain is destroyed" pvio guest destroy storage --force
+expect "its interface is lost" wait_for 30 eval '[ "$(states plug)" = lost ]'
+expect "and it is made again as another domain" storage --domid 99 || { pvio_console storage | show; logs pviod; }
+expect "its interface is connected" wait_for 90 eval '[ "$(states plug)" = Connected ]' || show <(pvio list)
+expect "the guest ends" pvio_gone plug 400
+pvio_console plug | guest_verdicts plug
 expect "the driver domain ends" pvio guest destroy storage --force
 logs pviod blkback netback
