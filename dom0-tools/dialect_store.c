@@ -275,6 +275,20 @@ static int remove_both(struct device *dev)
 	return ret;
 }
 
+/* What its backend had in another domain before, which stays until the guest's kernel has connected anew: netfront looks at it to the last. */
+static void remove_before(struct device *dev)
+{
+	uint16_t now = dev->backend_domid;
+
+	if (dev->store.before && dev->store.before != now) {
+		dev->backend_domid = dev->store.before;
+		remove_dir(dev, BACK);
+		remove_dir(dev, ERROR);
+		dev->backend_domid = now;
+	}
+	dev->store.before = 0;
+}
+
 /* Let changes appear as one. When others change the same all the time, they are made one by one. */
 static int together(struct device *dev, int (*change)(struct device *dev))
 {
@@ -352,8 +366,8 @@ static void offer(struct device *dev)
 	if (dev->offer.generation++ == 0 && !dev->store.foreign)
 		return; /* it appeared with the directories */
 	dev->store.shown = XenbusStateInitWait;
-	complain(dev, together(dev, dev->store.away ? write_both : write_changed));
-	dev->store.away = false;
+	complain(dev, together(dev, dev->store.away == STORE_AWAY ? write_both : write_changed));
+	dev->store.away = STORE_HERE;
 	path_of(dev, ERROR, "", path);
 	n->ops->remove(n, path);
 }
@@ -398,6 +412,8 @@ static void show(struct device *dev)
 {
 	if (dev->offer.error)
 		show_error(dev);
+	if (dev->offer.state == XenbusStateConnected && dev->store.before)
+		remove_before(dev);
 	show_state(dev);
 }
 
@@ -507,17 +523,16 @@ static bool present(struct device *dev)
 
 /* ---- another domain serves it ---- */
 
-static int write_away(struct device *dev)
+static int write_closed(struct device *dev)
 {
 	struct put p = { .dev = dev, .dir = BACK };
 
-	putf(&p, "state", "%d", XenbusStateClosed); /* netfront waits for it before it goes */
-	return p.rc < 0 ? p.rc : remove_dir(dev, FRONT);
+	putf(&p, "state", "%d", XenbusStateClosed);
+	return p.rc;
 }
 
-/* Has the guest's kernel noticed that the device went? It watches its backend until then; a xenstored does not tell of that, so there it gets
- * a while. What appears earlier would be taken for what was there all the time. */
-static bool left(struct device *dev)
+/* Nobody in the guest watches its backend. A xenstored does not tell of watches: there it gets a while. */
+static bool unwatched(struct device *dev)
 {
 	struct nodes *n = nodes_of(dev);
 	char path[PATH_LEN];
@@ -527,21 +542,28 @@ static bool left(struct device *dev)
 }
 
 /* To another domain a frontend has to grant everything anew, and in which domain its backend is Linux reads when a device appears: so it goes, and
- * appears again. One that has requests in flight would wait for them as it goes, for ever, and nobody can answer them. */
+ * appears again. It is closed first, for the last that Linux does to a device that goes is to write Closed, if that was not its state: into what
+ * appears again. And it appears when Linux has ended its watch on the backend, for it would take what appears earlier for what was there all the time. A vbd
+ * that has requests in flight would wait for them as it goes, for ever, and nobody can answer them. */
 static int reappear(struct device *dev)
 {
-	bool first = !dev->store.away;
-	int rc = first ? together(dev, write_away) : 0;
+	enum store_away was = dev->store.away;
+	bool closed = read_front(dev) == XenbusStateClosed || unwatched(dev);
+	int rc = 0;
 
-	if (rc < 0)
-		return -EAGAIN;
-	if (first)
+	if (was == STORE_HERE && (rc = write_closed(dev)) == 0)
+		dev->store.away = STORE_CLOSING;
+	else if (was == STORE_CLOSING && closed && (rc = remove_dir(dev, FRONT)) == 0)
+		dev->store.away = STORE_AWAY;
+	if (dev->store.away != was)
 		dev->nretries = 0;
-	dev->store.away = true;
 	dev->store.shown = dev->offer.state = XenbusStateClosed;
-	if (dev->nretries == 0 || !left(dev))
+	if (was != STORE_AWAY || dev->nretries == 0 || !unwatched(dev))
 		return -EAGAIN; /* at once would be too soon for a driver that is just looking who its backend is */
-	complain(dev, remove_both(dev));
+	if (dev->backend->domid == dev->backend_domid && dev->nretries < AWAY_TRIES)
+		return -EAGAIN; /* netfront looks at the old directory once more, which is to be the new one */
+	remove_before(dev);
+	dev->store.before = dev->backend_domid;
 	return 0;
 }
 
@@ -568,6 +590,7 @@ static void retire(struct device *dev)
 
 	path_of(dev, FRONT, "", path);
 	n->ops->unwatch(n, path, dev);
+	remove_before(dev);
 	complain(dev, remove_both(dev));
 }
 

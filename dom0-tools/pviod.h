@@ -411,7 +411,12 @@ struct device {
 		bool foreign; /* another toolstack made the directories, and removes them */
 		enum xenbus_state front, shown; /* the frontend's state as last seen, the backend's as written */
 		bool left; /* it was seen Closed since the last offer: Initialised is another frontend's, which looks at us later */
-		bool away; /* the frontend's directory was taken away, to appear again with another backend-id */
+		enum store_away {
+			STORE_HERE,
+			STORE_CLOSING, /* Closed is shown, so that the frontend is that too, and then its directory is taken away; ... */
+			STORE_AWAY, /* ... it was, to appear again with another backend-id */
+		} away;
+		uint16_t before; /* the domain whose backend's directory is still to be removed; 0: none is */
 	} store; /* of dialect_store */
 	struct pv_noxs_offer offer; /* as shown; the truth about state and generation */
 	struct pv_noxs_choice choice; /* the checked snapshot that the backend was told */

@@ -22,7 +22,7 @@ enum { XB_DEVICES = 16, XB_PATH = 160, XB_WAIT_MS = 20000 };
 enum xb_step { /* each is reached after what it names was done */
 	XB_PROBED, /* the backend is known */
 	XB_SAW_INITWAIT, XB_SHARED, XB_BEGUN /* a transaction */, XB_WRITTEN /* all keys */, XB_ENDED /* it */, XB_CHOSEN /* state 3 or 4 */,
-	XB_SAW_CONNECTED, XB_CONNECTED /* blkfront's state 4 */, XB_SAW_CLOSING, XB_CLOSED, XB_STEPS
+	XB_SAW_CONNECTED, XB_CONNECTED /* blkfront's state 4 */, XB_SAW_CLOSING, XB_CLOSED, XB_UNWATCHED /* it goes */, XB_STEPS
 };
 
 struct xb;
@@ -430,6 +430,7 @@ XB void xb_unbind(struct xb_dev *d)
 		return;
 	d->bound = false;
 	xs_unwatch(&d->xb->xs, xb_path(d->other, "state"), d->node);
+	xb_at(d, XB_UNWATCHED);
 	if (d->type == PV_NOXS_VIF && xb_other_state(d) != XenbusStateClosed) {
 		xb_switch(d, XenbusStateClosing);
 		xb_wait(d, "Closing", xb_other_closes);

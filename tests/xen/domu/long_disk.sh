@@ -4,9 +4,10 @@
 now() { local up; read -r up _ </proc/uptime; echo "${up%.*}"; }
 wait_for 60 test -b /dev/xvda || say "bad vbd: no xvda"
 end=$(($(now) + ARG))
+[ -n "$goes_on" ] || goes_on='[ "$(now)" -lt $end ]' # or what who sources this says
 writer() { # N : the N-th 8 MiB are its own
 	local n=0 at
-	while [ "$(now)" -lt $end ]; do
+	while eval "$goes_on"; do
 		at=$(($1 * 128 + n % 7 * 16))
 		head -c 1048576 /dev/urandom >"/tmp/w$1"
 		dd if="/tmp/w$1" of=/dev/xvda bs=64k seek=$at oflag=direct conv=notrunc,fsync 2>&1 &&

@@ -11,4 +11,6 @@ changed() { [ -n "$(index)" ] && [ "$(index)" != "$first" ]; }
 check "its interface went, and came again" wait_for 600 changed
 check "with the same address" [ "$(cat /sys/class/net/eth0/address)" = "$mac" ]
 net "$1" "$2"
-check "its kernel found nothing wrong" eval '! dmesg | grep -iE "xenbus.*(fail|error|timeout)|BUG|hung task"'
+check "its kernel found nothing wrong" eval '! dmesg | grep -E "xenbus.*([Ff]ail|[Ee]rror|timeout)|BUG:|blocked for more"'
+say "has it again"
+read -r line # until its console says so
