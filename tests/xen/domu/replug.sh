@@ -7,7 +7,11 @@ index() { cat /sys/class/net/eth0/ifindex; }
 mac=$(cat /sys/class/net/eth0/address)
 first=$(index)
 say "pings"
-changed() { [ -n "$(index)" ] && [ "$(index)" != "$first" ]; }
+changed() { # looked at once: it may go meanwhile
+	local now
+	now=$(index)
+	[ -n "$now" ] && [ "$now" != "$first" ]
+}
 check "its interface went, and came again" wait_for 600 changed
 check "with the same address" [ "$(cat /sys/class/net/eth0/address)" = "$mac" ]
 net "$1" "$2"
