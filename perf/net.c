@@ -23,6 +23,7 @@ enum {
 	CONNECT_MS = 10000, SETTLE_MS = 100,
 	TURNS = 64, /* between two looks at the clock */
 	ASK = 2048, /* packets of the uplink, half of what it says for one of ours */
+	SILENCE_US = 100,
 	TRIES = 5, /* of the first packet after a rest */
 };
 
@@ -41,6 +42,8 @@ struct traffic {
 	struct pv_netfront **from, *to; /* o->guests of them; to: the first one, unless it is another guest's */
 	struct pv_tool *tool;
 	struct pv_netfront_packet burst[FRAME_BURST];
+	uint64_t asked, heard; /* got when the uplink was asked last, and when it was last seen to grow, at ... */
+	double heard_at;
 	uint64_t got, bursts, refused; /* sends tried; those that found no room at all: the backend is behind */
 	uint32_t seen; /* so that looking is not for nothing */
 	uint8_t frame[FRAME_MAX];
@@ -134,25 +137,36 @@ static int transmit(struct traffic *t, struct pv_netfront *f, unsigned n)
 	return sent;
 }
 
+/* The uplink, load:N, says N packets for each of ours: ask for more before it has said them all. And where it was not asked yet, or said more
+ * than there was room for, nothing comes: ask then. Not more often, for what is sent is not what is measured. */
+static void ask(struct traffic *t, double now)
+{
+	if (t->got != t->heard) {
+		t->heard = t->got;
+		t->heard_at = now;
+	}
+	if (t->got - t->asked >= ASK)
+		t->asked += (unsigned)transmit(t, t->from[0], 1) * ASK;
+	else if (now - t->heard_at > SILENCE_US / 1e6)
+		t->heard_at += transmit(t, t->from[0], 1) * SILENCE_US / 1e6;
+}
+
 static void run(struct traffic *t, double secs)
 {
-	double end = perf_now() + secs;
-	uint64_t asked = t->got;
+	double now = perf_now(), end = now + secs;
 
-	do {
+	for (; now < end; now = perf_now()) {
 		if (!t->o->send)
-			transmit(t, t->from[0], 1);
+			ask(t, now);
 		for (unsigned i = 0; i < TURNS || i < t->o->guests; i++) {
 			if (t->o->send) {
 				t->bursts++;
 				t->refused += transmit(t, t->from[i % t->o->guests], FRAME_BURST) == 0;
 			}
-			if (!t->o->send && t->got - asked >= ASK) /* for each that it gets the uplink says many */
-				asked += (unsigned)transmit(t, t->from[0], 1) * ASK;
 			if (t->o->take)
 				receive(t);
 		}
-	} while (perf_now() < end);
+	}
 }
 
 static struct pv_netfront_stats front_stats(const struct traffic *t)
@@ -212,7 +226,7 @@ static void measure(void *arg)
 	}
 	run(t, perf_settle(t->o->msecs));
 	before = count(t, t->o->domid);
-	t->bursts = t->refused = t->got = 0;
+	t->bursts = t->refused = t->got = t->asked = t->heard = 0;
 	a = front_stats(t);
 	began = perf_now();
 	cpu = perf_cpu();
