@@ -26,11 +26,16 @@ struct pool_spare {
 bool pool_refill(struct pool_spare *spare); /* when there is none at hand; false: nor in the pool */
 
 /* A packet that leaves half of its page free begins somewhere in the first half: if all began where their page does, they would
- * meet in the same few sets of the CPU's caches. */
+ * meet in the same few sets of the CPU's caches. The page is one of many, numbered in the order in which they are used. */
 enum { POOL_COLOURS = PV_PAGE_SIZE / 2 / RTE_CACHE_LINE_SIZE };
+static inline uint16_t pool_colour(uintptr_t page, uint32_t len)
+{
+	return len <= PV_PAGE_SIZE / 2 ? page % POOL_COLOURS * RTE_CACHE_LINE_SIZE : 0;
+}
+
 static inline uint16_t pool_begin(const struct rte_mbuf *m, uint32_t len)
 {
-	return len <= PV_PAGE_SIZE / 2 ? (uintptr_t)m->buf_addr / PV_PAGE_SIZE % POOL_COLOURS * RTE_CACHE_LINE_SIZE : 0;
+	return pool_colour((uintptr_t)m->buf_addr / PV_PAGE_SIZE, len);
 }
 
 /* The first segment, empty, of a packet that will have len bytes; and an empty one that begins with its page. NULL: no memory. */

@@ -192,13 +192,20 @@ static void plan_page(struct vif_queue *q, struct chain_at *at, uint32_t gref, u
 	}
 }
 
+/* Where in their pages the bytes begin of a packet whose first page is that of request `first`: behind the headroom that the guest asked for, and else
+ * as pool_begin says. */
+static uint16_t begin(const struct shape *s, const struct rte_mbuf *m, uint32_t first)
+{
+	return (uint16_t)(s->headroom ? s->headroom : pool_colour(first, m->pkt_len));
+}
+
 /* What a packet will be like: its slots are pages, and some for what is to be said about it. */
-static void describe(const struct shape *s, struct rte_mbuf *m, struct rx_packet *r)
+static void describe(const struct shape *s, struct rte_mbuf *m, uint32_t first, struct rx_packet *r)
 {
 	uint32_t room = PV_PAGE_SIZE - s->headroom;
 
 	r->m = m;
-	r->headroom = (uint16_t)s->headroom;
+	r->headroom = begin(s, m, first);
 	r->extras = !!(m->ol_flags & NB_GSO);
 	r->hash_type = 0;
 	if (unlikely(s->hash != NULL)) {
@@ -267,7 +274,7 @@ static void fill(struct vif_queue *q, unsigned ready, unsigned most)
 	while (q->head != q->tail && used < most && turn_has_room(w)) {
 		struct rx_packet *r = &w->rx[w->nr_rx];
 
-		describe(&shape, q->backlog[q->head % NB_BACKLOG_PACKETS], r);
+		describe(&shape, q->backlog[q->head % NB_BACKLOG_PACKETS], q->rx.cons, r);
 		if (unlikely(r->slots - r->extras > XEN_NETIF_NR_SLOTS_MIN)) { /* it waited while the headroom grew */
 			count_drop(&q->vif->rx_too_big);
 			rte_pktmbuf_free(pop(q));

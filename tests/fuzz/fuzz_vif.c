@@ -207,7 +207,7 @@ static bool rx_drain(struct guest *g, const uint8_t *want, unsigned len)
 		MUST(used >= 0 && !(used && p.error)); /* its pages are good: each packet arrives whole */
 		if (!used)
 			continue;
-		found |= want && p.len == len && p.nr == 1 && !memcmp(g->rx_data + p.frag[0].id * PV_PAGE_SIZE, want, len);
+		found |= want && p.len == len && p.nr == 1 && !memcmp(g->rx_data + p.frag[0].id * PV_PAGE_SIZE + p.frag[0].offset, want, len);
 		n = 0;
 	}
 	MUST(!n); /* chains are published whole */

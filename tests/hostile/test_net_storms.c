@@ -79,7 +79,7 @@ static void stream_take(void)
 		if (used < 0 || (used && p.error))
 			stream.failed = "a bad packet was received";
 		if (used > 0 && p.nr == 1)
-			stream_received(q->rx_data + p.frag[0].id * PV_PAGE_SIZE, p.len);
+			stream_received(q->rx_data + p.frag[0].id * PV_PAGE_SIZE + p.frag[0].offset, p.len);
 		if (used)
 			n = 0;
 	}
@@ -489,7 +489,7 @@ static void headers_rewritten(void **state)
 
 		pv_net_rx_take_rsp(&q->rx, &slot);
 		assert_true(slot.rsp.status > 0);
-		to = q->rx_data + slot.rsp.id * PV_PAGE_SIZE;
+		to = q->rx_data + slot.rsp.id * PV_PAGE_SIZE + slot.rsp.offset;
 		for (unsigned i = 0; i < 6; i++) /* it may be torn, but then it is neither address, and was flooded */
 			assert_true(to[i] == d.mac[i] || to[i] == c.mac[i]);
 		assert_memory_not_equal(to, c.mac, 6);
