@@ -30,7 +30,7 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-mis
 CFLAGS ?= $(if $(SAN),$(if $(findstring fuzzer,$(SAN)),-O2,-O1) -g1,-O2 -g)
 # Copies of at most a page are libc's too: gcc's own `rep movs` halves what a guest sends
 COPY := $(shell $(CC) -mstringop-strategy=libcall -E -x c /dev/null >/dev/null 2>&1 && echo -mstringop-strategy=libcall)
-ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(COPY) -fPIC -fno-strict-aliasing -D_GNU_SOURCE -DPVIO_VERSION='"$(VERSION)"' -I$(B)/include -MMD -MP $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(COPY) -fPIC -fno-semantic-interposition -fno-strict-aliasing -D_GNU_SOURCE -DPVIO_VERSION='"$(VERSION)"' -I$(B)/include -MMD -MP $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
 ALL_LDFLAGS = $(LDFLAGS) -pthread $(if $(SAN),-fsanitize=$(SAN))
 pc = $(shell pkg-config $(1) $(2) 2>/dev/null)
 JSON_L = $(call pc,--libs,json-c)

@@ -66,6 +66,7 @@ void pv_inflight_remove(const struct pv_device_id *id); /* the device is gone: s
 /* The compiler keeps to the order of the program; more is not needed, for a process is interrupted between instructions. */
 static inline void pv_inflight_take(struct pv_inflight_ring *log, uint32_t cons)
 {
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* after what is noted of these requests */
 	__atomic_store_n(&log->taken, cons, __ATOMIC_RELAXED);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* before what follows */
 }

@@ -294,63 +294,50 @@ static inline uint8_t *known_to(const struct loopback *lb, const struct pv_gnt_c
 	return op->to.local ? op->to.local : known(known_peer(lb, op->to.domid), &op->to, op->len, HUB_WORD_VALID | HUB_WORD_WRITABLE);
 }
 
-/* Two looks at a block of copies: the first finds where the bytes are and has them fetched, many lines at once, from the other core's
- * cache; the second moves them. Nothing is unmapped between the two. Returns false if some end is not known: then nothing was done. */
-static bool copy_block(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
+static inline void fetch(const struct pv_gnt_copy *op, const uint8_t *from, const uint8_t *to)
 {
-	uint8_t *from[COPY_BLOCK], *to[COPY_BLOCK];
+	unsigned ahead = op->len < COPY_AHEAD ? op->len : COPY_AHEAD;
 
-	for (unsigned i = 0; i < n; i++) {
-		unsigned ahead = ops[i].len < COPY_AHEAD ? ops[i].len : COPY_AHEAD;
+	for (unsigned at = 0; !op->from.local && at < ahead; at += 64)
+		__builtin_prefetch(from + at);
+	for (unsigned at = 0; !op->to.local && at < ahead; at += 64)
+		pv_prefetch_write(to + at);
+}
 
-		from[i] = known_from(lb, &ops[i]);
-		to[i] = known_to(lb, &ops[i]);
-		if (__builtin_expect(!from[i] || !to[i], 0))
-			return false;
-		for (unsigned at = 0; !ops[i].from.local && at < ahead; at += 64)
-			__builtin_prefetch(from[i] + at);
-		for (unsigned at = 0; !ops[i].to.local && at < ahead; at += 64)
-			pv_prefetch_write(to[i] + at);
+/* Two looks at a block of copies: the first finds where the bytes are and has them fetched, many lines at once, from the other core's
+ * cache; the second moves them. Nothing is unmapped between the two. Returns how many were done: those before the first of which an end is not
+ * known, or a block's worth. */
+static unsigned copy_block(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
+{
+	const uint8_t *from[COPY_BLOCK];
+	uint8_t *to[COPY_BLOCK];
+	unsigned found = 0, bytes = 0;
+
+	for (; found < n && found < COPY_BLOCK && bytes < COPY_FETCH; found++) {
+		from[found] = known_from(lb, &ops[found]);
+		to[found] = known_to(lb, &ops[found]);
+		if (__builtin_expect(!from[found] || !to[found], 0))
+			break;
+		fetch(&ops[found], from[found], to[found]);
+		bytes += ops[found].len < COPY_AHEAD ? ops[found].len : COPY_AHEAD;
 	}
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = 0; i < found; i++) {
 		memcpy(to[i], from[i], ops[i].len);
 		ops[i].status = GNTST_okay;
 	}
-	return true;
-}
-
-static void copy_one(struct loopback *lb, struct pv_gnt_copy *op)
-{
-	const uint8_t *from = known_from(lb, op);
-	uint8_t *to = known_to(lb, op);
-
-	if (__builtin_expect(!from || !to, 0)) {
-		copy_slowly(lb, op);
-		return;
-	}
-	memcpy(to, from, op->len);
-	op->status = GNTST_okay;
-}
-
-static unsigned block_of(const struct pv_gnt_copy *ops, unsigned n)
-{
-	unsigned part = 0, bytes = 0;
-
-	for (; part < n && part < COPY_BLOCK && bytes < COPY_FETCH; part++)
-		bytes += ops[part].len < COPY_AHEAD ? ops[part].len : COPY_AHEAD;
-	return part;
+	return found;
 }
 
 int lb_copy(struct pv_hyper *h, struct pv_gnt_copy *ops, unsigned n)
 {
 	struct loopback *lb = (struct loopback *)h;
 
-	for (unsigned part; n; ops += part, n -= part) {
-		part = block_of(ops, n);
-		if (__builtin_expect(copy_block(lb, ops, part), 1))
-			continue;
-		for (unsigned i = 0; i < part; i++)
-			copy_one(lb, &ops[i]);
+	for (unsigned done; n; ops += done, n -= done) {
+		done = copy_block(lb, ops, n);
+		if (__builtin_expect(!done, 0)) {
+			copy_slowly(lb, ops);
+			done = 1;
+		}
 	}
 	return 0;
 }

@@ -31,6 +31,7 @@ union pv_net_rx_slot {
 /* Take one slot: the one volatile copy (XSA-155). */
 static inline void pv_net_tx_take(struct pv_ring *r, union pv_net_tx_slot *out)
 {
+	pv_ring_of(r, PV_NET_TX_SLOT);
 	out->req = *(const volatile struct netif_tx_request *)pv_ring_take(r);
 }
 
@@ -43,22 +44,26 @@ static inline bool pv_net_tx_plain(const union pv_net_tx_slot *s)
 
 static inline void pv_net_tx_take_rsp(struct pv_ring *r, struct netif_tx_response *out)
 {
+	pv_ring_of(r, PV_NET_TX_SLOT);
 	*out = *(const volatile struct netif_tx_response *)pv_ring_take(r);
 }
 
 static inline void pv_net_rx_take(struct pv_ring *r, struct netif_rx_request *out)
 {
+	pv_ring_of(r, PV_NET_RX_SLOT);
 	*out = *(const volatile struct netif_rx_request *)pv_ring_take(r);
 }
 
 static inline void pv_net_rx_take_rsp(struct pv_ring *r, union pv_net_rx_slot *out)
 {
+	pv_ring_of(r, PV_NET_RX_SLOT);
 	out->rsp = *(const volatile struct netif_rx_response *)pv_ring_take(r);
 }
 
 /* Fill one slot, every byte of it (XSA-216). */
 static inline void pv_net_tx_fill(struct pv_ring *r, uint32_t gref, uint16_t offset, uint16_t flags, uint16_t id, uint16_t size)
 {
+	pv_ring_of(r, PV_NET_TX_SLOT);
 	*(struct netif_tx_request *)pv_ring_fill(r) =
 		(struct netif_tx_request){ .gref = gref, .offset = offset, .flags = flags, .id = id, .size = size };
 }
@@ -67,6 +72,7 @@ static inline void pv_net_tx_fill(struct pv_ring *r, uint32_t gref, uint16_t off
  * once more by whoever has to answer it in our place. */
 static inline void pv_net_tx_fill_rsp(struct pv_ring *r, uint16_t id, int16_t status)
 {
+	pv_ring_of(r, PV_NET_TX_SLOT);
 	*(uint32_t *)pv_ring_fill(r) = id | (uint32_t)(uint16_t)status << 16;
 }
 
@@ -78,13 +84,15 @@ static inline void pv_net_tx_fill_rsp_null(struct pv_ring *r, const union pv_net
 
 static inline void pv_net_rx_fill(struct pv_ring *r, uint16_t id, uint32_t gref)
 {
+	pv_ring_of(r, PV_NET_RX_SLOT);
 	*(struct netif_rx_request *)pv_ring_fill(r) = (struct netif_rx_request){ .id = id, .pad = 0, .gref = gref };
 }
 
+/* One store, into a line that the other core reads: a struct netif_rx_response. */
 static inline void pv_net_rx_fill_rsp(struct pv_ring *r, uint16_t id, uint16_t offset, uint16_t flags, int16_t status)
 {
-	*(struct netif_rx_response *)pv_ring_fill(r) =
-		(struct netif_rx_response){ .id = id, .offset = offset, .flags = flags, .status = status };
+	pv_ring_of(r, PV_NET_RX_SLOT);
+	*(uint64_t *)pv_ring_fill(r) = id | (uint64_t)offset << 16 | (uint64_t)flags << 32 | (uint64_t)(uint16_t)status << 48;
 }
 
 struct pv_net_frag {

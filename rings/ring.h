@@ -161,6 +161,13 @@ static inline void *pv_ring_slot(const struct pv_ring *r, uint32_t index)
 	return r->slots + (size_t)(index & (r->nr - 1)) * r->slot_size;
 }
 
+/* Whoever knows the size of a slot says so, and it is multiplied by a constant. */
+static inline void pv_ring_of(const struct pv_ring *r, uint32_t slot_size)
+{
+	if (r->slot_size != slot_size)
+		__builtin_unreachable();
+}
+
 /* Fetch a cache line to be written. gcc emits this instruction for __builtin_prefetch with -mprfchw alone, and a
  * plain prefetch, which saves nothing, without. Every x86-64 processor of this century executes it or takes it for a nop. */
 static inline void pv_prefetch_write(const volatile void *p)
