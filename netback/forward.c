@@ -69,36 +69,67 @@ static void flood(struct nb_worker *w, struct bridge *b, int in, struct rte_mbuf
 		rte_pktmbuf_free(m);
 }
 
-void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m)
+/* Where a packet goes, and who sent it is learned. again: switch_again was asked. */
+static int route(struct nb_worker *w, struct bridge *b, struct vif_queue *from, const struct rte_mbuf *m, uint64_t src, bool again)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
-	int in = from ? from->vif->port : SWITCH_UPLINK, port = SWITCH_UNKNOWN;
-	uint64_t src = switch_mac_in_frame(&eth->src_addr);
-	unsigned vlan;
+	struct switch_cache *cache = &w->up[b->index].cache;
+	unsigned vlan = m->vlan_tci & VLAN_ID;
+	int port = SWITCH_UNKNOWN;
+	bool learned = (from && src == __atomic_load_n(&from->vif->mac, __ATOMIC_RELAXED)) ||
+		       switch_learn(b->sw, cache, m->port, switch_key(vlan, src), w->now);
 
-	if (unlikely(!src || rte_is_multicast_ether_addr(&eth->src_addr) || (from && !__atomic_load_n(&from->vif->carrier, __ATOMIC_RELAXED)) ||
-		     ((m->ol_flags & (NB_BLANK | NB_GSO)) && check_flags(m) < 0))) {
+	if (!learned && from)
+		from->n.tx_not_learned++;
+	if (likely(!rte_is_multicast_ether_addr(&eth->dst_addr)))
+		port = switch_lookup(b->sw, cache, switch_key(vlan, switch_mac_in_frame(&eth->dst_addr)));
+	if (again && learned && port != m->port)
+		switch_remember(cache, port);
+	return port;
+}
+
+/* A packet unlike the one before, or for which the vif that it comes from asks steps. */
+static __rte_noinline void forward_first(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m, bool steps)
+{
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	uint64_t src = switch_mac_in_frame(&eth->src_addr);
+	int port;
+
+	if (unlikely(!src || rte_is_multicast_ether_addr(&eth->src_addr))) {
 		if (from)
 			from->n.tx_bad++;
 		rte_pktmbuf_free(m);
 		return;
 	}
-	m->port = (uint16_t)in; /* who sent it, for fair_push */
-	if (from && unlikely(__atomic_load_n(&from->vif->steps, __ATOMIC_ACQUIRE)) && !step_from(w, from, m))
+	if (unlikely(steps) && !step_from(w, from, m))
 		return;
-	eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *); /* a tag may be gone */
-	vlan = m->vlan_tci & VLAN_ID;
-	if (!(from && src == __atomic_load_n(&from->vif->mac, __ATOMIC_RELAXED)) &&
-	    !switch_learn(b->sw, &w->up[b->index].cache, in, switch_key(vlan, src), w->now) && from)
-		from->n.tx_not_learned++;
-	if (likely(!rte_is_multicast_ether_addr(&eth->dst_addr)))
-		port = switch_lookup(b->sw, &w->up[b->index].cache, switch_key(vlan, switch_mac_in_frame(&eth->dst_addr)));
-	if (likely(port != SWITCH_UNKNOWN && port != in))
+	port = route(w, b, from, m, src, !steps); /* a tag may be gone: it is read once more */
+	if (likely(port != SWITCH_UNKNOWN && port != m->port))
 		send_to(w, b, port, m);
-	else if (port == in)
+	else if (port == m->port)
 		rte_pktmbuf_free(m); /* no hairpin */
 	else
-		flood(w, b, in, m);
+		flood(w, b, m->port, m);
+}
+
+void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m)
+{
+	bool steps = from && __atomic_load_n(&from->vif->steps, __ATOMIC_ACQUIRE);
+	int port = SWITCH_UNKNOWN;
+
+	if (unlikely((from && !__atomic_load_n(&from->vif->carrier, __ATOMIC_RELAXED)) || (m->ol_flags & (NB_BLANK | NB_GSO) && check_flags(m) < 0))) {
+		if (from)
+			from->n.tx_bad++;
+		rte_pktmbuf_free(m);
+		return;
+	}
+	m->port = (uint16_t)(from ? from->vif->port : SWITCH_UPLINK); /* who sent it, for fair_push */
+	if (likely(!steps))
+		port = switch_again(b->sw, &w->up[b->index].cache, m->port, m->vlan_tci & VLAN_ID, rte_pktmbuf_mtod(m, const void *), w->now);
+	if (likely(port != SWITCH_UNKNOWN))
+		send_to(w, b, port, m);
+	else
+		forward_first(w, b, from, m, steps);
 }
 
 void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
