@@ -41,9 +41,8 @@ static uint32_t cost_of(const struct nb_worker *w, const struct rte_mbuf *m)
 	return m->nb_segs * w->nb->seg_cost;
 }
 
-void rx_push(struct vif_queue *q, struct rte_mbuf *m)
+static __rte_always_inline void push(struct nb_worker *w, struct vif_queue *q, struct rte_mbuf *m)
 {
-	struct nb_worker *w = q->worker;
 	uint32_t cost = cost_of(w, m);
 
 	if (unlikely(q->broken || q->backlog_bytes + cost > w->uncontended) && !fair_push(q, m, cost)) {
@@ -55,8 +54,13 @@ void rx_push(struct vif_queue *q, struct rte_mbuf *m)
 		q->moved = w->tsc;
 	q->backlog[q->tail++ % NB_BACKLOG_PACKETS] = m;
 	q->backlog_bytes += cost;
-	if (q->state != VIF_ACTIVE)
+	if (unlikely(q->state != VIF_ACTIVE))
 		queue_activate(q);
+}
+
+void rx_push(struct vif_queue *q, struct rte_mbuf *m)
+{
+	push(q->worker, q, m);
 }
 
 /* The queue of several that a packet goes to: as the guest wishes, else by its flow. */
@@ -71,13 +75,13 @@ static unsigned steer(const struct vif *vif, const struct rte_mbuf *m)
 	return hash_queue(h, value, vif->nr_queues);
 }
 
-static void give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
+static __rte_always_inline void give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
-	unsigned i = vif->nr_queues > 1 ? steer(vif, m) : 0;
+	unsigned i = unlikely(vif->nr_queues > 1) ? steer(vif, m) : 0;
 	struct vif_queue *q = &vif->queues[i];
 
-	if (q->worker == w)
-		rx_push(q, m);
+	if (likely(q->worker == w))
+		push(w, q, m);
 	else
 		post_send(w, q->worker, &(struct post){ m, vif->generation, (uint16_t)vif->port, (uint8_t)vif->bridge->index, (uint8_t)i });
 }
@@ -130,7 +134,8 @@ static void tag_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *
 	}
 }
 
-void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
+/* Something is to be done to m before this guest gets it. */
+static __rte_noinline void work_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
 	uint64_t flags = m->ol_flags & (NB_GSO | NB_BLANK | NB_GSO_V6);
 
@@ -160,6 +165,15 @@ void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 		}
 	}
 	give(w, vif, m);
+}
+
+void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
+{
+	if (likely(!(m->ol_flags & (NB_GSO | NB_BLANK)) && !m->vlan_tci && !__atomic_load_n(&vif->steps, __ATOMIC_RELAXED) &&
+		   m->pkt_len <= __atomic_load_n(&vif->frame_max, __ATOMIC_RELAXED)))
+		give(w, vif, m);
+	else
+		work_and_give(w, vif, m);
 }
 
 /* Bytes of m from `at` on into a page of the guest: now, if the page is a static grant, else in the batch. */
@@ -262,35 +276,97 @@ static struct rte_mbuf *pop(struct vif_queue *q)
 	return m;
 }
 
+/* Most packets: in one piece, for one page of the guest's, and nothing is to be said beside the bytes. */
+static bool plain(const struct rte_mbuf *m, uint32_t room)
+{
+	return m->nb_segs == 1 && !(m->ol_flags & NB_GSO) && m->pkt_len <= room &&
+	       (rte_pktmbuf_mtod(m, uintptr_t) & (PV_PAGE_SIZE - 1)) + m->pkt_len <= PV_PAGE_SIZE;
+}
+
+/* The plain packets at the head of the backlog, at most n of them, and what a turn has room for: what describe and plan do, in a row. Returns how many. */
+static unsigned fill_plain(struct vif_queue *q, const struct shape *s, unsigned n)
+{
+	struct nb_worker *w = q->worker;
+	struct pv_ring ring = q->rx; /* a copy, which the compiler keeps in registers */
+	struct rx_packet *r = &w->rx[w->nr_rx];
+	struct pv_gnt_copy *op = &w->ops[w->nr_ops];
+	uint32_t head = q->head, room = PV_PAGE_SIZE - s->headroom;
+	unsigned done = 0;
+
+	n = RTE_MIN(n, q->tail - q->head);
+	n = RTE_MIN(n, NB_TURN_PACKETS - w->nr_rx);
+	n = RTE_MIN(n, NB_TURN_OPS - w->nr_ops);
+	for (; done < n; done++, r++, op++, head++) {
+		struct rte_mbuf *m = q->backlog[head % NB_BACKLOG_PACKETS];
+		struct netif_rx_request req;
+
+		if (unlikely(!plain(m, room)))
+			break;
+		if (unlikely(q->fair.account[head % NB_BACKLOG_PACKETS]))
+			fair_pop(q, head % NB_BACKLOG_PACKETS, w->nb->seg_cost);
+		*r = (struct rx_packet){ .queue = q, .m = m, .first = ring.cons, .op = (uint16_t)(w->nr_ops + done), .ops = 1, .slots = 1,
+					 .headroom = begin(s, m, ring.cons) };
+		pv_net_rx_take(&ring, &req);
+		*rx_id(q, r->first) = req.id;
+		op->from.local = rte_pktmbuf_mtod(m, void *);
+		op->to = (struct pv_gnt_end){ .gref = req.gref, .domid = q->vif->id.guest, .offset = r->headroom };
+		op->len = (uint16_t)m->pkt_len;
+	}
+	if (!done)
+		return 0;
+	pv_inflight_take(q->rx_log, ring.cons);
+	q->rx = ring;
+	q->head = head;
+	q->moved = w->tsc;
+	q->need = 0;
+	q->backlog_bytes -= done * w->nb->seg_cost;
+	w->nr_rx += done;
+	w->nr_ops += done;
+	return done;
+}
+
+/* The packet at the head of the backlog, of any kind. Returns the slots that it takes, 0: it was dropped; or it needs more than `ready`, and waits. */
+static unsigned fill_one(struct vif_queue *q, const struct shape *s, unsigned ready)
+{
+	struct nb_worker *w = q->worker;
+	struct rx_packet *r = &w->rx[w->nr_rx];
+
+	describe(s, q->backlog[q->head % NB_BACKLOG_PACKETS], q->rx.cons, r);
+	if (unlikely(r->slots - r->extras > XEN_NETIF_NR_SLOTS_MIN)) { /* it waited while the headroom grew */
+		count_drop(&q->vif->rx_too_big);
+		rte_pktmbuf_free(pop(q));
+		return 0;
+	}
+	if (r->slots <= ready) {
+		pop(q);
+		plan(q, r);
+	}
+	return r->slots;
+}
+
 /* From the backlog into the `ready` slots of the guest, at most `most` of them and a packet. */
 static void fill(struct vif_queue *q, unsigned ready, unsigned most)
 {
 	struct nb_worker *w = q->worker;
+	uint32_t before = q->rx.cons;
 	struct shape shape;
-	unsigned used = 0;
 
 	shape.headroom = __atomic_load_n(&q->vif->headroom, __ATOMIC_RELAXED);
 	shape.hash = __atomic_load_n(&q->vif->hash, __ATOMIC_ACQUIRE); /* as in steer */
-	while (q->head != q->tail && used < most && turn_has_room(w)) {
-		struct rx_packet *r = &w->rx[w->nr_rx];
+	while (q->head != q->tail && q->rx.cons - before < most && turn_has_room(w)) {
+		unsigned used = q->rx.cons - before, n;
 
-		describe(&shape, q->backlog[q->head % NB_BACKLOG_PACKETS], q->rx.cons, r);
-		if (unlikely(r->slots - r->extras > XEN_NETIF_NR_SLOTS_MIN)) { /* it waited while the headroom grew */
-			count_drop(&q->vif->rx_too_big);
-			rte_pktmbuf_free(pop(q));
+		if (likely(!shape.hash && !q->statics) && fill_plain(q, &shape, RTE_MIN(ready, most) - used))
 			continue;
-		}
-		if (r->slots > ready - used) {
+		n = fill_one(q, &shape, ready - used);
+		if (n > ready - used) {
 			if (!q->need)
 				q->n.rx_stalls++;
-			q->need = r->slots;
-			return;
+			q->need = (uint16_t)n;
+			break;
 		}
-		q->worked = true;
-		used += r->slots;
-		pop(q);
-		plan(q, r);
 	}
+	q->worked |= q->rx.cons != before;
 }
 
 void rx_plan(struct vif_queue *q)
@@ -360,13 +436,20 @@ static void answer_extra(const struct rx_packet *r, unsigned i)
 	*(struct netif_extra_info *)pv_ring_fill(&r->queue->rx) = e;
 }
 
+/* Of a packet's first response. */
+static uint16_t flags_of(const struct rx_packet *r)
+{
+	return (uint16_t)((r->extras ? NETRXF_extra_info : 0) | (r->m->ol_flags & NB_BLANK ? NETRXF_csum_blank : 0) |
+			  (r->m->ol_flags & NB_VALID ? NETRXF_data_validated : 0));
+}
+
 /* The responses of one packet, each in the slot of its request. A failed packet keeps its shape: the frontend must know where it ends. */
 static void answer(const struct rx_packet *r, bool ok)
 {
 	uint32_t left = r->m->pkt_len, most = PV_PAGE_SIZE - r->headroom;
 
 	for (unsigned i = 0; i < r->slots; i++) {
-		uint16_t len = (uint16_t)RTE_MIN(left, most), flags = 0;
+		uint16_t len = (uint16_t)RTE_MIN(left, most), flags = i ? 0 : flags_of(r);
 
 		if (i && i <= r->extras) {
 			answer_extra(r, i);
@@ -375,12 +458,26 @@ static void answer(const struct rx_packet *r, bool ok)
 		left -= len;
 		if (left)
 			flags |= NETRXF_more_data;
-		if (!i) {
-			flags |= r->extras ? NETRXF_extra_info : 0;
-			flags |= r->m->ol_flags & NB_BLANK ? NETRXF_csum_blank : 0;
-			flags |= r->m->ol_flags & NB_VALID ? NETRXF_data_validated : 0;
-		}
 		pv_net_rx_fill_rsp(&r->queue->rx, *rx_id(r->queue, r->first + i), r->headroom, flags, ok ? (int16_t)len : NETIF_RSP_ERROR);
+	}
+}
+
+static void finish_packet(struct nb_worker *w, const struct rx_packet *r)
+{
+	struct vif_queue *q = r->queue;
+	bool ok = true;
+
+	for (unsigned i = 0; i < r->ops; i++)
+		ok &= w->ops[r->op + i].status == GNTST_okay;
+	if (likely(r->slots == 1))
+		pv_net_rx_fill_rsp(&q->rx, *rx_id(q, r->first), r->headroom, flags_of(r), ok ? (int16_t)r->m->pkt_len : NETIF_RSP_ERROR);
+	else
+		answer(r, ok);
+	if (likely(ok)) {
+		q->n.rx_packets++;
+		q->n.rx_bytes += r->m->pkt_len;
+	} else {
+		q->n.rx_copy_failed++;
 	}
 }
 
@@ -391,19 +488,8 @@ void rx_finish(struct nb_worker *w)
 	if (w->nr_ops)
 		pv_gnt_copy(w->h, w->ops, w->nr_ops); /* if the batch did not run, every status says so */
 	for (unsigned i = 0; i < w->nr_rx; i++) {
-		struct rx_packet *r = &w->rx[i];
-		bool ok = true;
-
-		for (unsigned j = 0; j < r->ops; j++)
-			ok &= w->ops[r->op + j].status == GNTST_okay;
-		answer(r, ok);
-		if (likely(ok)) {
-			r->queue->n.rx_packets++;
-			r->queue->n.rx_bytes += r->m->pkt_len;
-		} else {
-			r->queue->n.rx_copy_failed++;
-		}
-		w->done[i] = r->m;
+		finish_packet(w, &w->rx[i]);
+		w->done[i] = w->rx[i].m;
 	}
 	pool_put(&w->spare, w->done, w->nr_rx);
 	w->nr_rx = w->nr_ops = 0;

@@ -83,10 +83,10 @@ void uplink_poll(struct nb_worker *w, struct uplink_queue *q)
 		q->last = w->tsc;
 		w->spent = NB_SPENT_BUSY;
 	}
+	q->rx_packets += n;
 	for (unsigned i = 0; i < n; i++) {
 		struct rte_mbuf *m = in[i];
 
-		q->rx_packets++;
 		q->rx_bytes += m->pkt_len;
 		if (unlikely(m->data_len < PV_NET_LEN_MIN || m->nb_segs > NB_SEGS_MAX)) {
 			q->rx_bad++;
