@@ -128,23 +128,31 @@ static void plan(struct vif_queue *q, const struct pv_net_packet *p, unsigned sl
 	t->ops = (uint16_t)(w->nr_ops - t->op);
 }
 
-/* A packet of one slot. False: there is no memory. */
-static bool plan_plain(struct vif_queue *q, const struct netif_tx_request *req, unsigned slot)
+/* The packets of one slot that the slots from `at` on begin with, in a row, as plan does. Returns how many: up to the first that is not one, or that
+ * there is no memory for. */
+static unsigned plan_plain(struct vif_queue *q, unsigned at, unsigned n)
 {
 	struct nb_worker *w = q->worker;
-	struct rte_mbuf *m = pool_first(&w->spare, req->size);
-	unsigned op = w->nr_ops;
+	const union pv_net_tx_slot *s = &w->slots[at];
+	struct tx_packet *t = &w->tx[w->nr_tx];
+	uint32_t bytes = 0;
+	unsigned done = 0;
 
-	if (unlikely(!m))
-		return false;
-	plan_copy(q, req->gref, req->offset, req->size, m);
-	w->tx[w->nr_tx++] = (struct tx_packet){
-		.queue = q, .m = m, .slot = (uint16_t)slot, .slots = 1, .op = (uint16_t)op, .ops = (uint16_t)(w->nr_ops - op),
-	};
-	m->pkt_len = req->size;
-	m->ol_flags |= flags_of(req->flags);
-	w->tx_bytes += req->size;
-	return true;
+	for (; done < n && likely(pv_net_tx_plain(s)); done++, s++, t++) {
+		struct rte_mbuf *m = pool_first(&w->spare, s->req.size);
+		unsigned op = w->nr_ops;
+
+		if (unlikely(!m))
+			break;
+		plan_copy(q, s->req.gref, s->req.offset, s->req.size, m);
+		*t = (struct tx_packet){ .queue = q, .m = m, .slot = (uint16_t)(at + done), .slots = 1, .op = (uint16_t)op, .ops = (uint16_t)(w->nr_ops - op) };
+		m->pkt_len = s->req.size;
+		m->ol_flags |= flags_of(s->req.flags);
+		bytes += s->req.size;
+	}
+	w->nr_tx += done;
+	w->tx_bytes += bytes;
+	return done;
 }
 
 /* A chain of which `have` slots were taken goes on: take its next one. Linux publishes whole chains only, and so must a guest:
@@ -199,14 +207,8 @@ static unsigned collect(struct vif_queue *q, int *ready, unsigned most)
 	int used;
 
 	*ready -= (int)taken;
-	while (at < taken) {
-		const union pv_net_tx_slot *s = &w->slots[w->nr_slots + at];
-
-		if (likely(pv_net_tx_plain(s)) && likely(plan_plain(q, &s->req, w->nr_slots + at))) {
-			at++;
-			continue;
-		}
-		used = pv_net_tx_parse(s, taken - at, &p);
+	while ((at += plan_plain(q, w->nr_slots + at, taken - at)) < taken) {
+		used = pv_net_tx_parse(&w->slots[w->nr_slots + at], taken - at, &p);
 		if (!used && !take_more(q, taken, ready)) {
 			taken++;
 			continue;
@@ -253,7 +255,7 @@ void tx_work(struct vif_queue *q)
 	}
 }
 
-static bool copied(const struct pv_gnt_copy *ops, unsigned n)
+static inline bool copied(const struct pv_gnt_copy *ops, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		if (unlikely(ops[i].status != GNTST_okay))
@@ -262,12 +264,12 @@ static bool copied(const struct pv_gnt_copy *ops, unsigned n)
 }
 
 /* One answer a slot, in the order of the chain: the first, its extra-info, the others. */
-static void answer(struct nb_worker *w, const struct tx_packet *t, int16_t status)
+static inline void answer(struct nb_worker *w, const struct tx_packet *t, int16_t status)
 {
 	const union pv_net_tx_slot *slot = &w->slots[t->slot];
 
 	pv_net_tx_fill_rsp(&t->queue->tx, slot->req.id, status);
-	for (unsigned i = 1; i < t->slots; i++) {
+	for (unsigned i = 1; unlikely(i < t->slots); i++) {
 		if (i <= t->extras)
 			pv_net_tx_fill_rsp_null(&t->queue->tx, &slot[i]);
 		else
