@@ -284,45 +284,51 @@ static inline uint8_t *known(const struct peer *p, const struct pv_gnt_end *end,
 	return x->word == word && (word & need) == need ? x->addr + end->offset : NULL;
 }
 
-static inline uint8_t *known_from(const struct loopback *lb, const struct pv_gnt_copy *op)
+static inline unsigned fetched(const struct pv_gnt_copy *op)
 {
-	return op->from.local ? op->from.local : known(known_peer(lb, op->from.domid), &op->from, op->len, HUB_WORD_VALID);
+	return op->len < COPY_AHEAD ? op->len : COPY_AHEAD;
 }
 
-static inline uint8_t *known_to(const struct loopback *lb, const struct pv_gnt_copy *op)
-{
-	return op->to.local ? op->to.local : known(known_peer(lb, op->to.domid), &op->to, op->len, HUB_WORD_VALID | HUB_WORD_WRITABLE);
-}
+/* Where an operation's bytes are at its two ends. */
+struct place {
+	const uint8_t *from;
+	uint8_t *to;
+};
 
-static inline void fetch(const struct pv_gnt_copy *op, const uint8_t *from, const uint8_t *to)
+/* Finds them, if one end is local and the other one known, and has the known one's bytes fetched. */
+static inline bool place(const struct loopback *lb, const struct pv_gnt_copy *op, struct place *p)
 {
-	unsigned ahead = op->len < COPY_AHEAD ? op->len : COPY_AHEAD;
+	bool give = op->from.local;
+	const struct pv_gnt_end *end = give ? &op->to : &op->from;
+	uint8_t *page = known(known_peer(lb, end->domid), end, op->len, give ? HUB_WORD_VALID | HUB_WORD_WRITABLE : HUB_WORD_VALID);
+	unsigned ahead = fetched(op);
 
-	for (unsigned at = 0; !op->from.local && at < ahead; at += 64)
-		__builtin_prefetch(from + at);
-	for (unsigned at = 0; !op->to.local && at < ahead; at += 64)
-		pv_prefetch_write(to + at);
+	if (__builtin_expect(!page || end->local, 0))
+		return false;
+	if (give) {
+		for (unsigned at = 0; at < ahead; at += 64)
+			pv_prefetch_write(page + at);
+		*p = (struct place){ op->from.local, page };
+		return true;
+	}
+	for (unsigned at = 0; at < ahead; at += 64)
+		__builtin_prefetch(page + at);
+	*p = (struct place){ page, op->to.local };
+	return __builtin_expect(op->to.local != NULL, 1);
 }
 
 /* Two looks at a block of copies: the first finds where the bytes are and has them fetched, many lines at once, from the other core's
- * cache; the second moves them. Nothing is unmapped between the two. Returns how many were done: those before the first of which an end is not
- * known, or a block's worth. */
+ * cache; the second moves them. Nothing is unmapped between the two. Returns how many were done: those before the first that is not found
+ * so, or a block's worth. */
 static unsigned copy_block(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
 {
-	const uint8_t *from[COPY_BLOCK];
-	uint8_t *to[COPY_BLOCK];
+	struct place p[COPY_BLOCK];
 	unsigned found = 0, bytes = 0;
 
-	for (; found < n && found < COPY_BLOCK && bytes < COPY_FETCH; found++) {
-		from[found] = known_from(lb, &ops[found]);
-		to[found] = known_to(lb, &ops[found]);
-		if (__builtin_expect(!from[found] || !to[found], 0))
-			break;
-		fetch(&ops[found], from[found], to[found]);
-		bytes += ops[found].len < COPY_AHEAD ? ops[found].len : COPY_AHEAD;
-	}
+	for (; found < n && found < COPY_BLOCK && bytes < COPY_FETCH && place(lb, &ops[found], &p[found]); found++)
+		bytes += fetched(&ops[found]);
 	for (unsigned i = 0; i < found; i++) {
-		memcpy(to[i], from[i], ops[i].len);
+		memcpy(p[i].to, p[i].from, ops[i].len);
 		ops[i].status = GNTST_okay;
 	}
 	return found;
