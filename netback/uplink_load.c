@@ -60,19 +60,33 @@ static int load_intr_fd(const struct uplink *up, unsigned queue)
 	return -1;
 }
 
-static struct rte_mbuf *say(struct nb_worker *w, const struct load *l)
+/* The segments of m, and of others behind it. False: no memory. */
+static bool fill(struct nb_worker *w, const struct load *l, struct rte_mbuf *m)
 {
-	struct rte_mbuf *m = pool_first(&w->spare, l->len), *seg = m;
+	struct rte_mbuf *seg = m;
 
-	for (uint32_t at = 0, n; seg; at += n, m->nb_segs++) {
+	for (uint32_t at = 0, n;; at += n, m->nb_segs++) {
 		n = RTE_MIN(l->len - at, (uint32_t)PV_PAGE_SIZE - seg->data_off);
 		memcpy(rte_pktmbuf_mtod(seg, void *), l->data + at, n);
 		seg->data_len = (uint16_t)n;
 		if (at + n == l->len)
-			break;
+			return true;
 		seg = seg->next = pool_page(&w->spare);
+		if (!seg)
+			return false;
 	}
-	if (!seg) {
+}
+
+static struct rte_mbuf *say(struct nb_worker *w, const struct load *l)
+{
+	struct rte_mbuf *m = pool_first(&w->spare, l->len);
+
+	if (unlikely(!m))
+		return NULL;
+	if (likely(l->len <= PV_PAGE_SIZE / 2)) {
+		memcpy(rte_pktmbuf_mtod(m, void *), l->data, l->len);
+		m->data_len = (uint16_t)l->len;
+	} else if (!fill(w, l, m)) {
 		rte_pktmbuf_free(m);
 		return NULL;
 	}
