@@ -190,6 +190,7 @@ static void attach(struct capture *c, struct vif *vif)
 	c->vif = vif;
 	__atomic_store_n(&vif->capture, c, __ATOMIC_RELEASE); /* pairs with capture_packet */
 	__atomic_fetch_or(&vif->steps, STEP_CAPTURE, __ATOMIC_RELEASE);
+	netback_barrier(c->nb); /* no train of packets passes by it */
 	TAILQ_INSERT_TAIL(&c->nb->captures, c, link);
 }
 

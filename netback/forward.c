@@ -69,33 +69,79 @@ static void flood(struct nb_worker *w, struct bridge *b, int in, struct rte_mbuf
 		rte_pktmbuf_free(m);
 }
 
-/* Where a packet goes, and who sent it is learned. again: switch_again was asked. */
-static int route(struct nb_worker *w, struct bridge *b, struct vif_queue *from, const struct rte_mbuf *m, uint64_t src, bool again)
+/* Where a packet goes, and who sent it is learned. *learned: he may be there. */
+static int route(struct nb_worker *w, struct bridge *b, struct vif_queue *from, const struct rte_mbuf *m, uint64_t src, bool *learned)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	struct switch_cache *cache = &w->up[b->index].cache;
 	unsigned vlan = m->vlan_tci & VLAN_ID;
-	int port = SWITCH_UNKNOWN;
-	bool learned = (from && src == __atomic_load_n(&from->vif->mac, __ATOMIC_RELAXED)) ||
-		       switch_learn(b->sw, cache, m->port, switch_key(vlan, src), w->now);
 
-	if (!learned && from)
+	*learned = (from && src == __atomic_load_n(&from->vif->mac, __ATOMIC_RELAXED)) ||
+		   switch_learn(b->sw, cache, m->port, switch_key(vlan, src), w->now);
+	if (!*learned && from)
 		from->n.tx_not_learned++;
-	if (likely(!rte_is_multicast_ether_addr(&eth->dst_addr)))
-		port = switch_lookup(b->sw, cache, switch_key(vlan, switch_mac_in_frame(&eth->dst_addr)));
-	if (again && learned && port != m->port)
-		switch_remember(cache, port);
-	return port;
+	if (unlikely(rte_is_multicast_ether_addr(&eth->dst_addr)))
+		return SWITCH_UNKNOWN;
+	return switch_lookup(b->sw, cache, switch_key(vlan, switch_mac_in_frame(&eth->dst_addr)));
 }
 
-/* A packet unlike the one before, or for which the vif that it comes from asks steps. */
-static __rte_noinline void forward_first(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m, bool steps)
+/* May those behind a packet that goes to `port` follow it without a look? */
+static bool train_begins(struct nb_worker *w, struct bridge *b, int port, struct train *t)
+{
+	struct vif *vif;
+
+	t->work = NB_BLANK | NB_GSO;
+	if (port == SWITCH_UPLINK) {
+		t->to = NULL;
+		t->work |= b->uplink.offloads ? 0 : NB_FLAGS;
+		t->len_max = __atomic_load_n(&b->uplink.frame_max, __ATOMIC_RELAXED);
+		return w->up[b->index].ours && __atomic_load_n(&b->out, __ATOMIC_ACQUIRE);
+	}
+	vif = switch_dest(b->sw, port);
+	if (!vif || vif->nr_queues > 1 || vif->queues[0].worker != w || __atomic_load_n(&vif->steps, __ATOMIC_RELAXED))
+		return false;
+	t->to = &vif->queues[0];
+	t->len_max = __atomic_load_n(&vif->frame_max, __ATOMIC_RELAXED);
+	return true;
+}
+
+static void train_begin(struct nb_worker *w, struct bridge *b, int port, const struct rte_mbuf *m)
+{
+	struct train *t = &w->up[b->index].train;
+	const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
+
+	t->turn = 0;
+	if (m->vlan_tci || !train_begins(w, b, port, t))
+		return;
+	memcpy(&t->addresses, frame, sizeof(t->addresses));
+	memcpy(&t->more, frame + sizeof(t->addresses), sizeof(t->more));
+	t->in = m->port;
+	t->turn = w->turns;
+}
+
+/* Is m like the first of the train, and is nothing to be done to it? */
+static inline bool follows(const struct nb_worker *w, const struct train *t, const struct rte_mbuf *m)
+{
+	const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
+	uint64_t addresses;
+	uint32_t more;
+
+	memcpy(&addresses, frame, sizeof(addresses));
+	memcpy(&more, frame + sizeof(addresses), sizeof(more));
+	return addresses == t->addresses && more == t->more && m->port == t->in && w->turns == t->turn && m->pkt_len <= t->len_max &&
+	       !m->vlan_tci && !(m->ol_flags & t->work);
+}
+
+/* The first of a train, or one that belongs to none. */
+static __rte_noinline void forward_first(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	uint64_t src = switch_mac_in_frame(&eth->src_addr);
+	bool steps = from && __atomic_load_n(&from->vif->steps, __ATOMIC_ACQUIRE), learned;
 	int port;
 
-	if (unlikely(!src || rte_is_multicast_ether_addr(&eth->src_addr))) {
+	if (unlikely(!src || rte_is_multicast_ether_addr(&eth->src_addr) || (from && !__atomic_load_n(&from->vif->carrier, __ATOMIC_RELAXED)) ||
+		     (m->ol_flags & (NB_BLANK | NB_GSO) && check_flags(m) < 0))) {
 		if (from)
 			from->n.tx_bad++;
 		rte_pktmbuf_free(m);
@@ -103,33 +149,29 @@ static __rte_noinline void forward_first(struct nb_worker *w, struct bridge *b, 
 	}
 	if (unlikely(steps) && !step_from(w, from, m))
 		return;
-	port = route(w, b, from, m, src, !steps); /* a tag may be gone: it is read once more */
-	if (likely(port != SWITCH_UNKNOWN && port != m->port))
+	port = route(w, b, from, m, src, &learned); /* a tag may be gone: it is read once more */
+	if (likely(port != SWITCH_UNKNOWN && port != m->port)) {
+		if (learned && !steps)
+			train_begin(w, b, port, m);
 		send_to(w, b, port, m);
-	else if (port == m->port)
+	} else if (port == m->port) {
 		rte_pktmbuf_free(m); /* no hairpin */
-	else
+	} else {
 		flood(w, b, m->port, m);
+	}
 }
 
 void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m)
 {
-	bool steps = from && __atomic_load_n(&from->vif->steps, __ATOMIC_ACQUIRE);
-	int port = SWITCH_UNKNOWN;
+	struct uplink_queue *up = &w->up[b->index];
 
-	if (unlikely((from && !__atomic_load_n(&from->vif->carrier, __ATOMIC_RELAXED)) || (m->ol_flags & (NB_BLANK | NB_GSO) && check_flags(m) < 0))) {
-		if (from)
-			from->n.tx_bad++;
-		rte_pktmbuf_free(m);
-		return;
-	}
 	m->port = (uint16_t)(from ? from->vif->port : SWITCH_UPLINK); /* who sent it, for fair_push */
-	if (likely(!steps))
-		port = switch_again(b->sw, &w->up[b->index].cache, m->port, m->vlan_tci & VLAN_ID, rte_pktmbuf_mtod(m, const void *), w->now);
-	if (likely(port != SWITCH_UNKNOWN))
-		send_to(w, b, port, m);
+	if (unlikely(!follows(w, &up->train, m)))
+		forward_first(w, b, from, m);
+	else if (up->train.to)
+		rx_push(up->train.to, m);
 	else
-		forward_first(w, b, from, m, steps);
+		uplink_put(w, up, m);
 }
 
 void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)

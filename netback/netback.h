@@ -101,6 +101,18 @@ void fair_leave(struct fair *f, uint8_t account, uint32_t cost);
 
 /* ---- uplink.c, uplink_dpdk.c, uplink_tap.c ---- */
 enum { UPLINK_WAITING = 256 /* packets that wait for an uplink which takes no more, the first NB_BURST of them whosever they are */ };
+/* What was decided of a packet, for those behind it that are like it: most come in trains. It holds for a turn, in which nothing that it was decided
+ * from goes away (see Threads in README.md). Owner: one worker. */
+struct train {
+	uint64_t addresses; /* the first of both addresses' bytes, ... */
+	uint32_t more; /* and the rest of them */
+	uint16_t in; /* port of the switch */
+	uint64_t turn; /* nb_worker.turns; 0: none */
+	uint32_t len_max; /* of a packet */
+	uint64_t work; /* flags of packets to which something is to be done */
+	struct vif_queue *to; /* NULL: the uplink's, this worker's */
+};
+
 /* A worker's part of a bridge and its uplink. Owner: that worker. */
 struct uplink_queue {
 	struct bridge *bridge; /* NULL: there is none of this index */
@@ -116,6 +128,7 @@ struct uplink_queue {
 	uint64_t rx_packets, rx_bytes, rx_bad, tx_packets, tx_bytes, tx_dropped, tx_too_big;
 	struct rte_mbuf *tap_seg[NB_SEGS_MAX]; /* what the next packet of a TAP is read into */
 	struct switch_cache cache; /* of the bridge's switch */
+	struct train train;
 };
 
 struct uplink;
@@ -562,6 +575,14 @@ struct json_object *report_stats(void *ctx, const struct pv_device_id *id);
 struct json_object *report_inspect(void *ctx, const struct pv_device_id *id);
 
 /* ---- copies between a chain of segments and pages of a guest ---- */
+static inline bool copied(const struct pv_gnt_copy *ops, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (unlikely(ops[i].status != GNTST_okay))
+			return false;
+	return true;
+}
+
 struct chain_at {
 	struct rte_mbuf *seg;
 	uint32_t off;

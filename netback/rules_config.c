@@ -65,10 +65,8 @@ void rules_replace(struct vif *vif, struct rules *r)
 	if (r)
 		__atomic_fetch_or(&vif->steps, STEP_RULES, __ATOMIC_RELEASE); /* pairs with forward and rx_send */
 	rules_retarget(vif->nb);
-	if (before) {
-		netback_barrier(vif->nb); /* no worker has them any more */
-		rules_free(before);
-	}
+	netback_barrier(vif->nb); /* no worker has those before any more, and no train of packets passes by the new ones */
+	rules_free(before);
 }
 
 static struct vif *target(struct netback *nb, const struct vif *vif, int32_t devid)

@@ -465,10 +465,8 @@ static void answer(const struct rx_packet *r, bool ok)
 static void finish_packet(struct nb_worker *w, const struct rx_packet *r)
 {
 	struct vif_queue *q = r->queue;
-	bool ok = true;
+	bool ok = copied(w->ops + r->op, r->ops);
 
-	for (unsigned i = 0; i < r->ops; i++)
-		ok &= w->ops[r->op + i].status == GNTST_okay;
 	if (likely(r->slots == 1))
 		pv_net_rx_fill_rsp(&q->rx, *rx_id(q, r->first), r->headroom, flags_of(r), ok ? (int16_t)r->m->pkt_len : NETIF_RSP_ERROR);
 	else

@@ -427,23 +427,3 @@ int switch_lookup(struct l2switch *sw, struct switch_cache *c, uint64_t mac)
 	cache_put(c, version, mac, port, 0); /* that it is unknown is an answer too, until the table changes */
 	return port;
 }
-
-int switch_again(struct l2switch *sw, struct switch_cache *c, int in, unsigned vlan, const void *frame, uint32_t now)
-{
-	uint32_t version = version_get(sw), more;
-	uint64_t addresses;
-
-	memcpy(&addresses, frame, sizeof(addresses));
-	memcpy(&more, (const uint8_t *)frame + sizeof(addresses), sizeof(more));
-	if (likely(c->last.addresses == addresses && c->last.more == more && c->last.version == version && c->last.in == in && c->last.vlan == vlan &&
-		   c->last.seen == now))
-		return c->last.port;
-	c->last.addresses = addresses;
-	c->last.more = more;
-	c->last.version = version;
-	c->last.seen = now;
-	c->last.in = in;
-	c->last.vlan = vlan;
-	c->last.port = SWITCH_UNKNOWN;
-	return SWITCH_UNKNOWN;
-}

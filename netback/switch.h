@@ -48,15 +48,6 @@ enum {
 
 /* A worker's memory of recent answers, each void as soon as the table changed. Zeroed: empty. Owner: one worker. */
 struct switch_cache {
-	/* The packet before this one, for most are followed by others of their kind: both its addresses, where it came in and where it went. */
-	struct {
-		uint64_t addresses;
-		uint32_t more; /* of the addresses */
-		uint32_t version;
-		uint32_t seen;
-		int32_t in, port; /* SWITCH_UNKNOWN: nothing is known of it */
-		unsigned vlan;
-	} last;
 	struct {
 		uint64_t mac;
 		uint32_t version; /* of the table that gave this answer */
@@ -90,14 +81,6 @@ bool switch_member(const struct l2switch *sw, int port, unsigned vlan); /* of an
 /* Learn where mac is. Returns true if it was not: the port taught its share, or the address is pinned elsewhere. */
 bool switch_learn(struct l2switch *sw, struct switch_cache *c, int port, uint64_t mac, uint32_t now);
 int switch_lookup(struct l2switch *sw, struct switch_cache *c, uint64_t mac); /* a port or SWITCH_UNKNOWN */
-
-/* Where a packet goes if it is like the one before: the same addresses and VLAN, and from the same port, in the same second. frame: its header. A port,
- * or SWITCH_UNKNOWN: ask as above, and if its sender was learned and its receiver is known, tell it to switch_remember. */
-int switch_again(struct l2switch *sw, struct switch_cache *c, int in, unsigned vlan, const void *frame, uint32_t now);
-static inline void switch_remember(struct switch_cache *c, int port)
-{
-	c->last.port = port;
-}
 
 static inline uint64_t switch_key(unsigned vlan, uint64_t mac)
 {

@@ -255,14 +255,6 @@ void tx_work(struct vif_queue *q)
 	}
 }
 
-static inline bool copied(const struct pv_gnt_copy *ops, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (unlikely(ops[i].status != GNTST_okay))
-			return false;
-	return true;
-}
-
 /* One answer a slot, in the order of the chain: the first, its extra-info, the others. */
 static inline void answer(struct nb_worker *w, const struct tx_packet *t, int16_t status)
 {

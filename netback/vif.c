@@ -48,6 +48,8 @@ static void look_at_tags(struct netback *nb, const struct bridge *b)
 		else
 			__atomic_fetch_and(&vif->steps, ~(uint32_t)STEP_VLAN, __ATOMIC_RELEASE);
 	}
+	if (b->vlans)
+		netback_barrier(nb); /* as in change */
 }
 
 static void set_vlans(struct vif *vif, const struct vlans *v)
@@ -292,6 +294,7 @@ static int change(struct vif *vif, const struct vif_config *c, char *why, size_t
 	limit_change(vif, limit);
 	__atomic_store_n(&vif->frame_max, frame_max(vif, vif_mtu(vif, c)), __ATOMIC_RELAXED);
 	set_carrier(vif, c->carrier);
+	netback_barrier(vif->nb); /* trains that are under way (forward.c) have ended: who asked for this is told that it is so */
 	return 0;
 }
 
