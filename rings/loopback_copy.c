@@ -14,9 +14,9 @@
 
 enum {
 	COPY_FILES_MAX = 4096, /* mapped at once in a handle */
-	COPY_BLOCK = 16, /* operations that are looked up together */
-	COPY_AHEAD = 512, /* bytes of each that are fetched before; the processor goes on by itself */
-	COPY_FETCH = 4096, /* bytes of all of them that are */
+	COPY_AHEAD = 512, /* bytes of an operation that are fetched before; the processor goes on by itself */
+	COPY_BLOCK = 16, /* operations from grants that are looked up together */
+	COPY_FETCH = 4096, /* bytes of all of them that are fetched */
 };
 
 /* ---- files and peers ---- */
@@ -284,51 +284,49 @@ static inline uint8_t *known(const struct peer *p, const struct pv_gnt_end *end,
 	return x->word == word && (word & need) == need ? x->addr + end->offset : NULL;
 }
 
+/* Bytes of an operation that are worth fetching. */
 static inline unsigned fetched(const struct pv_gnt_copy *op)
 {
 	return op->len < COPY_AHEAD ? op->len : COPY_AHEAD;
 }
 
-/* Where an operation's bytes are at its two ends. */
-struct place {
-	const uint8_t *from;
-	uint8_t *to;
-};
-
-/* Finds them, if one end is local and the other one known, and has the known one's bytes fetched. */
-static inline bool place(const struct loopback *lb, const struct pv_gnt_copy *op, struct place *p)
+/* To pages that we know, one after the other: each has only its own lines fetched for writing, at once, where it has several. Those of more
+ * operations than one keep each other waiting. Returns how many were done: those before the first that is not one. */
+static unsigned give_known(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
 {
-	bool give = op->from.local;
-	const struct pv_gnt_end *end = give ? &op->to : &op->from;
-	uint8_t *page = known(known_peer(lb, end->domid), end, op->len, give ? HUB_WORD_VALID | HUB_WORD_WRITABLE : HUB_WORD_VALID);
-	unsigned ahead = fetched(op);
+	for (unsigned i = 0; i < n; i++) {
+		struct pv_gnt_copy *op = &ops[i];
+		uint8_t *to = known(known_peer(lb, op->to.domid), &op->to, op->len, HUB_WORD_VALID | HUB_WORD_WRITABLE);
 
-	if (__builtin_expect(!page || end->local, 0))
-		return false;
-	if (give) {
-		for (unsigned at = 0; at < ahead; at += 64)
-			pv_prefetch_write(page + at);
-		*p = (struct place){ op->from.local, page };
-		return true;
+		if (__builtin_expect(!to || !op->from.local || op->to.local, 0))
+			return i;
+		for (unsigned at = 0; op->len > 64 && at < fetched(op); at += 64)
+			pv_prefetch_write(to + at);
+		memcpy(to, op->from.local, op->len);
+		op->status = GNTST_okay;
 	}
-	for (unsigned at = 0; at < ahead; at += 64)
-		__builtin_prefetch(page + at);
-	*p = (struct place){ page, op->to.local };
-	return __builtin_expect(op->to.local != NULL, 1);
+	return n;
 }
 
-/* Two looks at a block of copies: the first finds where the bytes are and has them fetched, many lines at once, from the other core's
- * cache; the second moves them. Nothing is unmapped between the two. Returns how many were done: those before the first that is not found
- * so, or a block's worth. */
-static unsigned copy_block(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
+/* From pages that we know, in two looks at a block: the first finds where the bytes are and has them fetched, many lines at once, from the other
+ * core's cache; the second moves them. Nothing is unmapped between the two. Returns as above, or a block's worth. */
+static unsigned take_known(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
 {
-	struct place p[COPY_BLOCK];
+	const uint8_t *from[COPY_BLOCK];
 	unsigned found = 0, bytes = 0;
 
-	for (; found < n && found < COPY_BLOCK && bytes < COPY_FETCH && place(lb, &ops[found], &p[found]); found++)
-		bytes += fetched(&ops[found]);
+	for (; found < n && found < COPY_BLOCK && bytes < COPY_FETCH; found++) {
+		const struct pv_gnt_copy *op = &ops[found];
+
+		from[found] = known(known_peer(lb, op->from.domid), &op->from, op->len, HUB_WORD_VALID);
+		if (__builtin_expect(!from[found] || op->from.local || !op->to.local, 0))
+			break;
+		for (unsigned at = 0; at < fetched(op); at += 64)
+			__builtin_prefetch(from[found] + at);
+		bytes += fetched(op);
+	}
 	for (unsigned i = 0; i < found; i++) {
-		memcpy(p[i].to, p[i].from, ops[i].len);
+		memcpy(ops[i].to.local, from[i], ops[i].len);
 		ops[i].status = GNTST_okay;
 	}
 	return found;
@@ -339,7 +337,7 @@ int lb_copy(struct pv_hyper *h, struct pv_gnt_copy *ops, unsigned n)
 	struct loopback *lb = (struct loopback *)h;
 
 	for (unsigned done; n; ops += done, n -= done) {
-		done = copy_block(lb, ops, n);
+		done = ops->from.local ? give_known(lb, ops, n) : take_known(lb, ops, n);
 		if (__builtin_expect(!done, 0)) {
 			copy_slowly(lb, ops);
 			done = 1;
