@@ -396,16 +396,17 @@ struct tx_packet {
 	int8_t status;
 };
 
-/* A packet that is being copied to the guest. Valid within a turn. */
-struct rx_packet {
+/* Packets that are being copied to a guest, for which the next of its requests were taken. Valid within a turn. */
+struct rx_run {
 	struct vif_queue *queue;
-	struct rte_mbuf *m;
-	uint32_t first; /* its requests in the ring: their ids are in the log */
-	uint32_t hash;
-	uint16_t op, ops;
+	uint16_t op, ops; /* operations of the copy */
+	uint16_t plain; /* so many packets, each in one slot and copied by one operation, their answers ready in w->rx_answer */
+	/* 0: one packet, of any kind: */
 	uint16_t slots, headroom;
 	uint8_t extras; /* slots behind the first that carry something else than data */
 	uint8_t hash_type; /* _XEN_NETIF_CTRL_HASH_TYPE_* + 1; 0: it was not hashed */
+	uint32_t first; /* its requests in the ring: their ids are in the log */
+	uint32_t hash;
 };
 
 void tx_work(struct vif_queue *q);
@@ -513,10 +514,11 @@ struct nb_worker {
 	int kick_fd, epoll_fd;
 	bool asleep; /* atomic */
 
-	unsigned nr_ops, nr_tx, nr_slots, nr_rx, tx_bytes; /* of the batch */
+	unsigned nr_ops, nr_tx, nr_slots, nr_rx, nr_runs, tx_bytes; /* of the batch */
 	struct tx_packet tx[NB_TURN_PACKETS];
-	struct rx_packet rx[NB_TURN_PACKETS];
-	struct rte_mbuf *done[NB_TURN_PACKETS];
+	struct rx_run rx_run[NB_TURN_PACKETS];
+	struct rte_mbuf *rx[NB_TURN_PACKETS];
+	struct netif_rx_response rx_answer[NB_TURN_PACKETS];
 	union pv_net_tx_slot slots[NB_TURN_PACKETS];
 	struct pv_gnt_copy ops[NB_TURN_OPS];
 };

@@ -214,11 +214,11 @@ static uint16_t begin(const struct shape *s, const struct rte_mbuf *m, uint32_t 
 }
 
 /* What a packet will be like: its slots are pages, and some for what is to be said about it. */
-static void describe(const struct shape *s, struct rte_mbuf *m, uint32_t first, struct rx_packet *r)
+static void describe(const struct shape *s, const struct rte_mbuf *m, uint32_t first, struct rx_run *r)
 {
 	uint32_t room = PV_PAGE_SIZE - s->headroom;
 
-	r->m = m;
+	r->plain = 0;
 	r->headroom = begin(s, m, first);
 	r->extras = !!(m->ol_flags & NB_GSO);
 	r->hash_type = 0;
@@ -230,13 +230,14 @@ static void describe(const struct shape *s, struct rte_mbuf *m, uint32_t first, 
 }
 
 /* Take the requests that a described packet needs, and plan its copies. */
-static void plan(struct vif_queue *q, struct rx_packet *r)
+static void plan(struct vif_queue *q, struct rx_run *r, struct rte_mbuf *m)
 {
 	struct nb_worker *w = q->worker;
-	struct chain_at at = { .seg = r->m };
-	uint32_t left = r->m->pkt_len, most = PV_PAGE_SIZE - r->headroom;
+	struct chain_at at = { .seg = m };
+	uint32_t left = m->pkt_len, most = PV_PAGE_SIZE - r->headroom;
 
-	w->nr_rx++;
+	w->rx[w->nr_rx++] = m;
+	w->nr_runs++;
 	r->queue = q;
 	r->op = (uint16_t)w->nr_ops;
 	r->first = q->rx.cons;
@@ -276,6 +277,13 @@ static struct rte_mbuf *pop(struct vif_queue *q)
 	return m;
 }
 
+/* Of a packet's first response. */
+static inline uint16_t flags_of(const struct rte_mbuf *m, bool extras)
+{
+	return (uint16_t)((extras ? NETRXF_extra_info : 0) | (m->ol_flags & NB_BLANK ? NETRXF_csum_blank : 0) |
+			  (m->ol_flags & NB_VALID ? NETRXF_data_validated : 0));
+}
+
 /* Most packets: in one piece, for one page of the guest's, and nothing is to be said beside the bytes. */
 static bool plain(const struct rte_mbuf *m, uint32_t room)
 {
@@ -283,37 +291,44 @@ static bool plain(const struct rte_mbuf *m, uint32_t room)
 	       (rte_pktmbuf_mtod(m, uintptr_t) & (PV_PAGE_SIZE - 1)) + m->pkt_len <= PV_PAGE_SIZE;
 }
 
-/* The plain packets at the head of the backlog, at most n of them, and what a turn has room for: what describe and plan do, in a row. Returns how many. */
+/* The plain packets at the head of the backlog, at most n of them, and what a turn has room for: what describe and plan do, in a row, and
+ * what is said of each when it was copied. Returns how many. */
 static unsigned fill_plain(struct vif_queue *q, const struct shape *s, unsigned n)
 {
 	struct nb_worker *w = q->worker;
 	struct pv_ring ring = q->rx; /* a copy, which the compiler keeps in registers */
-	struct rx_packet *r = &w->rx[w->nr_rx];
+	struct rte_mbuf **out = &w->rx[w->nr_rx];
+	struct netif_rx_response *answer = &w->rx_answer[w->nr_rx];
 	struct pv_gnt_copy *op = &w->ops[w->nr_ops];
 	uint32_t head = q->head, room = PV_PAGE_SIZE - s->headroom;
+	uint16_t guest = q->vif->id.guest;
 	unsigned done = 0;
 
 	n = RTE_MIN(n, q->tail - q->head);
 	n = RTE_MIN(n, NB_TURN_PACKETS - w->nr_rx);
 	n = RTE_MIN(n, NB_TURN_OPS - w->nr_ops);
-	for (; done < n; done++, r++, op++, head++) {
+	for (; done < n; done++, op++, head++) {
 		struct rte_mbuf *m = q->backlog[head % NB_BACKLOG_PACKETS];
 		struct netif_rx_request req;
+		uint16_t offset, *id;
 
 		if (unlikely(!plain(m, room)))
 			break;
 		if (unlikely(q->fair.account[head % NB_BACKLOG_PACKETS]))
 			fair_pop(q, head % NB_BACKLOG_PACKETS, w->nb->seg_cost);
-		*r = (struct rx_packet){ .queue = q, .m = m, .first = ring.cons, .op = (uint16_t)(w->nr_ops + done), .ops = 1, .slots = 1,
-					 .headroom = begin(s, m, ring.cons) };
+		offset = begin(s, m, ring.cons);
+		id = rx_id(q, ring.cons);
 		pv_net_rx_take(&ring, &req);
-		*rx_id(q, r->first) = req.id;
+		*id = req.id;
 		op->from.local = rte_pktmbuf_mtod(m, void *);
-		op->to = (struct pv_gnt_end){ .gref = req.gref, .domid = q->vif->id.guest, .offset = r->headroom };
+		op->to = (struct pv_gnt_end){ .gref = req.gref, .domid = guest, .offset = offset };
 		op->len = (uint16_t)m->pkt_len;
+		answer[done] = (struct netif_rx_response){ .id = req.id, .offset = offset, .flags = flags_of(m, false), .status = (int16_t)m->pkt_len };
+		out[done] = m;
 	}
 	if (!done)
 		return 0;
+	w->rx_run[w->nr_runs++] = (struct rx_run){ .queue = q, .plain = (uint16_t)done, .op = (uint16_t)w->nr_ops, .ops = (uint16_t)done };
 	pv_inflight_take(q->rx_log, ring.cons);
 	q->rx = ring;
 	q->head = head;
@@ -329,7 +344,7 @@ static unsigned fill_plain(struct vif_queue *q, const struct shape *s, unsigned 
 static unsigned fill_one(struct vif_queue *q, const struct shape *s, unsigned ready)
 {
 	struct nb_worker *w = q->worker;
-	struct rx_packet *r = &w->rx[w->nr_rx];
+	struct rx_run *r = &w->rx_run[w->nr_runs];
 
 	describe(s, q->backlog[q->head % NB_BACKLOG_PACKETS], q->rx.cons, r);
 	if (unlikely(r->slots - r->extras > XEN_NETIF_NR_SLOTS_MIN)) { /* it waited while the headroom grew */
@@ -338,8 +353,7 @@ static unsigned fill_one(struct vif_queue *q, const struct shape *s, unsigned re
 		return 0;
 	}
 	if (r->slots <= ready) {
-		pop(q);
-		plan(q, r);
+		plan(q, r, pop(q));
 	}
 	return r->slots;
 }
@@ -395,7 +409,7 @@ void rx_plan(struct vif_queue *q)
 	if (likely(!limit))
 		return;
 	for (unsigned i = first; i < w->nr_rx; i++)
-		bytes += w->rx[i].m->pkt_len;
+		bytes += w->rx[i]->pkt_len;
 	pv_limit_charge(&limit->rx, bytes, w->nr_rx - first);
 }
 
@@ -417,14 +431,14 @@ void rx_reclaim(struct nb_worker *w)
 }
 
 /* Extra-info slot `i`, from 1 on: what a large packet is to be cut into, then its hash. */
-static void answer_extra(const struct rx_packet *r, unsigned i)
+static void answer_extra(const struct rx_run *r, const struct rte_mbuf *m, unsigned i)
 {
 	struct netif_extra_info e = { .flags = i < r->extras ? XEN_NETIF_EXTRA_FLAG_MORE : 0 };
 
-	if (i == 1 && r->m->ol_flags & NB_GSO) {
+	if (i == 1 && m->ol_flags & NB_GSO) {
 		e.type = XEN_NETIF_EXTRA_TYPE_GSO;
-		e.u.gso.size = r->m->tso_segsz;
-		e.u.gso.type = r->m->ol_flags & NB_GSO_V6 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4;
+		e.u.gso.size = m->tso_segsz;
+		e.u.gso.type = m->ol_flags & NB_GSO_V6 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4;
 	} else {
 		uint32_t value = rte_cpu_to_le_32(r->hash);
 
@@ -436,23 +450,16 @@ static void answer_extra(const struct rx_packet *r, unsigned i)
 	*(struct netif_extra_info *)pv_ring_fill(&r->queue->rx) = e;
 }
 
-/* Of a packet's first response. */
-static uint16_t flags_of(const struct rx_packet *r)
-{
-	return (uint16_t)((r->extras ? NETRXF_extra_info : 0) | (r->m->ol_flags & NB_BLANK ? NETRXF_csum_blank : 0) |
-			  (r->m->ol_flags & NB_VALID ? NETRXF_data_validated : 0));
-}
-
 /* The responses of one packet, each in the slot of its request. A failed packet keeps its shape: the frontend must know where it ends. */
-static void answer(const struct rx_packet *r, bool ok)
+static void answer(const struct rx_run *r, const struct rte_mbuf *m, bool ok)
 {
-	uint32_t left = r->m->pkt_len, most = PV_PAGE_SIZE - r->headroom;
+	uint32_t left = m->pkt_len, most = PV_PAGE_SIZE - r->headroom;
 
 	for (unsigned i = 0; i < r->slots; i++) {
-		uint16_t len = (uint16_t)RTE_MIN(left, most), flags = i ? 0 : flags_of(r);
+		uint16_t len = (uint16_t)RTE_MIN(left, most), flags = i ? 0 : flags_of(m, r->extras);
 
 		if (i && i <= r->extras) {
-			answer_extra(r, i);
+			answer_extra(r, m, i);
 			continue;
 		}
 		left -= len;
@@ -462,33 +469,56 @@ static void answer(const struct rx_packet *r, bool ok)
 	}
 }
 
-static void finish_packet(struct nb_worker *w, const struct rx_packet *r)
+static void finish_one(const struct nb_worker *w, const struct rx_run *r, const struct rte_mbuf *m)
 {
 	struct vif_queue *q = r->queue;
 	bool ok = copied(w->ops + r->op, r->ops);
 
-	if (likely(r->slots == 1))
-		pv_net_rx_fill_rsp(&q->rx, *rx_id(q, r->first), r->headroom, flags_of(r), ok ? (int16_t)r->m->pkt_len : NETIF_RSP_ERROR);
-	else
-		answer(r, ok);
+	answer(r, m, ok);
 	if (likely(ok)) {
 		q->n.rx_packets++;
-		q->n.rx_bytes += r->m->pkt_len;
+		q->n.rx_bytes += m->pkt_len;
 	} else {
 		q->n.rx_copy_failed++;
 	}
 }
 
+static void finish_plain(const struct nb_worker *w, const struct rx_run *r, const struct netif_rx_response *answer)
+{
+	const struct pv_gnt_copy *op = &w->ops[r->op];
+	struct vif_queue *q = r->queue;
+	struct pv_ring ring = q->rx; /* a copy, which the compiler keeps in registers */
+	unsigned failed = 0;
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < r->plain; i++, op++, answer++) {
+		bool ok = op->status == GNTST_okay;
+
+		pv_net_rx_fill_rsp(&ring, answer->id, answer->offset, answer->flags, likely(ok) ? answer->status : NETIF_RSP_ERROR);
+		bytes += likely(ok) ? (unsigned)answer->status : 0;
+		failed += !ok;
+	}
+	q->rx = ring;
+	q->n.rx_packets += r->plain - failed;
+	q->n.rx_bytes += bytes;
+	q->n.rx_copy_failed += failed;
+}
+
 void rx_finish(struct nb_worker *w)
 {
+	unsigned at = 0;
+
 	if (!w->nr_rx)
 		return;
 	if (w->nr_ops)
 		pv_gnt_copy(w->h, w->ops, w->nr_ops); /* if the batch did not run, every status says so */
-	for (unsigned i = 0; i < w->nr_rx; i++) {
-		finish_packet(w, &w->rx[i]);
-		w->done[i] = w->rx[i].m;
+	for (const struct rx_run *r = w->rx_run; r < &w->rx_run[w->nr_runs]; r++) {
+		if (likely(r->plain))
+			finish_plain(w, r, &w->rx_answer[at]);
+		else
+			finish_one(w, r, w->rx[at]);
+		at += likely(r->plain) ? r->plain : 1;
 	}
-	pool_put(&w->spare, w->done, w->nr_rx);
-	w->nr_rx = w->nr_ops = 0;
+	pool_put(&w->spare, w->rx, w->nr_rx);
+	w->nr_rx = w->nr_runs = w->nr_ops = 0;
 }
