@@ -120,7 +120,7 @@ static void train_begin(struct nb_worker *w, struct bridge *b, int port, const s
 }
 
 /* Is m like the first of the train, and is nothing to be done to it? */
-static inline bool follows(const struct nb_worker *w, const struct train *t, const struct rte_mbuf *m)
+static inline bool follows(const struct train *t, const struct rte_mbuf *m)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
 	uint64_t addresses;
@@ -128,8 +128,26 @@ static inline bool follows(const struct nb_worker *w, const struct train *t, con
 
 	memcpy(&addresses, frame, sizeof(addresses));
 	memcpy(&more, frame + sizeof(addresses), sizeof(more));
-	return addresses == t->addresses && more == t->more && m->port == t->in && w->turns == t->turn && m->pkt_len <= t->len_max &&
-	       !m->vlan_tci && !(m->ol_flags & t->work);
+	return addresses == t->addresses && more == t->more && m->pkt_len <= t->len_max && !m->vlan_tci && !(m->ol_flags & t->work);
+}
+
+/* Those at the beginning of m[] that follow the train go where it goes. Returns how many. */
+static unsigned follow(struct nb_worker *w, struct uplink_queue *up, uint16_t in, struct rte_mbuf **m, unsigned n)
+{
+	const struct train *t = &up->train;
+	unsigned i = 0;
+
+	if (w->turns != t->turn || in != t->in)
+		return 0;
+	while (i < n && follows(t, m[i]))
+		m[i++]->port = in;
+	if (!i)
+		return 0;
+	if (t->to)
+		rx_push(t->to, m, i);
+	else
+		uplink_put(w, up, m, i);
+	return i;
 }
 
 /* The first of a train, or one that belongs to none. */
@@ -161,17 +179,17 @@ static __rte_noinline void forward_first(struct nb_worker *w, struct bridge *b, 
 	}
 }
 
-void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m)
+void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf **m, unsigned n)
 {
-	struct uplink_queue *up = &w->up[b->index];
+	uint16_t in = (uint16_t)(from ? from->vif->port : SWITCH_UPLINK); /* who sent it, for fair_push as well */
 
-	m->port = (uint16_t)(from ? from->vif->port : SWITCH_UPLINK); /* who sent it, for fair_push */
-	if (unlikely(!follows(w, &up->train, m)))
-		forward_first(w, b, from, m);
-	else if (up->train.to)
-		rx_push(up->train.to, m);
-	else
-		uplink_put(w, up, m);
+	for (unsigned i = 0; i < n;) {
+		i += follow(w, &w->up[b->index], in, m + i, n - i);
+		if (i == n)
+			return;
+		m[i]->port = in;
+		forward_first(w, b, from, m[i++]);
+	}
 }
 
 void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)

@@ -164,7 +164,7 @@ void uplink_close(struct uplink *up);
 void uplink_tick(struct uplink *up); /* control thread: its MTU may have changed */
 void uplink_poll(struct nb_worker *w, struct uplink_queue *q);
 void uplink_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m);
-void uplink_put(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf *m); /* a finished packet; q is the worker's own */
+void uplink_put(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **m, unsigned n); /* finished packets; q is the worker's own */
 void uplink_flush(struct nb_worker *w, struct uplink_queue *q);
 bool uplink_idle(const struct nb_worker *w, const struct uplink_queue *q);
 
@@ -412,7 +412,7 @@ struct rx_run {
 void tx_work(struct vif_queue *q);
 void tx_finish(struct nb_worker *w);
 void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m); /* takes m; any worker */
-void rx_push(struct vif_queue *q, struct rte_mbuf *m); /* takes m; the queue's worker */
+void rx_push(struct vif_queue *q, struct rte_mbuf **m, unsigned n); /* takes them; the queue's worker */
 void rx_plan(struct vif_queue *q);
 /* Drop what has waited for longer than a second for guests that post no pages: packet memory is scarce. */
 void rx_reclaim(struct nb_worker *w);
@@ -427,7 +427,7 @@ static inline uint32_t rx_most(uint32_t headroom)
 	return RTE_MIN((uint32_t)UINT16_MAX, XEN_NETIF_NR_SLOTS_MIN * (PV_PAGE_SIZE - headroom));
 }
 void rx_finish(struct nb_worker *w);
-void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf *m); /* takes m; from NULL: the uplink */
+void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf **m, unsigned n); /* takes them; from NULL: the uplink */
 void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m); /* takes m, of our own making, for an address seen just now */
 
 /* ---- steps.c: what is done to a packet besides switching it, for vifs that ask for it ---- */

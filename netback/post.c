@@ -131,14 +131,14 @@ void post_take(struct nb_worker *w)
 
 		if (p[i].port == SWITCH_UPLINK) {
 			if (likely(b->generation == p[i].generation))
-				uplink_put(w, &w->up[b->index], p[i].m);
+				uplink_put(w, &w->up[b->index], &p[i].m, 1);
 			else
 				rte_pktmbuf_free(p[i].m); /* another has its place */
 			continue;
 		}
 		vif = b->generation ? switch_dest(b->sw, p[i].port) : NULL;
 		if (vif && vif->generation == p[i].generation && p[i].queue < vif->nr_queues && vif->queues[p[i].queue].worker == w)
-			rx_push(&vif->queues[p[i].queue], p[i].m);
+			rx_push(&vif->queues[p[i].queue], &p[i].m, 1);
 		else
 			rte_pktmbuf_free(p[i].m);
 	}

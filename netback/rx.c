@@ -41,26 +41,28 @@ static uint32_t cost_of(const struct nb_worker *w, const struct rte_mbuf *m)
 	return m->nb_segs * w->nb->seg_cost;
 }
 
-static __rte_always_inline void push(struct nb_worker *w, struct vif_queue *q, struct rte_mbuf *m)
+void rx_push(struct vif_queue *q, struct rte_mbuf **m, unsigned n)
 {
-	uint32_t cost = cost_of(w, m);
+	struct nb_worker *w = q->worker;
+	uint32_t tail = q->tail;
 
-	if (unlikely(q->broken || q->backlog_bytes + cost > w->uncontended) && !fair_push(q, m, cost)) {
-		q->n.rx_full++;
-		rte_pktmbuf_free(m);
-		return;
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t cost = cost_of(w, m[i]);
+
+		if (unlikely(q->broken || q->backlog_bytes + cost > w->uncontended) && !fair_push(q, m[i], cost)) {
+			q->n.rx_full++;
+			rte_pktmbuf_free(m[i]);
+			continue;
+		}
+		q->backlog[q->tail++ % NB_BACKLOG_PACKETS] = m[i];
+		q->backlog_bytes += cost;
 	}
-	if (q->head == q->tail)
+	if (q->tail == tail)
+		return;
+	if (q->head == tail)
 		q->moved = w->tsc;
-	q->backlog[q->tail++ % NB_BACKLOG_PACKETS] = m;
-	q->backlog_bytes += cost;
 	if (unlikely(q->state != VIF_ACTIVE))
 		queue_activate(q);
-}
-
-void rx_push(struct vif_queue *q, struct rte_mbuf *m)
-{
-	push(q->worker, q, m);
 }
 
 /* The queue of several that a packet goes to: as the guest wishes, else by its flow. */
@@ -75,13 +77,13 @@ static unsigned steer(const struct vif *vif, const struct rte_mbuf *m)
 	return hash_queue(h, value, vif->nr_queues);
 }
 
-static __rte_always_inline void give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
+static void give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
 	unsigned i = unlikely(vif->nr_queues > 1) ? steer(vif, m) : 0;
 	struct vif_queue *q = &vif->queues[i];
 
 	if (likely(q->worker == w))
-		push(w, q, m);
+		rx_push(q, &m, 1);
 	else
 		post_send(w, q->worker, &(struct post){ m, vif->generation, (uint16_t)vif->port, (uint8_t)vif->bridge->index, (uint8_t)i });
 }
@@ -134,8 +136,8 @@ static void tag_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *
 	}
 }
 
-/* Something is to be done to m before this guest gets it. */
-static __rte_noinline void work_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
+/* What is to be done to m before this guest gets it is done, and it is given to it. */
+void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
 	uint64_t flags = m->ol_flags & (NB_GSO | NB_BLANK | NB_GSO_V6);
 
@@ -165,15 +167,6 @@ static __rte_noinline void work_and_give(struct nb_worker *w, struct vif *vif, s
 		}
 	}
 	give(w, vif, m);
-}
-
-void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
-{
-	if (likely(!(m->ol_flags & (NB_GSO | NB_BLANK)) && !m->vlan_tci && !__atomic_load_n(&vif->steps, __ATOMIC_RELAXED) &&
-		   m->pkt_len <= __atomic_load_n(&vif->frame_max, __ATOMIC_RELAXED)))
-		give(w, vif, m);
-	else
-		work_and_give(w, vif, m);
 }
 
 /* Bytes of m from `at` on into a page of the guest: now, if the page is a static grant, else in the batch. */

@@ -269,29 +269,41 @@ static inline void answer(struct nb_worker *w, const struct tx_packet *t, int16_
 	}
 }
 
+/* The packets of one queue, from number `at` of the batch on. Returns how many. */
+static unsigned finish(struct nb_worker *w, unsigned at)
+{
+	struct vif_queue *q = w->tx[at].queue;
+	struct rte_mbuf *good[NB_TURN_PACKETS];
+	unsigned i, n = 0;
+	uint64_t bytes = 0;
+
+	for (i = at; i < w->nr_tx && w->tx[i].queue == q; i++) {
+		const struct tx_packet *t = &w->tx[i];
+
+		if (unlikely(!t->m)) {
+			answer(w, t, t->status);
+		} else if (unlikely(!copied(w->ops + t->op, t->ops))) {
+			q->n.tx_copy_failed++;
+			answer(w, t, NETIF_RSP_ERROR);
+			rte_pktmbuf_free(t->m);
+		} else {
+			answer(w, t, NETIF_RSP_OKAY);
+			bytes += t->m->pkt_len;
+			good[n++] = t->m;
+		}
+	}
+	q->n.tx_packets += n;
+	q->n.tx_bytes += bytes;
+	forward(w, q->vif->bridge, q, good, n);
+	return i - at;
+}
+
 void tx_finish(struct nb_worker *w)
 {
 	if (w->nr_ops)
 		pv_gnt_copy(w->h, w->ops, w->nr_ops); /* if the batch did not run, every status says so */
-	for (unsigned i = 0; i < w->nr_tx; i++) {
-		struct tx_packet *t = &w->tx[i];
-		struct vif_queue *q = t->queue;
-
-		if (unlikely(!t->m)) {
-			answer(w, t, t->status);
-			continue;
-		}
-		if (unlikely(!copied(w->ops + t->op, t->ops))) {
-			q->n.tx_copy_failed++;
-			answer(w, t, NETIF_RSP_ERROR);
-			rte_pktmbuf_free(t->m);
-			continue;
-		}
-		answer(w, t, NETIF_RSP_OKAY);
-		q->n.tx_packets++;
-		q->n.tx_bytes += t->m->pkt_len;
-		forward(w, q->vif->bridge, q, t->m);
-	}
+	for (unsigned at = 0; at < w->nr_tx;)
+		at += finish(w, at);
 	w->nr_tx = w->nr_ops = w->nr_slots = w->tx_bytes = 0;
 	for (unsigned i = 0; i < w->nr_up; i++)
 		uplink_flush(w, &w->up[i]);

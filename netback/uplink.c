@@ -69,6 +69,31 @@ void uplink_close(struct uplink *up)
 	up->ops->close(up);
 }
 
+/* What came: counted, and in its VLAN. Returns how many are left of them. */
+static unsigned look_at(struct uplink_queue *q, struct rte_mbuf **in, unsigned n)
+{
+	bool vlans = __atomic_load_n(&q->bridge->vlans, __ATOMIC_RELAXED);
+	unsigned good = 0;
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct rte_mbuf *m = in[i];
+
+		bytes += m->pkt_len;
+		if (unlikely(m->data_len < PV_NET_LEN_MIN || m->nb_segs > NB_SEGS_MAX)) {
+			q->rx_bad++;
+			rte_pktmbuf_free(m);
+			continue;
+		}
+		if (unlikely(vlans))
+			vlan_from_uplink(m);
+		in[good++] = m;
+	}
+	q->rx_packets += n;
+	q->rx_bytes += bytes;
+	return good;
+}
+
 void uplink_poll(struct nb_worker *w, struct uplink_queue *q)
 {
 	struct rte_mbuf *in[NB_BURST];
@@ -83,20 +108,7 @@ void uplink_poll(struct nb_worker *w, struct uplink_queue *q)
 		q->last = w->tsc;
 		w->spent = NB_SPENT_BUSY;
 	}
-	q->rx_packets += n;
-	for (unsigned i = 0; i < n; i++) {
-		struct rte_mbuf *m = in[i];
-
-		q->rx_bytes += m->pkt_len;
-		if (unlikely(m->data_len < PV_NET_LEN_MIN || m->nb_segs > NB_SEGS_MAX)) {
-			q->rx_bad++;
-			rte_pktmbuf_free(m);
-			continue;
-		}
-		if (unlikely(__atomic_load_n(&q->bridge->vlans, __ATOMIC_RELAXED)))
-			vlan_from_uplink(m);
-		forward(w, q->bridge, NULL, m);
-	}
+	forward(w, q->bridge, NULL, in, look_at(q, in, n));
 }
 
 bool uplink_idle(const struct nb_worker *w, const struct uplink_queue *q)
@@ -118,15 +130,17 @@ static void wait_for_room(struct uplink_queue *q, struct rte_mbuf *m)
 	q->out[q->n++] = m;
 }
 
-void uplink_put(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf *m)
+void uplink_put(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **m, unsigned n)
 {
-	if (unlikely(q->n >= NB_BURST)) {
-		wait_for_room(q, m);
-		return;
+	for (unsigned i = 0; i < n; i++) {
+		if (unlikely(q->n >= NB_BURST)) {
+			wait_for_room(q, m[i]);
+			continue;
+		}
+		q->out[q->n++] = m[i];
+		if (q->n == NB_BURST)
+			uplink_flush(w, q);
 	}
-	q->out[q->n++] = m;
-	if (q->n == NB_BURST)
-		uplink_flush(w, q);
 }
 
 /* The uplink did not take the packets from `sent` on. They wait, but not for one whose other end is gone. */
@@ -185,7 +199,7 @@ static inline void hand_over(struct nb_worker *w, struct bridge *b, struct rte_m
 			return;
 	}
 	if (likely(q->ours))
-		uplink_put(w, q, m);
+		uplink_put(w, q, &m, 1);
 	else
 		post_send(w, w->nb->workers[0], &(struct post){ m, b->generation, SWITCH_UPLINK, (uint8_t)b->index, 0 });
 }

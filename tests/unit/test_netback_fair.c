@@ -51,7 +51,7 @@ static void give(unsigned sender, unsigned n)
 
 		assert_non_null(m);
 		m->port = (uint16_t)sender;
-		uplink_put(&w, &q, m);
+		uplink_put(&w, &q, &m, 1);
 	}
 }
 
