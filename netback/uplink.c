@@ -213,8 +213,7 @@ static void cut_and_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf 
 		hand_over(w, b, piece[i]);
 }
 
-/* Something is to be done to m before it leaves, or it may not. */
-static __rte_noinline void work_and_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
+void uplink_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 {
 	const struct uplink *up = &b->uplink;
 	uint64_t flags = m->ol_flags;
@@ -237,13 +236,4 @@ static __rte_noinline void work_and_send(struct nb_worker *w, struct bridge *b, 
 	if (!up->offloads)
 		m->ol_flags &= ~NB_FLAGS;
 	hand_over(w, b, m);
-}
-
-void uplink_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
-{
-	if (likely(!(m->ol_flags & NB_FLAGS) && m->pkt_len <= __atomic_load_n(&b->uplink.frame_max, __ATOMIC_RELAXED) &&
-		   __atomic_load_n(&b->out, __ATOMIC_ACQUIRE)))
-		hand_over(w, b, m);
-	else
-		work_and_send(w, b, m);
 }
