@@ -386,14 +386,14 @@ static inline void adopt_log_turn(struct vif_queue *q)
 }
 
 /* ---- tx.c, rx.c, forward.c: a turn ---- */
-/* A chain that was taken, and how it will be answered. Valid within a turn. */
-struct tx_packet {
+/* What was taken of a guest, and how it will be answered. Valid within a turn. */
+struct tx_run {
 	struct vif_queue *queue;
-	struct rte_mbuf *m; /* NULL: dropped already, with `status` */
 	uint16_t op, ops; /* its copies */
 	uint16_t slot, slots; /* its slots in nb_worker.slots */
+	uint16_t plain; /* so many packets, each in one slot and copied by one operation; 0: one chain, of any kind: */
 	uint8_t extras;
-	int8_t status;
+	int8_t status; /* of a chain whose packet is NULL: it was dropped */
 };
 
 /* Packets that are being copied to a guest, for which the next of its requests were taken. Valid within a turn. */
@@ -514,8 +514,9 @@ struct nb_worker {
 	int kick_fd, epoll_fd;
 	bool asleep; /* atomic */
 
-	unsigned nr_ops, nr_tx, nr_slots, nr_rx, nr_runs, tx_bytes; /* of the batch */
-	struct tx_packet tx[NB_TURN_PACKETS];
+	unsigned nr_ops, nr_tx, nr_tx_runs, nr_slots, nr_rx, nr_rx_runs, tx_bytes; /* of the batch */
+	struct tx_run tx_run[NB_TURN_PACKETS];
+	struct rte_mbuf *tx[NB_TURN_PACKETS]; /* the packets of the runs, one after the other */
 	struct rx_run rx_run[NB_TURN_PACKETS];
 	struct rte_mbuf *rx[NB_TURN_PACKETS];
 	struct netif_rx_response rx_answer[NB_TURN_PACKETS];

@@ -230,7 +230,7 @@ static void plan(struct vif_queue *q, struct rx_run *r, struct rte_mbuf *m)
 	uint32_t left = m->pkt_len, most = PV_PAGE_SIZE - r->headroom;
 
 	w->rx[w->nr_rx++] = m;
-	w->nr_runs++;
+	w->nr_rx_runs++;
 	r->queue = q;
 	r->op = (uint16_t)w->nr_ops;
 	r->first = q->rx.cons;
@@ -321,7 +321,7 @@ static unsigned fill_plain(struct vif_queue *q, const struct shape *s, unsigned 
 	}
 	if (!done)
 		return 0;
-	w->rx_run[w->nr_runs++] = (struct rx_run){ .queue = q, .plain = (uint16_t)done, .op = (uint16_t)w->nr_ops, .ops = (uint16_t)done };
+	w->rx_run[w->nr_rx_runs++] = (struct rx_run){ .queue = q, .plain = (uint16_t)done, .op = (uint16_t)w->nr_ops, .ops = (uint16_t)done };
 	pv_inflight_take(q->rx_log, ring.cons);
 	q->rx = ring;
 	q->head = head;
@@ -337,7 +337,7 @@ static unsigned fill_plain(struct vif_queue *q, const struct shape *s, unsigned 
 static unsigned fill_one(struct vif_queue *q, const struct shape *s, unsigned ready)
 {
 	struct nb_worker *w = q->worker;
-	struct rx_run *r = &w->rx_run[w->nr_runs];
+	struct rx_run *r = &w->rx_run[w->nr_rx_runs];
 
 	describe(s, q->backlog[q->head % NB_BACKLOG_PACKETS], q->rx.cons, r);
 	if (unlikely(r->slots - r->extras > XEN_NETIF_NR_SLOTS_MIN)) { /* it waited while the headroom grew */
@@ -505,7 +505,7 @@ void rx_finish(struct nb_worker *w)
 		return;
 	if (w->nr_ops)
 		pv_gnt_copy(w->h, w->ops, w->nr_ops); /* if the batch did not run, every status says so */
-	for (const struct rx_run *r = w->rx_run; r < &w->rx_run[w->nr_runs]; r++) {
+	for (const struct rx_run *r = w->rx_run; r < &w->rx_run[w->nr_rx_runs]; r++) {
 		if (likely(r->plain))
 			finish_plain(w, r, &w->rx_answer[at]);
 		else
@@ -513,5 +513,5 @@ void rx_finish(struct nb_worker *w)
 		at += likely(r->plain) ? r->plain : 1;
 	}
 	pool_put(&w->spare, w->rx, w->nr_rx);
-	w->nr_rx = w->nr_runs = w->nr_ops = 0;
+	w->nr_rx = w->nr_rx_runs = w->nr_ops = 0;
 }

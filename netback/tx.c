@@ -91,41 +91,45 @@ static int plan_copies(struct vif_queue *q, const struct pv_net_packet *p, struc
 	return 0;
 }
 
-static void plan(struct vif_queue *q, const struct pv_net_packet *p, unsigned slot, unsigned slots)
+/* A packet of the chain, its copies planned. NULL: there is none, and *status says why. */
+static struct rte_mbuf *plan_packet(struct vif_queue *q, const struct pv_net_packet *p, int8_t *status)
 {
 	struct nb_worker *w = q->worker;
-	struct tx_packet *t = &w->tx[w->nr_tx++];
+	unsigned op = w->nr_ops;
+	struct rte_mbuf *m;
 
-	t->queue = q;
-	t->m = NULL;
-	t->slot = (uint16_t)slot;
-	t->slots = (uint16_t)slots;
-	t->extras = p->extras;
-	t->status = NETIF_RSP_ERROR;
-	t->op = (uint16_t)w->nr_ops;
-	t->ops = 0;
+	*status = NETIF_RSP_ERROR;
 	if (unlikely(p->mcast)) {
-		t->status = (int8_t)mcast_change(&q->vif->mcast, p->mcast, p->mcast_addr);
-		return;
+		*status = (int8_t)mcast_change(&q->vif->mcast, p->mcast, p->mcast_addr);
+		return NULL;
 	}
 	if (unlikely(p->drop)) {
 		q->n.tx_bad++;
-		return;
+		return NULL;
 	}
-	t->m = pool_first(&w->spare, p->len);
-	if (unlikely(!t->m || plan_copies(q, p, t->m) < 0)) {
-		t->status = NETIF_RSP_DROPPED;
+	m = pool_first(&w->spare, p->len);
+	if (unlikely(!m || plan_copies(q, p, m) < 0)) {
+		*status = NETIF_RSP_DROPPED;
 		q->n.tx_no_memory++;
 		turn_no_memory(w);
-		rte_pktmbuf_free(t->m);
-		t->m = NULL;
-		w->nr_ops = t->op;
-		return;
+		rte_pktmbuf_free(m);
+		w->nr_ops = op;
+		return NULL;
 	}
-	t->m->pkt_len = p->len;
+	m->pkt_len = p->len;
+	set_flags(m, p);
 	w->tx_bytes += p->len;
-	set_flags(t->m, p);
-	t->ops = (uint16_t)(w->nr_ops - t->op);
+	return m;
+}
+
+static void plan(struct vif_queue *q, const struct pv_net_packet *p, unsigned slot, unsigned slots)
+{
+	struct nb_worker *w = q->worker;
+	struct tx_run *r = &w->tx_run[w->nr_tx_runs++];
+
+	*r = (struct tx_run){ .queue = q, .op = (uint16_t)w->nr_ops, .slot = (uint16_t)slot, .slots = (uint16_t)slots, .extras = p->extras };
+	w->tx[w->nr_tx++] = plan_packet(q, p, &r->status);
+	r->ops = (uint16_t)(w->nr_ops - r->op);
 }
 
 /* The packets of one slot that the slots from `at` on begin with, in a row, as plan does. Returns how many: up to the first that is not one, or that
@@ -134,23 +138,33 @@ static unsigned plan_plain(struct vif_queue *q, unsigned at, unsigned n)
 {
 	struct nb_worker *w = q->worker;
 	const union pv_net_tx_slot *s = &w->slots[at];
-	struct tx_packet *t = &w->tx[w->nr_tx];
+	struct rte_mbuf **out = &w->tx[w->nr_tx];
+	struct pv_gnt_copy *op = &w->ops[w->nr_ops];
+	uint16_t guest = q->vif->id.guest;
 	uint32_t bytes = 0;
 	unsigned done = 0;
 
-	for (; done < n && likely(pv_net_tx_plain(s)); done++, s++, t++) {
+	if (unlikely(q->statics != NULL))
+		return 0;
+	for (; done < n && likely(pv_net_tx_plain(s)); done++, s++, op++) {
 		struct rte_mbuf *m = pool_first(&w->spare, s->req.size);
-		unsigned op = w->nr_ops;
 
 		if (unlikely(!m))
 			break;
-		plan_copy(q, s->req.gref, s->req.offset, s->req.size, m);
-		*t = (struct tx_packet){ .queue = q, .m = m, .slot = (uint16_t)(at + done), .slots = 1, .op = (uint16_t)op, .ops = (uint16_t)(w->nr_ops - op) };
-		m->pkt_len = s->req.size;
+		op->from = (struct pv_gnt_end){ .gref = s->req.gref, .domid = guest, .offset = s->req.offset };
+		op->to.local = rte_pktmbuf_mtod(m, void *);
+		op->len = s->req.size;
+		m->pkt_len = m->data_len = s->req.size;
 		m->ol_flags |= flags_of(s->req.flags);
 		bytes += s->req.size;
+		out[done] = m;
 	}
+	if (!done)
+		return 0;
+	w->tx_run[w->nr_tx_runs++] = (struct tx_run){ .queue = q, .op = (uint16_t)w->nr_ops, .ops = (uint16_t)done, .slot = (uint16_t)at,
+						      .slots = (uint16_t)done, .plain = (uint16_t)done };
 	w->nr_tx += done;
+	w->nr_ops += done;
 	w->tx_bytes += bytes;
 	return done;
 }
@@ -194,7 +208,7 @@ static void charge(struct nb_worker *w, struct limit *limit, unsigned first)
 	uint64_t bytes = 0;
 
 	for (unsigned i = first; i < w->nr_tx; i++)
-		bytes += w->tx[i].m ? w->tx[i].m->pkt_len : 0;
+		bytes += w->tx[i] ? w->tx[i]->pkt_len : 0;
 	pv_limit_charge(&limit->tx, bytes, w->nr_tx - first);
 }
 
@@ -256,55 +270,81 @@ void tx_work(struct vif_queue *q)
 }
 
 /* One answer a slot, in the order of the chain: the first, its extra-info, the others. */
-static inline void answer(struct nb_worker *w, const struct tx_packet *t, int16_t status)
+static void answer(struct nb_worker *w, const struct tx_run *r, int16_t status)
 {
-	const union pv_net_tx_slot *slot = &w->slots[t->slot];
+	const union pv_net_tx_slot *slot = &w->slots[r->slot];
 
-	pv_net_tx_fill_rsp(&t->queue->tx, slot->req.id, status);
-	for (unsigned i = 1; unlikely(i < t->slots); i++) {
-		if (i <= t->extras)
-			pv_net_tx_fill_rsp_null(&t->queue->tx, &slot[i]);
+	pv_net_tx_fill_rsp(&r->queue->tx, slot->req.id, status);
+	for (unsigned i = 1; i < r->slots; i++) {
+		if (i <= r->extras)
+			pv_net_tx_fill_rsp_null(&r->queue->tx, &slot[i]);
 		else
-			pv_net_tx_fill_rsp(&t->queue->tx, slot[i].req.id, status);
+			pv_net_tx_fill_rsp(&r->queue->tx, slot[i].req.id, status);
 	}
 }
 
-/* The packets of one queue, from number `at` of the batch on. Returns how many. */
-static unsigned finish(struct nb_worker *w, unsigned at)
+/* Answers a chain. Returns whether its packet goes on. */
+static unsigned finish_one(struct nb_worker *w, const struct tx_run *r, struct rte_mbuf *m)
 {
-	struct vif_queue *q = w->tx[at].queue;
-	struct rte_mbuf *good[NB_TURN_PACKETS];
-	unsigned i, n = 0;
+	struct vif_queue *q = r->queue;
+
+	if (unlikely(!m)) {
+		answer(w, r, r->status);
+		return 0;
+	}
+	if (unlikely(!copied(w->ops + r->op, r->ops))) {
+		q->n.tx_copy_failed++;
+		answer(w, r, NETIF_RSP_ERROR);
+		rte_pktmbuf_free(m);
+		return 0;
+	}
+	answer(w, r, NETIF_RSP_OKAY);
+	q->n.tx_bytes += m->pkt_len;
+	return 1;
+}
+
+/* Answers plain packets. Returns how many go on, the first ones of m[] then. */
+static unsigned finish_plain(struct nb_worker *w, const struct tx_run *r, struct rte_mbuf **m)
+{
+	const union pv_net_tx_slot *slot = &w->slots[r->slot];
+	const struct pv_gnt_copy *op = &w->ops[r->op];
+	struct vif_queue *q = r->queue;
+	struct pv_ring ring = q->tx; /* a copy, which the compiler keeps in registers */
+	unsigned good = 0;
 	uint64_t bytes = 0;
 
-	for (i = at; i < w->nr_tx && w->tx[i].queue == q; i++) {
-		const struct tx_packet *t = &w->tx[i];
+	for (unsigned i = 0; i < r->plain; i++) {
+		bool ok = op[i].status == GNTST_okay;
 
-		if (unlikely(!t->m)) {
-			answer(w, t, t->status);
-		} else if (unlikely(!copied(w->ops + t->op, t->ops))) {
-			q->n.tx_copy_failed++;
-			answer(w, t, NETIF_RSP_ERROR);
-			rte_pktmbuf_free(t->m);
-		} else {
-			answer(w, t, NETIF_RSP_OKAY);
-			bytes += t->m->pkt_len;
-			good[n++] = t->m;
+		pv_net_tx_fill_rsp(&ring, slot[i].req.id, ok ? NETIF_RSP_OKAY : NETIF_RSP_ERROR);
+		if (unlikely(!ok)) {
+			rte_pktmbuf_free(m[i]);
+			continue;
 		}
+		bytes += op[i].len;
+		m[good++] = m[i];
 	}
-	q->n.tx_packets += n;
+	q->tx = ring;
+	q->n.tx_copy_failed += r->plain - good;
 	q->n.tx_bytes += bytes;
-	forward(w, q->vif->bridge, q, good, n);
-	return i - at;
+	return good;
 }
 
 void tx_finish(struct nb_worker *w)
 {
+	struct rte_mbuf **m = w->tx;
+
 	if (w->nr_ops)
 		pv_gnt_copy(w->h, w->ops, w->nr_ops); /* if the batch did not run, every status says so */
-	for (unsigned at = 0; at < w->nr_tx;)
-		at += finish(w, at);
-	w->nr_tx = w->nr_ops = w->nr_slots = w->tx_bytes = 0;
+	for (const struct tx_run *r = w->tx_run; r < &w->tx_run[w->nr_tx_runs]; r++) {
+		struct vif_queue *q = r->queue;
+		unsigned good = likely(r->plain) ? finish_plain(w, r, m) : finish_one(w, r, *m);
+
+		q->n.tx_packets += good;
+		forward(w, q->vif->bridge, q, m, good);
+		m += likely(r->plain) ? r->plain : 1;
+	}
+	w->nr_tx = w->nr_tx_runs = w->nr_ops = w->nr_slots = w->tx_bytes = 0;
 	for (unsigned i = 0; i < w->nr_up; i++)
 		uplink_flush(w, &w->up[i]);
 }
