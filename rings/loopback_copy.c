@@ -262,12 +262,20 @@ static void copy_slowly(struct loopback *lb, struct pv_gnt_copy *op)
 	/* the preset status stands */
 }
 
-/* A domain whose pages we may know, and no fault is injected into its copies; else NULL. */
-static inline const struct peer *known_peer(const struct loopback *lb, uint16_t domid)
-{
-	const struct peer *p = lb->peers[domid];
+/* A domain whose pages we may know, and no fault is injected into its copies: looked up once for a row of operations. */
+struct known_peer {
+	int domid; /* -1: none yet */
+	const struct peer *peer; /* or NULL */
+};
 
-	return p && !__atomic_load_n(&p->table->inject, __ATOMIC_RELAXED) ? p : NULL;
+static inline const struct peer *known_peer(const struct loopback *lb, struct known_peer *k, uint16_t domid)
+{
+	if (domid != k->domid) {
+		const struct peer *p = lb->peers[domid];
+
+		*k = (struct known_peer){ domid, p && !__atomic_load_n(&p->table->inject, __ATOMIC_RELAXED) ? p : NULL };
+	}
+	return k->peer;
 }
 
 /* The address of a granted end if it is known and still right, else NULL. p: its domain's, or NULL. */
@@ -294,9 +302,11 @@ static inline unsigned fetched(const struct pv_gnt_copy *op)
  * operations than one keep each other waiting. Returns how many were done: those before the first that is not one. */
 static unsigned give_known(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
 {
+	struct known_peer k = { -1, NULL };
+
 	for (unsigned i = 0; i < n; i++) {
 		struct pv_gnt_copy *op = &ops[i];
-		uint8_t *to = known(known_peer(lb, op->to.domid), &op->to, op->len, HUB_WORD_VALID | HUB_WORD_WRITABLE);
+		uint8_t *to = known(known_peer(lb, &k, op->to.domid), &op->to, op->len, HUB_WORD_VALID | HUB_WORD_WRITABLE);
 
 		if (__builtin_expect(!to || !op->from.local || op->to.local, 0))
 			return i;
@@ -312,13 +322,14 @@ static unsigned give_known(const struct loopback *lb, struct pv_gnt_copy *ops, u
  * core's cache; the second moves them. Nothing is unmapped between the two. Returns as above, or a block's worth. */
 static unsigned take_known(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
 {
+	struct known_peer k = { -1, NULL };
 	const uint8_t *from[COPY_BLOCK];
 	unsigned found = 0, bytes = 0;
 
 	for (; found < n && found < COPY_BLOCK && bytes < COPY_FETCH; found++) {
 		const struct pv_gnt_copy *op = &ops[found];
 
-		from[found] = known(known_peer(lb, op->from.domid), &op->from, op->len, HUB_WORD_VALID);
+		from[found] = known(known_peer(lb, &k, op->from.domid), &op->from, op->len, HUB_WORD_VALID);
 		if (__builtin_expect(!from[found] || op->from.local || !op->to.local, 0))
 			break;
 		for (unsigned at = 0; at < fetched(op); at += 64)
