@@ -333,47 +333,47 @@ static unsigned fill_plain(struct vif_queue *q, const struct shape *s, unsigned 
 	return done;
 }
 
-/* The packet at the head of the backlog, of any kind. Returns the slots that it takes, 0: it was dropped; or it needs more than `ready`, and waits. */
-static unsigned fill_one(struct vif_queue *q, const struct shape *s, unsigned ready)
+/* The packet at the head of the backlog, of any kind. Returns 1: it has left it; 0: it needs more slots than the guest has posted; -EPROTO. */
+static int fill_one(struct vif_queue *q, const struct shape *s)
 {
-	struct nb_worker *w = q->worker;
-	struct rx_run *r = &w->rx_run[w->nr_rx_runs];
+	struct rx_run *r = &q->worker->rx_run[q->worker->nr_rx_runs];
+	int ready;
 
 	describe(s, q->backlog[q->head % NB_BACKLOG_PACKETS], q->rx.cons, r);
 	if (unlikely(r->slots - r->extras > XEN_NETIF_NR_SLOTS_MIN)) { /* it waited while the headroom grew */
 		count_drop(&q->vif->rx_too_big);
 		rte_pktmbuf_free(pop(q));
-		return 0;
+		return 1;
 	}
-	if (r->slots <= ready) {
-		plan(q, r, pop(q));
+	ready = pv_ring_ready_for(&q->rx, r->slots);
+	if (ready < r->slots) {
+		q->n.rx_stalls += !q->need;
+		q->need = r->slots;
+		return ready < 0 ? ready : 0;
 	}
-	return r->slots;
+	plan(q, r, pop(q));
+	return 1;
 }
 
-/* From the backlog into the `ready` slots of the guest, at most `most` of them and a packet. */
-static void fill(struct vif_queue *q, unsigned ready, unsigned most)
+/* From the backlog into the slots that the guest has posted, at most `most` of them and a packet. Returns below 0: -EPROTO. */
+static int fill(struct vif_queue *q, unsigned most)
 {
-	struct nb_worker *w = q->worker;
-	uint32_t before = q->rx.cons;
+	uint32_t before = q->rx.cons, used;
 	struct shape shape;
+	/* A packet takes one slot or more: where these do not suffice, fill_one looks again. */
+	int ret = pv_ring_ready_for(&q->rx, RTE_MIN(q->tail - q->head, most));
 
 	shape.headroom = __atomic_load_n(&q->vif->headroom, __ATOMIC_RELAXED);
 	shape.hash = __atomic_load_n(&q->vif->hash, __ATOMIC_ACQUIRE); /* as in steer */
-	while (q->head != q->tail && q->rx.cons - before < most && turn_has_room(w)) {
-		unsigned used = q->rx.cons - before, n;
-
-		if (likely(!shape.hash && !q->statics) && fill_plain(q, &shape, RTE_MIN(ready, most) - used))
+	while (ret >= 0 && q->head != q->tail && (used = q->rx.cons - before) < most && turn_has_room(q->worker)) {
+		if (likely(!shape.hash && !q->statics) && fill_plain(q, &shape, RTE_MIN(pv_ring_counted(&q->rx), most - used)))
 			continue;
-		n = fill_one(q, &shape, ready - used);
-		if (n > ready - used) {
-			if (!q->need)
-				q->n.rx_stalls++;
-			q->need = (uint16_t)n;
+		ret = fill_one(q, &shape);
+		if (!ret)
 			break;
-		}
 	}
 	q->worked |= q->rx.cons != before;
+	return ret;
 }
 
 void rx_plan(struct vif_queue *q)
@@ -384,21 +384,16 @@ void rx_plan(struct vif_queue *q)
 	unsigned most = 2 * (w->contended ? q->share : NB_QUEUE_SLOTS), first = w->nr_rx;
 	bool waited = q->rx_until;
 	uint64_t bytes = 0;
-	int ready;
 
 	q->rx_until = 0;
 	if (q->head == q->tail)
 		return;
-	ready = pv_ring_ready(&q->rx);
-	if (ready < 0) {
-		queue_broken(q, "its rx ring's producer index is impossible");
-		return;
-	}
 	if (unlikely(limit != NULL)) {
 		most = limit_slots(&limit->rx, w->tsc, most, &q->rx_until);
 		q->n.rx_limited += !most && !waited;
 	}
-	fill(q, (unsigned)ready, most);
+	if (fill(q, most) < 0)
+		queue_broken(q, "its rx ring's producer index is impossible");
 	if (likely(!limit))
 		return;
 	for (unsigned i = first; i < w->nr_rx; i++)

@@ -244,7 +244,7 @@ void tx_work(struct vif_queue *q)
 	struct nb_worker *w = q->worker;
 	struct limit *limit = __atomic_load_n(&q->vif->limit, __ATOMIC_ACQUIRE); /* pairs with limit_change */
 	unsigned left = w->contended ? q->share : NB_QUEUE_SLOTS, taken;
-	int ready = pv_ring_ready(&q->tx);
+	int ready = pv_ring_ready_for(&q->tx, left);
 	bool waited = q->tx_until;
 
 	q->tx_until = 0;

@@ -75,7 +75,7 @@ struct pv_ring {
 	uint32_t prod; /* the next slot that we fill */
 	uint32_t cons; /* the next slot that we take */
 	uint32_t published; /* prod as the peer knows it */
-	uint32_t seen; /* backend: slots before it have been counted by pv_ring_ready; a hint, for pv_ring_take alone */
+	uint32_t seen; /* backend: slots before it have been counted by pv_ring_ready */
 	uint32_t armed; /* what our event index says, if has_armed */
 	bool has_armed;
 	bool back;
@@ -154,6 +154,23 @@ static inline int pv_ring_ready(struct pv_ring *r)
 	if (r->back && n > 0)
 		r->seen = r->cons + (uint32_t)n;
 	return n;
+}
+
+/* Backend: slots that pv_ring_ready counted and that were not yet taken. */
+static inline uint32_t pv_ring_counted(const struct pv_ring *r)
+{
+	int32_t n = (int32_t)(r->seen - r->cons); /* below 0: some were taken that pv_ring_rearm counted */
+
+	return n > 0 ? (uint32_t)n : 0;
+}
+
+/* As pv_ring_ready, for a backend that takes `want` at most for now: where so many are counted already it need not fetch the line of the
+ * indices, which both ends write. */
+static inline int pv_ring_ready_for(struct pv_ring *r, uint32_t want)
+{
+	uint32_t counted = pv_ring_counted(r);
+
+	return counted >= want ? (int)counted : pv_ring_ready(r);
 }
 
 static inline void *pv_ring_slot(const struct pv_ring *r, uint32_t index)
