@@ -14,9 +14,10 @@
 
 enum {
 	COPY_FILES_MAX = 4096, /* mapped at once in a handle */
+	COPY_LINE = 64, /* bytes that cross between caches at once */
 	COPY_AHEAD = 512, /* bytes of an operation that are fetched before; the processor goes on by itself */
-	COPY_BLOCK = 16, /* operations from grants that are looked up together */
-	COPY_FETCH = 4096, /* bytes of all of them that are fetched */
+	COPY_BLOCK = 32, /* operations that are looked up together */
+	COPY_FETCH = 4096, /* bytes that are fetched for them, where they come from grants */
 };
 
 /* ---- files and peers ---- */
@@ -298,48 +299,74 @@ static inline unsigned fetched(const struct pv_gnt_copy *op)
 	return op->len < COPY_AHEAD ? op->len : COPY_AHEAD;
 }
 
-/* To pages that we know, one after the other: each has only its own lines fetched for writing, at once, where it has several. Those of more
- * operations than one keep each other waiting. Returns how many were done: those before the first that is not one. */
-static unsigned give_known(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
+/* The granted page that an operation copies to, if we know it; else NULL. */
+static inline uint8_t *known_to(const struct loopback *lb, struct known_peer *k, const struct pv_gnt_copy *op)
 {
-	struct known_peer k = { -1, NULL };
+	uint8_t *to = known(known_peer(lb, k, op->to.domid), &op->to, op->len, HUB_WORD_VALID | HUB_WORD_WRITABLE);
 
-	for (unsigned i = 0; i < n; i++) {
-		struct pv_gnt_copy *op = &ops[i];
-		uint8_t *to = known(known_peer(lb, &k, op->to.domid), &op->to, op->len, HUB_WORD_VALID | HUB_WORD_WRITABLE);
-
-		if (__builtin_expect(!to || !op->from.local || op->to.local, 0))
-			return i;
-		for (unsigned at = 0; op->len > 64 && at < fetched(op); at += 64)
-			pv_prefetch_write(to + at);
-		memcpy(to, op->from.local, op->len);
-		op->status = GNTST_okay;
-	}
-	return n;
+	return __builtin_expect(op->from.local && !op->to.local, 1) ? to : NULL;
 }
 
-/* From pages that we know, in two looks at a block: the first finds where the bytes are and has them fetched, many lines at once, from the other
- * core's cache; the second moves them. Nothing is unmapped between the two. Returns as above, or a block's worth. */
-static unsigned take_known(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
+static inline const uint8_t *known_from(const struct loopback *lb, struct known_peer *k, const struct pv_gnt_copy *op)
+{
+	const uint8_t *from = known(known_peer(lb, k, op->from.domid), &op->from, op->len, HUB_WORD_VALID);
+
+	return __builtin_expect(op->to.local && !op->from.local, 1) ? from : NULL;
+}
+
+static inline void move(struct pv_gnt_copy *op, void *to, const void *from)
+{
+	memcpy(to, from, op->len);
+	op->status = GNTST_okay;
+}
+
+/* The copies below are of pages that we know; lines that another core has are fetched before. What suits each was found by measuring
+ * (perf/README.md). All return how many operations they did: those before the first that is not of their kind, or a block's worth. Nothing is
+ * unmapped meanwhile. */
+
+/* Of one line at most, to grants: all of a block are fetched for writing first. */
+static unsigned give_lines(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
+{
+	struct known_peer k = { -1, NULL };
+	uint8_t *to[COPY_BLOCK];
+	unsigned found = 0;
+
+	for (; found < n && found < COPY_BLOCK && ops[found].len <= COPY_LINE && (to[found] = known_to(lb, &k, &ops[found])); found++)
+		pv_prefetch_write(to[found]);
+	for (unsigned i = 0; i < found; i++)
+		move(&ops[i], to[i], ops[i].from.local);
+	return found;
+}
+
+/* Of several lines, to grants: each has its own fetched, just before. Those of more than one operation would keep each other waiting. */
+static unsigned give(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
+{
+	struct known_peer k = { -1, NULL };
+	unsigned i = 0;
+	uint8_t *to;
+
+	for (; i < n && ops[i].len > COPY_LINE && (to = known_to(lb, &k, &ops[i])); i++) {
+		for (unsigned at = 0; at < fetched(&ops[i]); at += COPY_LINE)
+			pv_prefetch_write(to + at);
+		move(&ops[i], to, ops[i].from.local);
+	}
+	return i;
+}
+
+/* Of any length, from grants: what a block's begin with is fetched first. */
+static unsigned take(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
 {
 	struct known_peer k = { -1, NULL };
 	const uint8_t *from[COPY_BLOCK];
 	unsigned found = 0, bytes = 0;
 
-	for (; found < n && found < COPY_BLOCK && bytes < COPY_FETCH; found++) {
-		const struct pv_gnt_copy *op = &ops[found];
-
-		from[found] = known(known_peer(lb, &k, op->from.domid), &op->from, op->len, HUB_WORD_VALID);
-		if (__builtin_expect(!from[found] || op->from.local || !op->to.local, 0))
-			break;
-		for (unsigned at = 0; at < fetched(op); at += 64)
+	for (; found < n && found < COPY_BLOCK && bytes < COPY_FETCH && (from[found] = known_from(lb, &k, &ops[found])); found++) {
+		for (unsigned at = 0; at < fetched(&ops[found]); at += COPY_LINE)
 			__builtin_prefetch(from[found] + at);
-		bytes += fetched(op);
+		bytes += fetched(&ops[found]);
 	}
-	for (unsigned i = 0; i < found; i++) {
-		memcpy(ops[i].to.local, from[i], ops[i].len);
-		ops[i].status = GNTST_okay;
-	}
+	for (unsigned i = 0; i < found; i++)
+		move(&ops[i], ops[i].to.local, from[i]);
 	return found;
 }
 
@@ -348,7 +375,7 @@ int lb_copy(struct pv_hyper *h, struct pv_gnt_copy *ops, unsigned n)
 	struct loopback *lb = (struct loopback *)h;
 
 	for (unsigned done; n; ops += done, n -= done) {
-		done = ops->from.local ? give_known(lb, ops, n) : take_known(lb, ops, n);
+		done = !ops->from.local ? take(lb, ops, n) : ops->len <= COPY_LINE ? give_lines(lb, ops, n) : give(lb, ops, n);
 		if (__builtin_expect(!done, 0)) {
 			copy_slowly(lb, ops);
 			done = 1;
