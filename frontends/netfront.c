@@ -16,7 +16,7 @@
 
 enum {
 	COLOURS = PV_PAGE_SIZE / 2 / 64,
-	AHEAD = 4, /* pages */
+	AHEAD = 2, /* pages */
 	SMALL = 128, /* bytes of a packet */
 	PORTS = 32, /* events fetched at once */
 	LEN_MAX = 65535, /* the size field of a first slot */
