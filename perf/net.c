@@ -147,8 +147,8 @@ static void ask(struct traffic *t, double now)
 	}
 	if (t->got - t->asked >= ASK)
 		t->asked += (unsigned)transmit(t, t->from[0], 1) * ASK;
-	else if (now - t->heard_at > SILENCE_US / 1e6)
-		t->heard_at += transmit(t, t->from[0], 1) * SILENCE_US / 1e6;
+	else if (now - t->heard_at > SILENCE_US / 1e6 && transmit(t, t->from[0], 1))
+		t->heard_at = now;
 }
 
 static void run(struct traffic *t, double secs)
