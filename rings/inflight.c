@@ -1,6 +1,7 @@
 /* inflight.c - the file, or the pages, behind a device's log: where it lies, whose it is, and whether it fits. See inflight.h. */
 #include "inflight.h"
 #include "log.h"
+#include "ring.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAGIC = 0x50564946 /* "PVIF" */, VERSION = 2, ALIGN = 64, PAGE = 4096 };
+enum { MAGIC = 0x50564946 /* "PVIF" */, VERSION = 2, ALIGN = 64 };
 
 /* The head of the file, then the rings, then the area. What belongs to another connection, or another version of us, does not match. */
 struct head {
@@ -103,7 +104,7 @@ static int map_pages(struct pv_inflight *f, const struct pv_connect *c, const ch
 	void *p;
 	int rc;
 
-	if (!c->log.hyper || f->bytes > (size_t)c->log.n * PAGE)
+	if (!c->log.hyper || f->bytes > (size_t)c->log.n * PV_PAGE_SIZE)
 		return -ENOENT;
 	mkdir(pv_rundir(), 0755);
 	f->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
