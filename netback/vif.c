@@ -38,17 +38,18 @@ static struct vif *mac_owner(struct netback *nb, const struct vif_config *c, con
 /* Where tags are known, every vif of the bridge must have its packets looked at. */
 static void look_at_tags(struct netback *nb, const struct bridge *b)
 {
+	bool newly = false;
 	struct vif *vif;
 
 	TAILQ_FOREACH(vif, &nb->vifs, link) {
 		if (vif->bridge != b)
 			continue;
 		if (b->vlans)
-			__atomic_fetch_or(&vif->steps, STEP_VLAN, __ATOMIC_RELEASE); /* pairs with forward and rx_send */
+			newly |= !(__atomic_fetch_or(&vif->steps, STEP_VLAN, __ATOMIC_RELEASE) & STEP_VLAN); /* pairs with forward and rx_send */
 		else
 			__atomic_fetch_and(&vif->steps, ~(uint32_t)STEP_VLAN, __ATOMIC_RELEASE);
 	}
-	if (b->vlans)
+	if (newly)
 		netback_barrier(nb); /* as in change */
 }
 
