@@ -389,9 +389,9 @@ static inline void adopt_log_turn(struct vif_queue *q)
 /* What was taken of a guest, and how it will be answered. Valid within a turn. */
 struct tx_run {
 	struct vif_queue *queue;
-	uint16_t op, ops; /* its copies */
-	uint16_t slot, slots; /* its slots in nb_worker.slots */
+	uint16_t op, slot; /* the first of its copies, and of its slots in nb_worker.slots */
 	uint16_t plain; /* so many packets, each in one slot and copied by one operation; 0: one chain, of any kind: */
+	uint16_t ops, slots;
 	uint8_t extras;
 	int8_t status; /* of a chain whose packet is NULL: it was dropped */
 };
@@ -399,10 +399,10 @@ struct tx_run {
 /* Packets that are being copied to a guest, for which the next of its requests were taken. Valid within a turn. */
 struct rx_run {
 	struct vif_queue *queue;
-	uint16_t op, ops; /* operations of the copy */
+	uint16_t op; /* the first operation of the copy */
 	uint16_t plain; /* so many packets, each in one slot and copied by one operation, their answers ready in w->rx_answer */
 	/* 0: one packet, of any kind: */
-	uint16_t slots, headroom;
+	uint16_t ops, slots, headroom;
 	uint8_t extras; /* slots behind the first that carry something else than data */
 	uint8_t hash_type; /* _XEN_NETIF_CTRL_HASH_TYPE_* + 1; 0: it was not hashed */
 	uint32_t first; /* its requests in the ring: their ids are in the log */

@@ -136,7 +136,7 @@ static void tag_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *
 	}
 }
 
-/* What is to be done to m before this guest gets it is done, and it is given to it. */
+/* Does what is to be done to m before this guest gets it, and gives it to the guest. */
 void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
 	uint64_t flags = m->ol_flags & (NB_GSO | NB_BLANK | NB_GSO_V6);
@@ -321,7 +321,7 @@ static unsigned fill_plain(struct vif_queue *q, const struct shape *s, unsigned 
 	}
 	if (!done)
 		return 0;
-	w->rx_run[w->nr_rx_runs++] = (struct rx_run){ .queue = q, .plain = (uint16_t)done, .op = (uint16_t)w->nr_ops, .ops = (uint16_t)done };
+	w->rx_run[w->nr_rx_runs++] = (struct rx_run){ .queue = q, .plain = (uint16_t)done, .op = (uint16_t)w->nr_ops };
 	pv_inflight_take(q->rx_log, ring.cons);
 	q->rx = ring;
 	q->head = head;
@@ -333,8 +333,9 @@ static unsigned fill_plain(struct vif_queue *q, const struct shape *s, unsigned 
 	return done;
 }
 
-/* The packet at the head of the backlog, of any kind. Returns 1: it has left it; 0: it needs more slots than the guest has posted; -EPROTO. */
-static int fill_one(struct vif_queue *q, const struct shape *s)
+/* The packet at the head of the backlog, of any kind. looked: at the guest's index, just now. Returns 1: it has left it; 0: it needs more slots
+ * than the guest has posted; -EPROTO. */
+static int fill_one(struct vif_queue *q, const struct shape *s, bool looked)
 {
 	struct rx_run *r = &q->worker->rx_run[q->worker->nr_rx_runs];
 	int ready;
@@ -345,11 +346,13 @@ static int fill_one(struct vif_queue *q, const struct shape *s)
 		rte_pktmbuf_free(pop(q));
 		return 1;
 	}
-	ready = pv_ring_ready_for(&q->rx, r->slots);
+	ready = looked ? (int)pv_ring_counted(&q->rx) : pv_ring_ready_for(&q->rx, r->slots);
+	if (ready < 0)
+		return ready;
 	if (ready < r->slots) {
 		q->n.rx_stalls += !q->need;
 		q->need = r->slots;
-		return ready < 0 ? ready : 0;
+		return 0;
 	}
 	plan(q, r, pop(q));
 	return 1;
@@ -358,17 +361,17 @@ static int fill_one(struct vif_queue *q, const struct shape *s)
 /* From the backlog into the slots that the guest has posted, at most `most` of them and a packet. Returns below 0: -EPROTO. */
 static int fill(struct vif_queue *q, unsigned most)
 {
-	uint32_t before = q->rx.cons, used;
+	uint32_t before = q->rx.cons, used, want = RTE_MIN(q->tail - q->head, most); /* a packet takes one slot, or more: then fill_one looks */
+	bool looks = pv_ring_counted(&q->rx) < want;
+	int ret = pv_ring_ready_for(&q->rx, want);
 	struct shape shape;
-	/* A packet takes one slot or more: where these do not suffice, fill_one looks again. */
-	int ret = pv_ring_ready_for(&q->rx, RTE_MIN(q->tail - q->head, most));
 
 	shape.headroom = __atomic_load_n(&q->vif->headroom, __ATOMIC_RELAXED);
 	shape.hash = __atomic_load_n(&q->vif->hash, __ATOMIC_ACQUIRE); /* as in steer */
 	while (ret >= 0 && q->head != q->tail && (used = q->rx.cons - before) < most && turn_has_room(q->worker)) {
 		if (likely(!shape.hash && !q->statics) && fill_plain(q, &shape, RTE_MIN(pv_ring_counted(&q->rx), most - used)))
 			continue;
-		ret = fill_one(q, &shape);
+		ret = fill_one(q, &shape, looks);
 		if (!ret)
 			break;
 	}
@@ -501,11 +504,12 @@ void rx_finish(struct nb_worker *w)
 	if (w->nr_ops)
 		pv_gnt_copy(w->h, w->ops, w->nr_ops); /* if the batch did not run, every status says so */
 	for (const struct rx_run *r = w->rx_run; r < &w->rx_run[w->nr_rx_runs]; r++) {
-		if (likely(r->plain))
+		if (likely(r->plain)) {
 			finish_plain(w, r, &w->rx_answer[at]);
-		else
-			finish_one(w, r, w->rx[at]);
-		at += likely(r->plain) ? r->plain : 1;
+			at += r->plain;
+		} else {
+			finish_one(w, r, w->rx[at++]);
+		}
 	}
 	pool_put(&w->spare, w->rx, w->nr_rx);
 	w->nr_rx = w->nr_rx_runs = w->nr_ops = 0;

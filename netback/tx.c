@@ -132,8 +132,8 @@ static void plan(struct vif_queue *q, const struct pv_net_packet *p, unsigned sl
 	r->ops = (uint16_t)(w->nr_ops - r->op);
 }
 
-/* The packets of one slot that the slots from `at` on begin with, in a row, as plan does. Returns how many: up to the first that is not one, or that
- * there is no memory for. */
+/* The packets of one slot that the slots from `at` on begin with, in a row, as plan does. Returns how many: up to the first that is not one, that
+ * lies in a static grant, or that there is no memory for. */
 static unsigned plan_plain(struct vif_queue *q, unsigned at, unsigned n)
 {
 	struct nb_worker *w = q->worker;
@@ -144,11 +144,12 @@ static unsigned plan_plain(struct vif_queue *q, unsigned at, unsigned n)
 	uint32_t bytes = 0;
 	unsigned done = 0;
 
-	if (unlikely(q->statics != NULL))
-		return 0;
 	for (; done < n && likely(pv_net_tx_plain(s)); done++, s++, op++) {
-		struct rte_mbuf *m = pool_first(&w->spare, s->req.size);
+		struct rte_mbuf *m;
 
+		if (unlikely(q->statics != NULL) && statics_find(q->statics, s->req.gref, false))
+			break; /* nothing of it goes into the batch */
+		m = pool_first(&w->spare, s->req.size);
 		if (unlikely(!m))
 			break;
 		op->from = (struct pv_gnt_end){ .gref = s->req.gref, .domid = guest, .offset = s->req.offset };
@@ -161,15 +162,14 @@ static unsigned plan_plain(struct vif_queue *q, unsigned at, unsigned n)
 	}
 	if (!done)
 		return 0;
-	w->tx_run[w->nr_tx_runs++] = (struct tx_run){ .queue = q, .op = (uint16_t)w->nr_ops, .ops = (uint16_t)done, .slot = (uint16_t)at,
-						      .slots = (uint16_t)done, .plain = (uint16_t)done };
+	w->tx_run[w->nr_tx_runs++] = (struct tx_run){ .queue = q, .op = (uint16_t)w->nr_ops, .slot = (uint16_t)at, .plain = (uint16_t)done };
 	w->nr_tx += done;
 	w->nr_ops += done;
 	w->tx_bytes += bytes;
 	return done;
 }
 
-/* A chain of which `have` slots were taken goes on: take its next one. Linux publishes whole chains only, and so must a guest:
+/* A chain of which so many slots were taken goes on: take its next one. Linux publishes whole chains only, and so must a guest:
  * -EPROTO if there is no next one. */
 static int take_more(struct vif_queue *q, unsigned taken, int *ready)
 {
@@ -337,12 +337,12 @@ void tx_finish(struct nb_worker *w)
 	if (w->nr_ops)
 		pv_gnt_copy(w->h, w->ops, w->nr_ops); /* if the batch did not run, every status says so */
 	for (const struct tx_run *r = w->tx_run; r < &w->tx_run[w->nr_tx_runs]; r++) {
+		unsigned n = likely(r->plain) ? r->plain : 1, good = likely(r->plain) ? finish_plain(w, r, m) : finish_one(w, r, *m);
 		struct vif_queue *q = r->queue;
-		unsigned good = likely(r->plain) ? finish_plain(w, r, m) : finish_one(w, r, *m);
 
 		q->n.tx_packets += good;
 		forward(w, q->vif->bridge, q, m, good);
-		m += likely(r->plain) ? r->plain : 1;
+		m += n;
 	}
 	w->nr_tx = w->nr_tx_runs = w->nr_ops = w->nr_slots = w->tx_bytes = 0;
 	for (unsigned i = 0; i < w->nr_up; i++)

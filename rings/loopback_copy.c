@@ -321,10 +321,10 @@ static inline void move(struct pv_gnt_copy *op, void *to, const void *from)
 }
 
 /* The copies below are of pages that we know; lines that another core has are fetched before. What suits each was found by measuring
- * (perf/README.md). All return how many operations they did: those before the first that is not of their kind, or a block's worth. Nothing is
+ * (perf/README.md). All return how many operations they did: those before the first that is not of their kind, or fewer. Nothing is
  * unmapped meanwhile. */
 
-/* Of one line at most, to grants: all of a block are fetched for writing first. */
+/* Of no more bytes than a line has, to grants: the lines that all of a block begin in are fetched for writing first. */
 static unsigned give_lines(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
 {
 	struct known_peer k = { -1, NULL };
@@ -338,7 +338,7 @@ static unsigned give_lines(const struct loopback *lb, struct pv_gnt_copy *ops, u
 	return found;
 }
 
-/* Of several lines, to grants: each has its own fetched, just before. Those of more than one operation would keep each other waiting. */
+/* Of more, to grants: each has its own lines fetched, just before. Those of more than one operation would keep each other waiting. */
 static unsigned give(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
 {
 	struct known_peer k = { -1, NULL };

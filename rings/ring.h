@@ -4,7 +4,7 @@
  * so everything that we rely on (indices, sizes, what we published) lives in the private struct pv_ring and
  * is never read back from the page. The life of a batch, the same at both ends:
  *
- *	n = pv_ring_ready(r)			how many slots the peer has published; -EPROTO: it lies
+ *	n = pv_ring_ready(r)			how many slots the peer has published; -EPROTO: it lies (or pv_ring_ready_for: a batch of few)
  *	slot = pv_ring_take(r)	n times		copy each ONCE (the typed wrappers of net.h and blk.h do), then check the copy
  *	slot = pv_ring_fill(r)	per answer	write every byte of it in place
  *	if (pv_ring_publish(r)) notify		once a batch
@@ -75,7 +75,7 @@ struct pv_ring {
 	uint32_t prod; /* the next slot that we fill */
 	uint32_t cons; /* the next slot that we take */
 	uint32_t published; /* prod as the peer knows it */
-	uint32_t seen; /* backend: slots before it have been counted by pv_ring_ready */
+	uint32_t seen; /* slots before it have been counted */
 	uint32_t armed; /* what our event index says, if has_armed */
 	bool has_armed;
 	bool back;
@@ -138,34 +138,35 @@ static inline uint32_t pv_ring_window(const struct pv_ring *r)
 	return (r->back ? r->prod + r->nr : r->published) - r->cons;
 }
 
-static inline int pv_ring_check(const struct pv_ring *r, uint32_t peer_prod)
+/* What the peer's index says is counted, if it can be true. */
+static inline int pv_ring_count(struct pv_ring *r, uint32_t peer_prod)
 {
 	uint32_t n = peer_prod - r->cons;
 
-	return n <= pv_ring_window(r) ? (int)n : -EPROTO; /* XSA-39: a difference, never a comparison of indices */
+	if (n > pv_ring_window(r)) /* XSA-39: a difference, never a comparison of indices */
+		return -EPROTO;
+	r->seen = peer_prod;
+	return (int)n;
 }
 
 /* How many slots may be taken now, >= 0, or -EPROTO when the peer's index is impossible.
  * One call a batch: the acquire covers every slot that it counts. */
 static inline int pv_ring_ready(struct pv_ring *r)
 {
-	int n = pv_ring_check(r, pv_index_load(r->back ? &r->shared->req_prod : &r->shared->rsp_prod));
-
-	if (r->back && n > 0)
-		r->seen = r->cons + (uint32_t)n;
-	return n;
+	return pv_ring_count(r, pv_index_load(r->back ? &r->shared->req_prod : &r->shared->rsp_prod));
 }
 
-/* Backend: slots that pv_ring_ready counted and that were not yet taken. */
+/* Slots that were counted and not yet taken. */
 static inline uint32_t pv_ring_counted(const struct pv_ring *r)
 {
-	int32_t n = (int32_t)(r->seen - r->cons); /* below 0: some were taken that pv_ring_rearm counted */
+	uint32_t n = r->seen - r->cons;
 
-	return n > 0 ? (uint32_t)n : 0;
+	return n <= r->nr ? n : 0;
 }
 
-/* As pv_ring_ready, for a backend that takes `want` at most for now: where so many are counted already it need not fetch the line of the
- * indices, which both ends write. */
+/* As pv_ring_ready, for who takes `want` at most for now: where so many are counted already it need not fetch the line of the indices, which
+ * both ends write. What was counted may be taken whatever the peer says since; that its index became impossible is noticed when they are
+ * used up. */
 static inline int pv_ring_ready_for(struct pv_ring *r, uint32_t want)
 {
 	uint32_t counted = pv_ring_counted(r);
@@ -196,13 +197,13 @@ static inline void pv_prefetch_write(const volatile void *p)
 #endif
 }
 
-/* The next slot to read, only after pv_ring_ready counted it. The peer can rewrite it at any time (XSA-155):
+/* The next slot to read, only after it was counted. The peer can rewrite it at any time (XSA-155):
  * copy it once through this volatile pointer into private memory, then check and use only the copy. */
 static inline const volatile void *pv_ring_take(struct pv_ring *r)
 {
 	/* A backend reads a slot and then answers in it: fetched for writing at once, a line crosses between the cores once
 	 * and not twice (a third of the time of a batch of 32). Never a slot that was not counted: the peer is filling it. */
-	if (r->back && (int32_t)(r->seen - r->cons) > PV_RING_AHEAD)
+	if (r->back && pv_ring_counted(r) > PV_RING_AHEAD)
 		pv_prefetch_write(pv_ring_slot(r, r->cons + PV_RING_AHEAD));
 	return pv_ring_slot(r, r->cons++);
 }
@@ -240,10 +241,10 @@ static inline int pv_ring_rearm(struct pv_ring *r, uint32_t after)
 
 	/* Who looks again and again asks once: another store would take the indices' cache line from the peer for nothing. */
 	if (r->has_armed && r->armed == at)
-		return pv_ring_check(r, pv_index_load(r->back ? &r->shared->req_prod : &r->shared->rsp_prod));
+		return pv_ring_count(r, pv_index_load(r->back ? &r->shared->req_prod : &r->shared->rsp_prod));
 	r->armed = at;
 	r->has_armed = true;
-	return pv_ring_check(r, pv_index_rearm(r->back ? &r->shared->req_event : &r->shared->rsp_event, at,
+	return pv_ring_count(r, pv_index_rearm(r->back ? &r->shared->req_event : &r->shared->rsp_event, at,
 					       r->back ? &r->shared->req_prod : &r->shared->rsp_prod));
 }
 

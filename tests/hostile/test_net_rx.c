@@ -144,6 +144,27 @@ static void xsa39_rx_producer_impossible(void **state)
 	exchange(&peers.a, &c, 100, 1);
 }
 
+/* An index that was right goes wrong while requests that it counted are left: these are used, and then it is noticed. */
+static void xsa39_rx_producer_goes_wrong(void **state)
+{
+	struct pv_ring *r = &c.q[0].rx;
+
+	(void)state;
+	rx_post(&c, 0, 100);
+	flood_c(1, 60);
+	assert_int_equal(rx_packet(&c, 0, got, NULL, PATIENCE), 60);
+	__atomic_store_n(&r->shared->req_prod, r->prod + 257, __ATOMIC_RELEASE);
+	flood_c(99 + 1, 60);
+	wait_broken(&c);
+	assert_non_null(strstr(rig.broken_why, "rx ring's producer index"));
+	for (unsigned i = 0; i < 99; i++)
+		assert_int_equal(rx_packet(&c, 0, got, NULL, PATIENCE), 60);
+	assert_int_equal(rx_packet(&c, 0, got, NULL, 20), 0);
+	guest_rings_reset(&c);
+	assert_int_equal(guest_connect(&c, LARGE_MTU), 0);
+	exchange(&peers.a, &c, 100, 1);
+}
+
 static void guest_posts_and_never_consumes(void **state)
 {
 	(void)state;
@@ -287,7 +308,7 @@ static void domain_gone_under_traffic(void **state)
 		tx_slot(&c, 0, 0, 0, 0, 0);
 	tx_publish(&c, 0);
 	pv_hyper_close(c.h); /* its process dies: pages, ports and all */
-	flood_c(200, 60);
+	flood_c(99 + 1, 60);
 	assert_int_equal(guest_call(&c, "disconnect"), 0);
 	assert_int_equal(guest_call(&c, "remove"), 0);
 	assert_int_equal(pv_hub_domain_destroy(rig.dom0, c.domid), 0);
@@ -455,6 +476,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(xsa392_stall_counts_slots, up, down),
 		cmocka_unit_test_setup_teardown(stalled_guest_costs_no_turns, up, down),
 		cmocka_unit_test_setup_teardown(xsa39_rx_producer_impossible, up, down),
+		cmocka_unit_test_setup_teardown(xsa39_rx_producer_goes_wrong, up, down),
 		cmocka_unit_test_setup_teardown(guest_posts_and_never_consumes, up, down),
 		cmocka_unit_test_setup_teardown(gref_bad_fails_its_packet_alone, up, down),
 		cmocka_unit_test_setup_teardown(gref_read_only_is_not_written, up, down),

@@ -2,7 +2,7 @@
 # does, while the test takes away who serves them.
 #
 #	verified_begin [WORD...]		attach (with these words) and start both jobs; returns when both do I/O
-#	verified_going_on WHERE			both do I/O now
+#	verified_going_on			both do I/O now
 #	verified_end N WHAT			each was adopted N times and has not connected anew; no job had an error and each verified; WHAT came over them
 [ -e "$bin/pvio-fio.so" ] || missing fio-headers "the fio engine is not built: make fio-headers all says why"
 declare -A engine=([g1]=pvio-fio.so [g2]=tests/fake/pvio-fio-xenbus.so) dialect=([g1]=noxs [g2]=xenstore) fio

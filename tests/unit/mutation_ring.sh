@@ -86,7 +86,7 @@ in_load='/^static inline uint32_t pv_index_load/,/^}/'
 in_publish='/^static inline bool pv_index_publish/,/^}/'
 in_rearm='/^static inline uint32_t pv_index_rearm/,/^}/'
 in_ask='/^static inline int pv_ring_rearm/,/^}/'
-in_check='/^static inline int pv_ring_check/,/^}/'
+in_check='/^static inline int pv_ring_count(/,/^}/'
 
 aside stuck 'rearm: does not look again' "${in_rearm}s/return .*/return at - 1;/"
 aside stuck 'rearm: asks for one slot too late' "${in_ask}s/r->cons + after/r->cons + after + 1/"
@@ -96,9 +96,10 @@ mutation race 'publish: no release' "${in_publish}{/store_n/s/__ATOMIC_SEQ_CST/_
 mutation race 'rearm: no acquire' "${in_rearm}{/load_n/s/__ATOMIC_SEQ_CST/__ATOMIC_RELAXED/}"
 mutation unit 'publish: notifies for the slot before the batch' "${in_publish}s/ < now - old/ <= now - old/"
 mutation unit 'publish: compares indices, not differences' "${in_publish}s/return now - asked < .*/return asked > old \&\& asked <= now;/"
-mutation unit 'check: a signed difference' "${in_check}s/n <= pv_ring_window(r)/(int)n <= (int)pv_ring_window(r)/"
-mutation unit 'check: the whole ring, whatever is in flight' "${in_check}s/n <= pv_ring_window(r)/n <= r->nr/"
-mutation unit 'check: one slot less than the window' "${in_check}s/n <= pv_ring_window(r)/n < pv_ring_window(r)/"
-mutation unit 'check: no bound' "${in_check}s/n <= pv_ring_window(r)/n <= 0x7fffffff/"
+mutation unit 'check: a signed difference' "${in_check}s/n > pv_ring_window(r)/(int)n > (int)pv_ring_window(r)/"
+mutation unit 'check: the whole ring, whatever is in flight' "${in_check}s/n > pv_ring_window(r)/n > r->nr/"
+mutation unit 'check: one slot less than the window' "${in_check}s/n > pv_ring_window(r)/n >= pv_ring_window(r)/"
+mutation unit 'ready_for: does not look for one more' '/^static inline int pv_ring_ready_for/,/^}/s/counted >= want/counted + 1 >= want/'
+mutation unit 'check: no bound' "${in_check}s/n > pv_ring_window(r)/n > 0x7fffffff/"
 for p in "${asides[@]}"; do wait "$p" || failed=1; done
 exit $failed

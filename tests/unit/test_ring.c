@@ -31,8 +31,8 @@ static void start(uint32_t nr, uint32_t slot_size, uint32_t base)
 	pv_ring_init_back(&p.back, p.page, bytes, slot_size);
 	assert_int_equal(p.front.nr, nr);
 	assert_int_equal(p.back.nr, nr);
-	p.front.prod = p.front.cons = p.front.published = base;
-	p.back.prod = p.back.cons = p.back.published = base;
+	p.front.prod = p.front.cons = p.front.seen = p.front.published = base;
+	p.back.prod = p.back.cons = p.back.seen = p.back.published = base;
 	p.front.shared->req_prod = p.front.shared->rsp_prod = base;
 	p.front.shared->req_event = p.front.shared->rsp_event = base + 1;
 }
@@ -249,6 +249,39 @@ static void ready_of_the_backend_in_every_state(void **state)
 		}
 }
 
+/* The backend looks at the index only for more than it has counted; what it counted it may take, whatever the index says by then. */
+static void ready_for_looks_when_too_few_are_counted(void **state)
+{
+	(void)state;
+	EACH(base, bases)
+		for (uint32_t counted = 0; counted < NR; counted++)
+			for (uint32_t taken = 0; taken <= counted; taken++) {
+				uint32_t left = counted - taken;
+
+				start(NR, SLOT, BASE);
+				fill_n(&p.front, counted);
+				pv_ring_publish(&p.front);
+				assert_int_equal(pv_ring_ready_for(&p.back, NR), (int)counted);
+				take_n(&p.back, taken);
+				assert_int_equal(pv_ring_counted(&p.back), left);
+				fill(&p.front, 0);
+				pv_ring_publish(&p.front);
+				assert_int_equal(pv_ring_ready_for(&p.back, left), (int)left);
+				EACH(lie, lies) {
+					p.front.shared->req_prod = p.back.cons + lies[lie_i];
+					assert_int_equal(pv_ring_ready_for(&p.back, left), (int)left);
+					assert_int_equal(pv_ring_ready_for(&p.back, left + 1), -EPROTO);
+					assert_int_equal(pv_ring_counted(&p.back), left); /* a lie counts nothing */
+				}
+				p.front.shared->req_prod = p.back.cons; /* taken back: honest, if odd */
+				assert_int_equal(pv_ring_ready_for(&p.back, left + 1), 0);
+				assert_int_equal(pv_ring_counted(&p.back), 0);
+				p.front.shared->req_prod = p.front.prod;
+				assert_int_equal(pv_ring_rearm(&p.back, 1), (int)left + 1);
+				assert_int_equal(pv_ring_counted(&p.back), left + 1);
+			}
+}
+
 static void ready_of_the_frontend_in_every_state(void **state)
 {
 	(void)state;
@@ -420,6 +453,7 @@ int main(void)
 		cmocka_unit_test(fill_is_not_seen_before_publish),
 		cmocka_unit_test(room_in_every_state),
 		cmocka_unit_test(ready_of_the_backend_in_every_state),
+		cmocka_unit_test(ready_for_looks_when_too_few_are_counted),
 		cmocka_unit_test(ready_of_the_frontend_in_every_state),
 		cmocka_unit_test(ready_of_the_frontend_counts_only_what_it_published),
 		cmocka_unit_test(private_state_survives_a_scribbled_header),
