@@ -9,6 +9,7 @@
  */
 #include "blkback.h"
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,13 +28,6 @@ static const uint64_t trim_ns = 30ull * 1000000000; /* pages unused for one to t
 /* How long a disconnect waits for I/O before pviod has to ask again: the control thread, and with it every other guest's attach and
  * detach, waits as long. */
 static const uint64_t drain_ns = 100ull * 1000000;
-
-static void relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#endif
-}
 
 /* ---- lists ---- */
 
@@ -248,12 +242,28 @@ static uint64_t nap(const struct blkworker *w)
 	return first <= now ? 1 : first - now < trim_ns ? first - now : trim_ns;
 }
 
+/* Before the next look. The kernel's own threads, which move a disk's requests on, wait for this CPU: while I/O is in flight they have it if
+ * they want it. */
+static void relax(const struct blkworker *w)
+{
+	struct blkq *q;
+
+	TAILQ_FOREACH(q, &w->active, link)
+		if (q->inflight) {
+			sched_yield();
+			return;
+		}
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#endif
+}
+
 /* Nothing was done in this turn. */
 static void idle(struct blkworker *w)
 {
 	look(w);
 	if (!TAILQ_EMPTY(&w->active) || w->events.ready) {
-		relax();
+		relax(w);
 		return;
 	}
 	uring_poll_arm(&w->uring, &w->events);
