@@ -23,7 +23,7 @@ static void send_to(struct nb_worker *w, struct bridge *b, int port, struct rte_
 	}
 	vif = switch_dest(b->sw, port);
 	if (likely(vif != NULL))
-		rx_send(w, vif, m);
+		backlog_give(w, vif, m);
 	else
 		rte_pktmbuf_free(m); /* it left a moment ago */
 }
@@ -144,7 +144,7 @@ static unsigned follow(struct nb_worker *w, struct uplink_queue *up, uint16_t in
 	if (!i)
 		return 0;
 	if (t->to)
-		rx_push(t->to, m, i);
+		backlog_push(t->to, m, i);
 	else
 		uplink_put(w, up, m, i);
 	return i;

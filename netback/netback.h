@@ -372,6 +372,12 @@ void adopt_hold(struct netback *nb); /* all queues stop at once, and not one aft
 void adopt_resume(void *ctx); /* all that were adopted are back: from now on their queues are looked at. Control thread; ctx: struct netback */
 void adopt_arrive(struct vif_queue *q); /* its ports are bound: wake the guest, whom the old process may owe it */
 
+/* One more, of what any worker counts. */
+static inline void nb_count(uint64_t *counter)
+{
+	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); /* a counter orders nothing */
+}
+
 /* Where the id of a request that the guest posted is kept until it is answered. */
 static inline uint16_t *rx_id(const struct vif_queue *q, uint32_t index)
 {
@@ -411,15 +417,20 @@ struct rx_run {
 
 void tx_work(struct vif_queue *q);
 void tx_finish(struct nb_worker *w);
-void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m); /* takes m; any worker */
-void rx_push(struct vif_queue *q, struct rte_mbuf **m, unsigned n); /* takes them; the queue's worker */
 void rx_plan(struct vif_queue *q);
+/* ---- backlog.c: of a receive queue. All but the first: of one that is the worker's ---- */
+void backlog_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m); /* takes m; any worker */
+void backlog_push(struct vif_queue *q, struct rte_mbuf **m, unsigned n); /* takes them */
+struct rte_mbuf *backlog_pop(struct vif_queue *q); /* its head; there is one */
+void backlog_drop(struct vif_queue *q); /* all of it */
 /* Drop what has waited for longer than a second for guests that post no pages: packet memory is scarce. */
-void rx_reclaim(struct nb_worker *w);
+void backlog_reclaim(struct nb_worker *w);
+/* The hash of a packet by the most specific of the types that the guest asked for. Returns the type + 1, or 0: by none. */
+uint8_t backlog_hash(const struct hash *h, const struct rte_mbuf *m, uint32_t *value);
+
 /* ---- fair.c, of the backlog beyond w->uncontended ---- */
 bool fair_push(struct vif_queue *q, const struct rte_mbuf *m, uint32_t cost); /* may m wait there? Counts it, before it is put at the tail */
 void fair_pop(struct vif_queue *q, uint32_t slot, uint32_t cost); /* one that was counted leaves */
-void rx_drop_all(struct vif_queue *q); /* what waits for the guest */
 
 /* The largest packet that a guest takes in one piece: more pages than Linux takes are never filled. */
 static inline uint32_t rx_most(uint32_t headroom)

@@ -138,7 +138,7 @@ void post_take(struct nb_worker *w)
 		}
 		vif = b->generation ? switch_dest(b->sw, p[i].port) : NULL;
 		if (vif && vif->generation == p[i].generation && p[i].queue < vif->nr_queues && vif->queues[p[i].queue].worker == w)
-			rx_push(&vif->queues[p[i].queue], &p[i].m, 1);
+			backlog_push(&vif->queues[p[i].queue], &p[i].m, 1);
 		else
 			rte_pktmbuf_free(p[i].m);
 	}

@@ -103,7 +103,7 @@ void queue_rest(struct vif_queue *q)
 	if (!q->broken && q->head != q->tail && !q->rx_until && q->vif->features & PV_VIF_NO_RX_NOTIFY) {
 		if (w->tsc - q->moved < w->nb->tsc_second / 1000 * SILENT_MS)
 			return; /* it will not tell when it posts pages: look */
-		rx_drop_all(q);
+		backlog_drop(q);
 	}
 	if (!q->broken && !armed(q) && !q->broken)
 		return;

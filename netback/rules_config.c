@@ -63,7 +63,7 @@ void rules_replace(struct vif *vif, struct rules *r)
 		__atomic_fetch_and(&vif->steps, ~(uint32_t)STEP_RULES, __ATOMIC_RELEASE);
 	__atomic_store_n(&vif->rules, r, __ATOMIC_RELEASE); /* pairs with rules_step */
 	if (r)
-		__atomic_fetch_or(&vif->steps, STEP_RULES, __ATOMIC_RELEASE); /* pairs with forward and rx_send */
+		__atomic_fetch_or(&vif->steps, STEP_RULES, __ATOMIC_RELEASE); /* pairs with forward and backlog_give */
 	rules_retarget(vif->nb);
 	netback_barrier(vif->nb); /* no worker has those before any more, and no train of packets passes by the new ones */
 	rules_free(before);

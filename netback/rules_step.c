@@ -12,7 +12,7 @@ static void send_past_rules(struct nb_worker *w, struct vif *vif, struct rte_mbu
 	const struct vif *before = w->rules_off;
 
 	w->rules_off = vif;
-	rx_send(w, vif, m);
+	backlog_give(w, vif, m);
 	w->rules_off = before;
 }
 

@@ -1,173 +1,14 @@
-/* rx.c - to a guest: a backlog a queue, filled by the switch; copied into the pages that the guest posted, in one batch a turn.
+/* rx.c - to a guest: packets that wait for it (backlog.c) are copied into the pages that it posted, in one batch a turn.
  *
- * A guest may post none: the backlog is bounded by the memory that it pins, shared by its senders (fair.c), and what does not fit is dropped and
- * counted. */
+ * take requests, plan the copies	rx_plan, for each active queue
+ * one pv_gnt_copy, answer		rx_finish, for all of them together */
 #include "netback.h"
-#include <netinet/in.h>
 
 /* How a guest wants its packets, read once a turn: it may change meanwhile. */
 struct shape {
 	uint32_t headroom; /* bytes of each page that stay free */
 	const struct hash *hash; /* NULL: no hashing */
 };
-
-/* The hash of a packet by the most specific of the types that the guest asked for. Returns the type + 1, or 0: by none. */
-static uint8_t hash_of(const struct hash *h, const struct rte_mbuf *m, uint32_t *value)
-{
-	struct nb_flow f;
-	uint32_t ip, tcp;
-
-	*value = 0;
-	csum_flow(m, &f);
-	if (!f.words)
-		return 0;
-	ip = f.words == 2 ? _XEN_NETIF_CTRL_HASH_TYPE_IPV4 : _XEN_NETIF_CTRL_HASH_TYPE_IPV6;
-	tcp = f.words == 2 ? _XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP : _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP;
-	for (unsigned i = 0; i < RTE_DIM(f.word); i++)
-		f.word[i] = rte_be_to_cpu_32(f.word[i]);
-	if (f.l4 == IPPROTO_TCP && h->flags & 1u << tcp) {
-		f.word[f.words] = f.word[8];
-		*value = hash_words(h, f.word, f.words + 1u);
-		return (uint8_t)(tcp + 1);
-	}
-	if (!(h->flags & 1u << ip))
-		return 0;
-	*value = hash_words(h, f.word, f.words);
-	return (uint8_t)(ip + 1);
-}
-
-static uint32_t cost_of(const struct nb_worker *w, const struct rte_mbuf *m)
-{
-	return m->nb_segs * w->nb->seg_cost;
-}
-
-void rx_push(struct vif_queue *q, struct rte_mbuf **m, unsigned n)
-{
-	struct nb_worker *w = q->worker;
-	uint32_t tail = q->tail;
-
-	for (unsigned i = 0; i < n; i++) {
-		uint32_t cost = cost_of(w, m[i]);
-
-		if (unlikely(q->broken || q->backlog_bytes + cost > w->uncontended) && !fair_push(q, m[i], cost)) {
-			q->n.rx_full++;
-			rte_pktmbuf_free(m[i]);
-			continue;
-		}
-		q->backlog[q->tail++ % NB_BACKLOG_PACKETS] = m[i];
-		q->backlog_bytes += cost;
-	}
-	if (q->tail == tail)
-		return;
-	if (q->head == tail)
-		q->moved = w->tsc;
-	if (unlikely(q->state != VIF_ACTIVE))
-		queue_activate(q);
-}
-
-/* The queue of several that a packet goes to: as the guest wishes, else by its flow. */
-static unsigned steer(const struct vif *vif, const struct rte_mbuf *m)
-{
-	const struct hash *h = __atomic_load_n(&vif->hash, __ATOMIC_ACQUIRE); /* pairs with publish_hash; lives until this turn has ended */
-	uint32_t value;
-
-	if (likely(!h))
-		return csum_flow_hash(m) % vif->nr_queues;
-	hash_of(h, m, &value);
-	return hash_queue(h, value, vif->nr_queues);
-}
-
-static void give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
-{
-	unsigned i = unlikely(vif->nr_queues > 1) ? steer(vif, m) : 0;
-	struct vif_queue *q = &vif->queues[i];
-
-	if (likely(q->worker == w))
-		rx_push(q, &m, 1);
-	else
-		post_send(w, q->worker, &(struct post){ m, vif->generation, (uint16_t)vif->port, (uint8_t)vif->bridge->index, (uint8_t)i });
-}
-
-static void count_drop(uint64_t *counter)
-{
-	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); /* a counter orders nothing */
-}
-
-/* Takes m. Returns how many pieces; below 0: no memory, and that is counted. */
-static int cut(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m, struct rte_mbuf *piece[GSO_PIECES_MAX])
-{
-	int n = gso_cut_up(w, NULL, m, piece);
-
-	if (n < 0)
-		count_drop(&vif->rx_no_memory);
-	return n;
-}
-
-static void cut_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
-{
-	struct rte_mbuf *piece[GSO_PIECES_MAX];
-	int n = cut(w, vif, m, piece);
-
-	for (int i = 0; i < n; i++)
-		give(w, vif, piece[i]);
-}
-
-/* To a trunk: complete, for Linux' own driver believes no tagged packet of which anything is left to do. */
-static void tag_and_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
-{
-	struct rte_mbuf *piece[GSO_PIECES_MAX] = { m };
-	int n = 1;
-
-	if (m->ol_flags & NB_GSO)
-		n = cut(w, vif, m, piece);
-	else if (m->ol_flags & NB_BLANK)
-		csum_complete(m); /* it can: forward() looked */
-	for (int i = 0; i < n; i++) {
-		struct rte_mbuf *tagged = vlan_insert(w, piece[i]);
-
-		if (!tagged) {
-			count_drop(&vif->rx_no_memory);
-		} else if (tagged->pkt_len > __atomic_load_n(&vif->frame_max, __ATOMIC_RELAXED)) {
-			count_drop(&vif->rx_too_big);
-			rte_pktmbuf_free(tagged);
-		} else {
-			give(w, vif, tagged);
-		}
-	}
-}
-
-/* Does what is to be done to m before this guest gets it, and gives it to the guest. */
-void rx_send(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
-{
-	uint64_t flags = m->ol_flags & (NB_GSO | NB_BLANK | NB_GSO_V6);
-
-	if (unlikely(__atomic_load_n(&vif->steps, __ATOMIC_ACQUIRE)) && !step_to(w, vif, m))
-		return;
-	if (unlikely(m->vlan_tci) && vlan_wants_tag(vif, m)) {
-		tag_and_give(w, vif, m);
-		return;
-	}
-	if (unlikely(gso_wire_len(m) > __atomic_load_n(&vif->frame_max, __ATOMIC_RELAXED))) {
-		count_drop(&vif->rx_too_big);
-		rte_pktmbuf_free(m);
-		return;
-	}
-	if (flags & NB_GSO && (m->pkt_len > rx_most(__atomic_load_n(&vif->headroom, __ATOMIC_RELAXED)) ||
-			       !(vif->features & (flags & NB_GSO_V6 ? PV_VIF_GSO_TCPV6 : PV_VIF_GSO_TCPV4)))) {
-		cut_and_give(w, vif, m);
-		return;
-	}
-	if (flags == NB_BLANK) {
-		enum nb_l4 l4 = csum_headers(m);
-		bool v6 = l4 == NB_L4_TCP6 || l4 == NB_L4_UDP6;
-
-		if (!(vif->features & (v6 ? PV_VIF_CSUM_IPV6 : PV_VIF_CSUM_IPV4))) {
-			csum_l4(m, l4);
-			m->ol_flags &= ~NB_BLANK;
-		}
-	}
-	give(w, vif, m);
-}
 
 /* Bytes of m from `at` on into a page of the guest: now, if the page is a static grant, else in the batch. */
 static void plan_page(struct vif_queue *q, struct chain_at *at, uint32_t gref, uint16_t off, uint16_t end)
@@ -216,7 +57,7 @@ static void describe(const struct shape *s, const struct rte_mbuf *m, uint32_t f
 	r->extras = !!(m->ol_flags & NB_GSO);
 	r->hash_type = 0;
 	if (unlikely(s->hash != NULL)) {
-		r->hash_type = hash_of(s->hash, m, &r->hash);
+		r->hash_type = backlog_hash(s->hash, m, &r->hash);
 		r->extras += r->hash_type != 0;
 	}
 	r->slots = (uint16_t)(r->extras + (likely(m->pkt_len <= room) ? 1 : (m->pkt_len + room - 1) / room));
@@ -253,21 +94,6 @@ static void plan(struct vif_queue *q, struct rx_run *r, struct rte_mbuf *m)
 static bool turn_has_room(const struct nb_worker *w)
 {
 	return w->nr_ops + NB_PACKET_OPS <= NB_TURN_OPS && w->nr_rx < NB_TURN_PACKETS;
-}
-
-/* The head of the backlog leaves it. */
-static struct rte_mbuf *pop(struct vif_queue *q)
-{
-	uint32_t slot = q->head++ % NB_BACKLOG_PACKETS;
-	struct rte_mbuf *m = q->backlog[slot];
-	uint32_t cost = cost_of(q->worker, m);
-
-	if (unlikely(q->fair.account[slot]))
-		fair_pop(q, slot, cost);
-	q->backlog_bytes -= cost;
-	q->moved = q->worker->tsc;
-	q->need = 0;
-	return m;
 }
 
 /* Of a packet's first response. */
@@ -342,8 +168,8 @@ static int fill_one(struct vif_queue *q, const struct shape *s, bool looked)
 
 	describe(s, q->backlog[q->head % NB_BACKLOG_PACKETS], q->rx.cons, r);
 	if (unlikely(r->slots - r->extras > XEN_NETIF_NR_SLOTS_MIN)) { /* it waited while the headroom grew */
-		count_drop(&q->vif->rx_too_big);
-		rte_pktmbuf_free(pop(q));
+		nb_count(&q->vif->rx_too_big);
+		rte_pktmbuf_free(backlog_pop(q));
 		return 1;
 	}
 	ready = looked ? (int)pv_ring_counted(&q->rx) : pv_ring_ready_for(&q->rx, r->slots);
@@ -354,7 +180,7 @@ static int fill_one(struct vif_queue *q, const struct shape *s, bool looked)
 		q->need = r->slots;
 		return 0;
 	}
-	plan(q, r, pop(q));
+	plan(q, r, backlog_pop(q));
 	return 1;
 }
 
@@ -367,7 +193,7 @@ static int fill(struct vif_queue *q, unsigned most)
 	struct shape shape;
 
 	shape.headroom = __atomic_load_n(&q->vif->headroom, __ATOMIC_RELAXED);
-	shape.hash = __atomic_load_n(&q->vif->hash, __ATOMIC_ACQUIRE); /* as in steer */
+	shape.hash = __atomic_load_n(&q->vif->hash, __ATOMIC_ACQUIRE); /* as in backlog.c's steer */
 	while (ret >= 0 && q->head != q->tail && (used = q->rx.cons - before) < most && turn_has_room(q->worker)) {
 		if (likely(!shape.hash && !q->statics) && fill_plain(q, &shape, RTE_MIN(pv_ring_counted(&q->rx), most - used)))
 			continue;
@@ -402,23 +228,6 @@ void rx_plan(struct vif_queue *q)
 	for (unsigned i = first; i < w->nr_rx; i++)
 		bytes += w->rx[i]->pkt_len;
 	pv_limit_charge(&limit->rx, bytes, w->nr_rx - first);
-}
-
-void rx_drop_all(struct vif_queue *q)
-{
-	q->n.rx_full += q->tail - q->head;
-	while (q->head != q->tail)
-		rte_pktmbuf_free(pop(q));
-}
-
-void rx_reclaim(struct nb_worker *w)
-{
-	for (uint32_t port = 0; port < w->nr_ports; port++) {
-		struct vif_queue *q = w->by_port[port];
-
-		if (q && q->head != q->tail && w->tsc - q->moved >= w->nb->tsc_second)
-			rx_drop_all(q);
-	}
 }
 
 /* Extra-info slot `i`, from 1 on: what a large packet is to be cut into, then its hash. */

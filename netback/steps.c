@@ -21,10 +21,10 @@ bool step_from(struct nb_worker *w, struct vif_queue *q, struct rte_mbuf *m)
 
 bool step_to(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m)
 {
-	uint32_t steps = __atomic_load_n(&vif->steps, __ATOMIC_ACQUIRE); /* as in rx_send */
+	uint32_t steps = __atomic_load_n(&vif->steps, __ATOMIC_ACQUIRE); /* as in backlog_give */
 
 	if (steps & STEP_MCAST && !mcast_wants(&vif->mcast, m)) {
-		__atomic_fetch_add(&vif->rx_filtered, 1, __ATOMIC_RELAXED); /* a counter orders nothing */
+		nb_count(&vif->rx_filtered);
 		rte_pktmbuf_free(m);
 		return false;
 	}

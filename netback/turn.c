@@ -120,7 +120,7 @@ static void look_around(struct nb_worker *w)
 		w->share_at = w->tsc;
 		if (unlikely(share < NB_BACKLOG_BYTES) && w->tsc - w->reclaim_at >= w->nb->tsc_second / 10) {
 			w->reclaim_at = w->tsc;
-			rx_reclaim(w);
+			backlog_reclaim(w);
 		}
 	}
 	if (!TAILQ_EMPTY(&w->later))

@@ -231,7 +231,7 @@ void uplink_send(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m)
 		if (up->offloads)
 			csum_pseudo(m);
 		else
-			csum_complete(m); /* it can: forward() looked */
+			csum_complete(m); /* it can: forward looked */
 	}
 	if (!up->offloads)
 		m->ol_flags &= ~NB_FLAGS;

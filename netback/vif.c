@@ -45,7 +45,7 @@ static void look_at_tags(struct netback *nb, const struct bridge *b)
 		if (vif->bridge != b)
 			continue;
 		if (b->vlans)
-			newly |= !(__atomic_fetch_or(&vif->steps, STEP_VLAN, __ATOMIC_RELEASE) & STEP_VLAN); /* pairs with forward and rx_send */
+			newly |= !(__atomic_fetch_or(&vif->steps, STEP_VLAN, __ATOMIC_RELEASE) & STEP_VLAN); /* pairs with forward and backlog_give */
 		else
 			__atomic_fetch_and(&vif->steps, ~(uint32_t)STEP_VLAN, __ATOMIC_RELEASE);
 	}
