@@ -1,8 +1,6 @@
 /* plan.c - from the segments of requests to I/O on the image. Pure: looks at nothing but its arguments. */
 #include "blkback.h"
 
-enum { PLAN_BYTES_MAX = 1 << 20 }; /* of one merged I/O */
-
 /* Append memory to an iovec array: what continues the last piece makes that longer. Returns the new count. */
 static unsigned iov_append(struct iovec *iov, unsigned n, void *base, size_t len)
 {
