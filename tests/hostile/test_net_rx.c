@@ -308,7 +308,7 @@ static void domain_gone_under_traffic(void **state)
 		tx_slot(&c, 0, 0, 0, 0, 0);
 	tx_publish(&c, 0);
 	pv_hyper_close(c.h); /* its process dies: pages, ports and all */
-	flood_c(99 + 1, 60);
+	flood_c(200, 60);
 	assert_int_equal(guest_call(&c, "disconnect"), 0);
 	assert_int_equal(guest_call(&c, "remove"), 0);
 	assert_int_equal(pv_hub_domain_destroy(rig.dom0, c.domid), 0);
