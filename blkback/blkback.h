@@ -78,10 +78,6 @@ void vbd_config_help(void); /* one line a key, to stdout */
 
 /* ---- plan.c: pure ---- */
 
-/* Of one merged I/O: as many pages as the usual limit on the pieces of a disk's request (254 of virtio's, queue/max_segments). One more, and the
- * kernel cuts off a request of a few KiB each time, which costs a disk as much as the large one. */
-enum { PLAN_BYTES_MAX = 254 * PV_PAGE_SIZE };
-
 /* The iovec of a request of n segments, whose pages are mapped at pages[]; adjacent memory becomes one piece. iov holds n entries.
  * Returns how many it has; *bytes: in all. */
 unsigned blkplan_iov(struct iovec *iov, const struct pv_blk_seg *segs, void *const *pages, unsigned n, uint64_t *bytes);

@@ -1,6 +1,10 @@
 /* plan.c - from the segments of requests to I/O on the image. Pure: looks at nothing but its arguments. */
 #include "blkback.h"
 
+/* Of one merged I/O: as many pages as the usual limit on the pieces of a disk's request (254 of virtio's, queue/max_segments). One more, and the
+ * kernel cuts off a request of a few KiB each time, which costs a disk as much as the large one. */
+enum { PLAN_BYTES_MAX = 254 * PV_PAGE_SIZE };
+
 /* Append memory to an iovec array: what continues the last piece makes that longer. Returns the new count. */
 static unsigned iov_append(struct iovec *iov, unsigned n, void *base, size_t len)
 {

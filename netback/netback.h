@@ -418,7 +418,11 @@ struct rx_run {
 void tx_work(struct vif_queue *q);
 void tx_finish(struct nb_worker *w);
 void rx_plan(struct vif_queue *q);
-/* ---- backlog.c: of a receive queue. All but the first: of one that is the worker's ---- */
+void rx_finish(struct nb_worker *w);
+void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf **m, unsigned n); /* takes them; from NULL: the uplink */
+void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m); /* takes m, of our own making, for an address seen just now */
+
+/* ---- backlog.c: what waits for a guest. Those that name a queue: on the queue's worker ---- */
 void backlog_give(struct nb_worker *w, struct vif *vif, struct rte_mbuf *m); /* takes m; any worker */
 void backlog_push(struct vif_queue *q, struct rte_mbuf **m, unsigned n); /* takes them */
 struct rte_mbuf *backlog_pop(struct vif_queue *q); /* its head; there is one */
@@ -437,9 +441,6 @@ static inline uint32_t rx_most(uint32_t headroom)
 {
 	return RTE_MIN((uint32_t)UINT16_MAX, XEN_NETIF_NR_SLOTS_MIN * (PV_PAGE_SIZE - headroom));
 }
-void rx_finish(struct nb_worker *w);
-void forward(struct nb_worker *w, struct bridge *b, struct vif_queue *from, struct rte_mbuf **m, unsigned n); /* takes them; from NULL: the uplink */
-void forward_answer(struct nb_worker *w, struct bridge *b, struct rte_mbuf *m); /* takes m, of our own making, for an address seen just now */
 
 /* ---- steps.c: what is done to a packet besides switching it, for vifs that ask for it ---- */
 /* Of vif.steps. A vif without any pays one test a packet. */
