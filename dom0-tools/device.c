@@ -598,6 +598,8 @@ static bool work(struct device *dev)
 		enum dev_event ev = __builtin_ctz(dev->posted);
 
 		dev->posted &= ~(1u << ev);
+		if (ev == EV_BACK && !dev->backend)
+			continue; /* it ended again meanwhile */
 		happen(dev, ev);
 	}
 	if (dev->look && dev->announced && may_look(dev)) {

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -259,6 +260,8 @@ static const struct pv_rpc_ops client_ops = { .call = client_called, .closed = c
 struct rig {
 	struct pviod d;
 	pthread_t thread;
+	uv_async_t hold; /* pviod's loop waits for `go` */
+	sem_t go;
 	char sock[128];
 	struct pv_hyper *dom0; /* the test's own: it counts */
 	struct be be[RIG_BACKENDS];
@@ -274,6 +277,24 @@ static void *rig_pviod(void *arg)
 {
 	pviod_run(arg);
 	return NULL;
+}
+
+static void rig_held(uv_async_t *a)
+{
+	(void)a;
+	sem_wait(&rig->go);
+}
+
+/* pviod stops in its loop, until rig_go(); called while it is stopped: it stops again where it has taken what has come meanwhile. */
+static UNUSED void rig_hold(void)
+{
+	uv_async_send(&rig->hold);
+	usleep(20000);
+}
+
+static UNUSED void rig_go(void)
+{
+	sem_post(&rig->go);
 }
 
 static void rig_rpc(struct pv_rpc *rpc)
@@ -616,6 +637,8 @@ static int rig_up_bare(void **state)
 	rig_options.embedded = true;
 	if (pviod_open(&rig->d, &rig_options, why, sizeof(why)) < 0)
 		fail_msg("%s", why);
+	sem_init(&rig->go, 0, 0);
+	uv_async_init(&rig->d.loop, &rig->hold, rig_held);
 	assert_int_equal(pthread_create(&rig->thread, NULL, rig_pviod, &rig->d), 0);
 	rig->dom0 = lb_open(0);
 	client_open(&rig->client[0]);

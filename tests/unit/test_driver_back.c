@@ -72,6 +72,18 @@ static const struct pv_backend_ops ops[] = {
 
 static uint16_t storage;
 
+static void backend_ends(int i)
+{
+	pv_backend_free(served[i].b);
+	served[i].b = NULL;
+}
+
+static void backend_begins(int i)
+{
+	assert_int_equal(pv_backend_new("/nowhere", i == NET ? "netback" : "blkback", &ops[i], &served[i], &served[i].b), 0);
+	assert_int_equal(pv_backend_reach(served[i].b, PV_BACKEND_PIPE, lb_spec, storage), 0);
+}
+
 static void storage_ends(void)
 {
 	for (int i = NET; i <= BLK; i++) {
@@ -80,9 +92,8 @@ static void storage_ends(void)
 		if (s->log)
 			pv_inflight_remove(&s->id); /* its files go with it */
 		pv_inflight_close(s->log);
-		pv_backend_free(s->b);
-		s->b = NULL;
 		s->log = NULL;
+		backend_ends(i);
 	}
 	good("guest.destroy", "{\"guest\":\"storage\",\"force\":true}");
 }
@@ -95,8 +106,7 @@ static void storage_begins(unsigned domid)
 	json_object_put(g);
 	for (int i = NET; i <= BLK; i++) {
 		good("attach", "{\"guest\":\"storage\",\"type\":\"pipe\",\"name\":\"%d\"}", i);
-		assert_int_equal(pv_backend_new("/nowhere", i == NET ? "netback" : "blkback", &ops[i], &served[i], &served[i].b), 0);
-		assert_int_equal(pv_backend_reach(served[i].b, PV_BACKEND_PIPE, lb_spec, storage), 0);
+		backend_begins(i);
 	}
 }
 
@@ -303,6 +313,28 @@ static void it_appears_when_the_kernel_has_seen_it_go(void **state)
 	WAIT(!device(NET));
 }
 
+/* A pviod that had no CPU for a while finds at once that its backend has ended and that it is time to ask that again. */
+static void its_backend_ends_as_it_is_to_be_asked(void **state)
+{
+	(void)state;
+	bring_up(NET);
+	storage_ends();
+	WAIT(web_is("lost"));
+	asleep = true;
+	storage_begins(70);
+	WAIT(xb_other_state(device(NET)) == XenbusStateClosed);
+	rig_hold();
+	backend_ends(NET);
+	rig_hold(); /* once more, where it has seen that end */
+	rig_go();
+	usleep(50000); /* the time to ask is a tick in the past */
+	rig_go();
+	WAIT(web_is("lost"));
+	backend_begins(NET);
+	asleep = false;
+	WAIT(is_up(NET) && device(NET)->other_id == 70);
+}
+
 /* A disk may have requests in its ring, for which the kernel would wait as it goes. */
 static void in_another_domain_a_connected_vbd_stays_lost(void **state)
 {
@@ -346,6 +378,7 @@ int main(void)
 		each(a_domid_that_is_taken_is_not_waited_for),
 		each(in_another_domain_a_vif_appears_again),
 		each(it_appears_when_the_kernel_has_seen_it_go),
+		each(its_backend_ends_as_it_is_to_be_asked),
 		each(in_another_domain_a_connected_vbd_stays_lost),
 		each(in_another_domain_a_vbd_that_nobody_uses_appears_again),
 	};
