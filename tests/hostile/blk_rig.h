@@ -168,7 +168,7 @@ static inline void guest_up(struct guest *g, const char *more)
 }
 
 /* As pviod does: asks again while I/O is in flight. */
-static inline void guest_down(struct guest *g)
+static inline void guest_disconnect(struct guest *g)
 {
 	int64_t end = rig_ms() + PATIENCE;
 	int ret;
@@ -178,6 +178,11 @@ static inline void guest_down(struct guest *g)
 	while (ret == -EAGAIN && rig_ms() < end);
 	if (ret)
 		fail_msg("disconnect: %s", rig_last.message);
+}
+
+static inline void guest_down(struct guest *g)
+{
+	guest_disconnect(g);
 	guest_rings_end(g);
 	if (guest_call(g, "remove"))
 		fail_msg("remove: %s", rig_last.message);

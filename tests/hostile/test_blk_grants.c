@@ -270,7 +270,7 @@ static void guest_that_dies_with_io_in_flight_leaves_nothing(void **state)
 		pv_hyper_close(g.h); /* as when its process dies */
 		if (round % 3 == 0) /* the domain too, before pviod notices */
 			assert_int_equal(pv_hub_domain_destroy(rig.dom0, g.domid), 0);
-		assert_int_equal(guest_call(&g, "disconnect"), 0);
+		guest_disconnect(&g);
 		assert_int_equal(guest_call(&g, "remove"), 0);
 		if (round % 3)
 			assert_int_equal(pv_hub_domain_destroy(rig.dom0, g.domid), 0);

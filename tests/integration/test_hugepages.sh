@@ -10,6 +10,7 @@ begin
 "$bin/pvio" sandbox up --guests 1 >"$work/up" || die "sandbox up: $(cat "$work/up")"
 huge_pages 40 # beside those that the sandbox' own netback may have taken
 for round in 1 2 3; do
+	rm -f "$work"/log? # "ready" is to be of this round
 	free=$(cat $huge/free_hugepages) memory=$((free * 4 / 5)) # MiB: two and a half times so much is there
 	for i in 1 2 3 4 5; do
 		"$bin/pvio-netback" --name "n$i" --memory $memory --uplink none 2>"$work/log$i" &
@@ -39,6 +40,7 @@ while True:
 PY
 background python3 "$work/racer" $(($(cat $huge/free_hugepages) - 8))
 for round in 1 2 3 4 5 6 7 8; do
+	rm -f "$work/log"
 	"$bin/pvio-netback" --name n1 --memory $((free * 4 / 5)) --uplink none 2>"$work/log" &
 	pids+=($!)
 	until_true 30 grep -q ready "$work/log" || die "beside a racer: $(cat "$work/log")"
@@ -51,6 +53,7 @@ pids=()
 RUNTIME_DIRECTORY=$work background dpdk-testpmd --no-huge -m 192 --no-pci --no-telemetry --no-shconf --lcores='(0,1)@(0-1)' --file-prefix "pv$$" \
 	--vdev="net_vhost0,iface=$work/vhost" -- --no-mlockall --total-num-mbufs=4096 --stats-period 60 >"$work/testpmd" 2>&1
 until_true 20 test -S "$work/vhost" || die "no testpmd: $(tail -5 "$work/testpmd")"
+rm -f "$work/log"
 background "$bin/pvio-netback" --name n1 --memory $((free * 4 / 5)) --uplink "net_virtio_user0,path=$work/vhost,queues=1" 2>"$work/log"
 until_true 30 grep -q ready "$work/log" || die "virtio_user: $(cat "$work/log")"
 grep -q "without hugepages" "$work/log" && die "virtio_user: it has no huge pages"

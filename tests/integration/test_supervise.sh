@@ -11,6 +11,7 @@ export PATH=$bin:$PATH
 row() { pvio backend list --json | jq -r --arg n "$1" --arg k "$2" '.[] | select(.name == $n) | .[$k]'; } # NAME KEY
 serves() { [ "$(row "$1" registered)" = true ]; }
 pviod_up() { # OPTION... : its log in $work/log
+	rm -f "$work/log" # "ready" is to be of this one
 	pviod "$@" 2>"$work/log" &
 	pviod=$!
 	pids+=($!)
