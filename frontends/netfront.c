@@ -16,8 +16,8 @@
 
 enum {
 	COLOURS = PV_PAGE_SIZE / 2 / 64,
-	AHEAD = 2, /* pages */
 	SMALL = 128, /* bytes of a packet */
+	AHEAD = 2, AHEAD_SMALL = 16, /* packets: so long before the lines of its page are fetched */
 	PORTS = 32, /* events fetched at once */
 	LEN_MAX = 65535, /* the size field of a first slot */
 	/* What this frontend understands of what backends offer. */
@@ -323,9 +323,10 @@ static uint8_t *tx_data(const struct net_queue *q, uint16_t id, uint32_t part)
  * like this. */
 static void tx_fetch(const struct pv_netfront *f, const struct net_queue *q, uint32_t len, uint32_t part)
 {
-	const uint8_t *page = tx_data(q, tx_free_page(f, q, len, AHEAD), part);
+	unsigned ahead = len > SMALL ? AHEAD : AHEAD_SMALL;
+	const uint8_t *page = tx_data(q, tx_free_page(f, q, len, ahead), part);
 
-	if (q->tx_newest - q->tx_oldest <= AHEAD)
+	if (q->tx_newest - q->tx_oldest <= ahead)
 		return;
 	for (uint32_t at = 0; at < part; at += 64)
 		pv_prefetch_write(page + at);

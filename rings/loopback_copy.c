@@ -15,9 +15,9 @@
 enum {
 	COPY_FILES_MAX = 4096, /* mapped at once in a handle */
 	COPY_LINE = 64, /* bytes that cross between caches at once */
-	COPY_AHEAD = 512, /* bytes of an operation that are fetched before; the processor goes on by itself */
+	COPY_AHEAD = 512, /* bytes to a grant that are fetched before; the processor goes on by itself */
 	COPY_BLOCK = 32, /* operations that are looked up together */
-	COPY_FETCH = 4096, /* bytes that are fetched for them, where they come from grants */
+	COPY_SOON = 4, /* operations from grants: so long before its own one's bytes are fetched */
 };
 
 /* ---- files and peers ---- */
@@ -293,12 +293,6 @@ static inline uint8_t *known(const struct peer *p, const struct pv_gnt_end *end,
 	return x->word == word && (word & need) == need ? x->addr + end->offset : NULL;
 }
 
-/* Bytes of an operation that are worth fetching. */
-static inline unsigned fetched(const struct pv_gnt_copy *op)
-{
-	return op->len < COPY_AHEAD ? op->len : COPY_AHEAD;
-}
-
 /* The granted page that an operation copies to, if we know it; else NULL. */
 static inline uint8_t *known_to(const struct loopback *lb, struct known_peer *k, const struct pv_gnt_copy *op)
 {
@@ -346,27 +340,48 @@ static unsigned give(const struct loopback *lb, struct pv_gnt_copy *ops, unsigne
 	uint8_t *to;
 
 	for (; i < n && ops[i].len > COPY_LINE && (to = known_to(lb, &k, &ops[i])); i++) {
-		for (unsigned at = 0; at < fetched(&ops[i]); at += COPY_LINE)
+		for (unsigned at = 0; at < ops[i].len && at < COPY_AHEAD; at += COPY_LINE)
 			pv_prefetch_write(to + at);
 		move(&ops[i], to, ops[i].from.local);
 	}
 	return i;
 }
 
-/* Of any length, from grants: what a block's begin with is fetched first. */
+/* One of `take`. Meanwhile fetch what comes next: into the second cache, which waits for more lines at once than the first does. */
+static void move_beside(struct pv_gnt_copy *op, const uint8_t *from, const uint8_t *next, unsigned next_len)
+{
+	uint8_t *to = op->to.local;
+	unsigned at = 0;
+
+	for (; at + COPY_LINE <= op->len; at += COPY_LINE) {
+		if (at < next_len)
+			__builtin_prefetch(next + at, 0, 2);
+		memcpy(to + at, from + at, COPY_LINE);
+	}
+	memcpy(to + at, from + at, op->len - at);
+	for (; at < next_len; at += COPY_LINE)
+		__builtin_prefetch(next + at, 0, 2);
+	op->status = GNTST_okay;
+}
+
+/* Of any length, from grants: those of a line are all fetched first, of longer ones those that come soon. */
 static unsigned take(const struct loopback *lb, struct pv_gnt_copy *ops, unsigned n)
 {
 	struct known_peer k = { -1, NULL };
 	const uint8_t *from[COPY_BLOCK];
-	unsigned found = 0, bytes = 0;
+	unsigned found = 0;
 
-	for (; found < n && found < COPY_BLOCK && bytes < COPY_FETCH && (from[found] = known_from(lb, &k, &ops[found])); found++) {
-		for (unsigned at = 0; at < fetched(&ops[found]); at += COPY_LINE)
-			__builtin_prefetch(from[found] + at);
-		bytes += fetched(&ops[found]);
+	for (; found < n && found < COPY_BLOCK && (from[found] = known_from(lb, &k, &ops[found])); found++)
+		for (unsigned at = 0; at < ops[found].len && (found < COPY_SOON || ops[found].len <= COPY_LINE); at += COPY_LINE)
+			__builtin_prefetch(from[found] + at, 0, 2);
+	for (unsigned i = 0; i < found; i++) {
+		bool soon = i + COPY_SOON < found;
+
+		if (ops[i].len <= COPY_LINE)
+			move(&ops[i], ops[i].to.local, from[i]);
+		else
+			move_beside(&ops[i], from[i], soon ? from[i + COPY_SOON] : NULL, soon ? ops[i + COPY_SOON].len : 0);
 	}
-	for (unsigned i = 0; i < found; i++)
-		move(&ops[i], ops[i].to.local, from[i]);
 	return found;
 }
 
