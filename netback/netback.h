@@ -531,7 +531,7 @@ struct nb_worker {
 	struct rte_mbuf *tx[NB_TURN_PACKETS]; /* the packets of the runs, one after the other */
 	struct rx_run rx_run[NB_TURN_PACKETS];
 	struct rte_mbuf *rx[NB_TURN_PACKETS];
-	struct netif_rx_response rx_answer[NB_TURN_PACKETS];
+	uint64_t rx_answer[NB_TURN_PACKETS]; /* pv_net_rx_rsp of plain ones, as if they were copied */
 	union pv_net_tx_slot slots[NB_TURN_PACKETS];
 	struct pv_gnt_copy ops[NB_TURN_OPS];
 };

@@ -81,13 +81,29 @@ static void put_chain(struct pool_spare *spare, struct rte_mbuf *m)
 	}
 }
 
+/* Nobody else refers to it, and it is one segment: the two counts are looked at as one word. */
+static inline bool alone(const struct rte_mbuf *m)
+{
+	const union {
+		uint16_t n[2];
+		uint32_t word;
+	} one = { { 1, 1 } };
+	uint32_t word;
+
+	_Static_assert(offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, refcnt) + sizeof(m->refcnt), "side by side");
+	memcpy(&word, &m->refcnt, sizeof(word));
+	return word == one.word;
+}
+
 void pool_put(struct pool_spare *spare, struct rte_mbuf **m, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
-		if (unlikely(rte_mbuf_refcnt_read(m[i]) > 1 || m[i]->ol_flags & RTE_MBUF_F_INDIRECT))
-			rte_pktmbuf_free(m[i]);
-		else if (likely(m[i]->nb_segs == 1))
+		bool indirect = m[i]->ol_flags & RTE_MBUF_F_INDIRECT;
+
+		if (likely(alone(m[i]) && !indirect))
 			put_segment(spare, m[i]);
+		else if (rte_mbuf_refcnt_read(m[i]) > 1 || indirect)
+			rte_pktmbuf_free(m[i]);
 		else
 			put_chain(spare, m[i]);
 	}

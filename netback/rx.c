@@ -117,7 +117,7 @@ static unsigned fill_plain(struct vif_queue *q, const struct shape *s, unsigned 
 	struct nb_worker *w = q->worker;
 	struct pv_ring ring = q->rx; /* a copy, which the compiler keeps in registers */
 	struct rte_mbuf **out = &w->rx[w->nr_rx];
-	struct netif_rx_response *answer = &w->rx_answer[w->nr_rx];
+	uint64_t *answer = &w->rx_answer[w->nr_rx];
 	struct pv_gnt_copy *op = &w->ops[w->nr_ops];
 	uint32_t head = q->head, room = PV_PAGE_SIZE - s->headroom;
 	uint16_t guest = q->vif->id.guest;
@@ -142,7 +142,7 @@ static unsigned fill_plain(struct vif_queue *q, const struct shape *s, unsigned 
 		op->from.local = rte_pktmbuf_mtod(m, void *);
 		op->to = (struct pv_gnt_end){ .gref = req.gref, .domid = guest, .offset = offset };
 		op->len = (uint16_t)m->pkt_len;
-		answer[done] = (struct netif_rx_response){ .id = req.id, .offset = offset, .flags = flags_of(m, false), .status = (int16_t)m->pkt_len };
+		answer[done] = pv_net_rx_rsp(req.id, offset, flags_of(m, false), (int16_t)m->pkt_len);
 		out[done] = m;
 	}
 	if (!done)
@@ -283,7 +283,7 @@ static void finish_one(const struct nb_worker *w, const struct rx_run *r, const 
 	}
 }
 
-static void finish_plain(const struct nb_worker *w, const struct rx_run *r, const struct netif_rx_response *answer)
+static void finish_plain(const struct nb_worker *w, const struct rx_run *r, const uint64_t *answer)
 {
 	const struct pv_gnt_copy *op = &w->ops[r->op];
 	struct vif_queue *q = r->queue;
@@ -292,11 +292,13 @@ static void finish_plain(const struct nb_worker *w, const struct rx_run *r, cons
 	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < r->plain; i++, op++, answer++) {
-		bool ok = op->status == GNTST_okay;
-
-		pv_net_rx_fill_rsp(&ring, answer->id, answer->offset, answer->flags, likely(ok) ? answer->status : NETIF_RSP_ERROR);
-		bytes += likely(ok) ? (unsigned)answer->status : 0;
-		failed += !ok;
+		if (unlikely(op->status != GNTST_okay)) {
+			pv_net_rx_put_rsp(&ring, pv_net_rx_rsp_failed(*answer));
+			failed++;
+			continue;
+		}
+		pv_net_rx_put_rsp(&ring, *answer);
+		bytes += (unsigned)pv_net_rx_rsp_status(*answer);
 	}
 	q->rx = ring;
 	q->n.rx_packets += r->plain - failed;

@@ -92,7 +92,8 @@ static struct rte_mbuf *say(struct nb_worker *w, const struct load *l)
 	}
 	m->pkt_len = l->len;
 	m->ol_flags |= l->flags;
-	m->tso_segsz = l->gso_size;
+	if (l->gso_size)
+		m->tso_segsz = l->gso_size;
 	return m;
 }
 
@@ -132,13 +133,15 @@ static void learn(struct load *l, const struct rte_mbuf *m)
 static unsigned load_send(struct nb_worker *w, struct uplink_queue *q, struct rte_mbuf **out, unsigned n)
 {
 	struct load *l = q->bridge->uplink.load;
+	uint32_t seen = 0;
 
 	if (unlikely(!l->len))
 		learn(l, out[0]);
 	for (unsigned i = 0; i < n; i++)
 		for (const struct rte_mbuf *seg = out[i]; seg; seg = seg->next)
 			for (uint32_t at = 0; at + sizeof(uint32_t) <= seg->data_len; at += RTE_CACHE_LINE_SIZE)
-				l->seen += *rte_pktmbuf_mtod_offset(seg, const volatile uint32_t *, at);
+				seen += *rte_pktmbuf_mtod_offset(seg, const volatile uint32_t *, at);
+	l->seen += seen;
 	l->due = RTE_MIN(l->due + n * l->times, (unsigned)DUE_MAX);
 	pool_put(&w->spare, out, n);
 	return n;

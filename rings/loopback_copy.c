@@ -347,7 +347,14 @@ static unsigned give(const struct loopback *lb, struct pv_gnt_copy *ops, unsigne
 	return i;
 }
 
-/* One of `take`. Meanwhile fetch what comes next: into the second cache, which waits for more lines at once than the first does. */
+/* Into the second cache, which waits for more lines at once than the first does. */
+static inline void fetch(const uint8_t *from, unsigned at, unsigned len)
+{
+	for (; at < len; at += COPY_LINE)
+		__builtin_prefetch(from + at, 0, 2);
+}
+
+/* One of `take`; meanwhile what comes soon is fetched. */
 static void move_beside(struct pv_gnt_copy *op, const uint8_t *from, const uint8_t *next, unsigned next_len)
 {
 	uint8_t *to = op->to.local;
@@ -359,8 +366,7 @@ static void move_beside(struct pv_gnt_copy *op, const uint8_t *from, const uint8
 		memcpy(to + at, from + at, COPY_LINE);
 	}
 	memcpy(to + at, from + at, op->len - at);
-	for (; at < next_len; at += COPY_LINE)
-		__builtin_prefetch(next + at, 0, 2);
+	fetch(next, at, next_len);
 	op->status = GNTST_okay;
 }
 
@@ -371,9 +377,12 @@ static unsigned take(const struct loopback *lb, struct pv_gnt_copy *ops, unsigne
 	const uint8_t *from[COPY_BLOCK];
 	unsigned found = 0;
 
-	for (; found < n && found < COPY_BLOCK && (from[found] = known_from(lb, &k, &ops[found])); found++)
-		for (unsigned at = 0; at < ops[found].len && (found < COPY_SOON || ops[found].len <= COPY_LINE); at += COPY_LINE)
-			__builtin_prefetch(from[found] + at, 0, 2);
+	for (; found < n && found < COPY_BLOCK && (from[found] = known_from(lb, &k, &ops[found])); found++) {
+		if (ops[found].len <= COPY_LINE)
+			__builtin_prefetch(from[found], 0, 2);
+		else if (found < COPY_SOON)
+			fetch(from[found], 0, ops[found].len);
+	}
 	for (unsigned i = 0; i < found; i++) {
 		bool soon = i + COPY_SOON < found;
 

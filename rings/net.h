@@ -88,11 +88,32 @@ static inline void pv_net_rx_fill(struct pv_ring *r, uint16_t id, uint32_t gref)
 	*(struct netif_rx_request *)pv_ring_fill(r) = (struct netif_rx_request){ .id = id, .pad = 0, .gref = gref };
 }
 
-/* One store, into a line that the other core reads: a struct netif_rx_response. */
-static inline void pv_net_rx_fill_rsp(struct pv_ring *r, uint16_t id, uint16_t offset, uint16_t flags, int16_t status)
+/* A struct netif_rx_response as one word, so that it is one store, into a line that the other core reads. */
+static inline uint64_t pv_net_rx_rsp(uint16_t id, uint16_t offset, uint16_t flags, int16_t status)
+{
+	return id | (uint64_t)offset << 16 | (uint64_t)flags << 32 | (uint64_t)(uint16_t)status << 48;
+}
+
+static inline int16_t pv_net_rx_rsp_status(uint64_t rsp)
+{
+	return (int16_t)(rsp >> 48);
+}
+
+/* The same answer, but the packet failed. */
+static inline uint64_t pv_net_rx_rsp_failed(uint64_t rsp)
+{
+	return rsp << 16 >> 16 | (uint64_t)(uint16_t)NETIF_RSP_ERROR << 48;
+}
+
+static inline void pv_net_rx_put_rsp(struct pv_ring *r, uint64_t rsp)
 {
 	pv_ring_of(r, PV_NET_RX_SLOT);
-	*(uint64_t *)pv_ring_fill(r) = id | (uint64_t)offset << 16 | (uint64_t)flags << 32 | (uint64_t)(uint16_t)status << 48;
+	*(uint64_t *)pv_ring_fill(r) = rsp;
+}
+
+static inline void pv_net_rx_fill_rsp(struct pv_ring *r, uint16_t id, uint16_t offset, uint16_t flags, int16_t status)
+{
+	pv_net_rx_put_rsp(r, pv_net_rx_rsp(id, offset, flags, status));
 }
 
 struct pv_net_frag {
