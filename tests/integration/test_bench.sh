@@ -26,8 +26,38 @@ bench --runs 0 ring >/dev/null
 line=$(bench --runs 1 --seconds 0.1 ring.batch8.) || die "ring: $line $(cat "$work/err")"
 [[ $line =~ ^name=ring\.batch8\.spsc\ ours=[0-9.]+\ peer=[0-9.]+\ ratio=[0-9.]+\ unit=Mreq/s$ ]] || die "not a line as promised: $line"
 bench --json --runs 2 --seconds 0.1 ring.batch8. | jq -e '.ours.min <= .ours.max and (.ours.runs | length) == 2 and
-	(.ratios.runs[0] == .ours.runs[0].value / .peer.runs[0].value) and .ratio == (.ratios.runs | add / 2) and .ratios.min <= .ratio' >/dev/null ||
-	die "--json: $(cat "$work/err")"
+	(.ratios.runs[0] == .ours.runs[0].value / .peer.runs[0].value) and .ratio == (.ratios.runs | add / 2) and .ratios.min <= .ratio and
+	(.ours.runs, .peer.runs | all(.cpus_ns > 0))' >/dev/null || die "--json: $(cat "$work/err")"
+
+# A turn in which the CPUs moved is measured again, at most so often; a peer that is skipped is not.
+"$python" - <<'PY' || die "turns in which the CPUs move"
+import importlib.machinery, importlib.util
+loader = importlib.machinery.SourceFileLoader('bench', 'perf/bench')
+bench = importlib.util.module_from_spec(importlib.util.spec_from_loader('bench', loader))
+loader.exec_module(bench)
+
+class Told(bench.Distance):
+    def __init__(self, *ns):
+        self.ns = list(ns)
+    def ask(self):
+        return self.ns.pop(0) if len(self.ns) > 1 else self.ns[0]
+
+def turns(distance):
+    n = [0]
+    def ours():
+        n[0] += 1
+        return n[0], {}
+    return bench.turn(ours, lambda: (n[0], {}), distance)
+
+assert turns(Told(100, 110, 190, 500)) == ((1, {}), (1, {}), None, 110)
+assert turns(Told(100, 110, 500, 500, 510, 520, 90)) == ((2, {}), (2, {}), None, 510)  # it moved in the peer's measurement
+assert turns(Told(100, 300, 310, 100, None, 110, 90, 95, 100)) == ((3, {}), (3, {}), None, 95)  # and somebody was not there
+assert turns(Told(*[100, 900] * 50))[0] == (bench.MOVES, {})
+assert turns(Told(None))[0] == (1, {})  # it is not asked of this pair
+def skipped():
+    raise bench.Skip('no peer')
+assert bench.turn(lambda: (1, {}), skipped, Told(100, 900)) == ((1, {}), None, 'no peer', 100)
+PY
 
 mkdir "$work/empty"
 line=$(PATH=$work/empty bench --runs 1 --seconds 0.1 blk.randread4k.qd1-tmpfs.fio) || die "a peer that is not installed is no failure: $line $(cat "$work/err")"
