@@ -16,7 +16,7 @@
 
 enum {
 	COLOURS = PV_PAGE_SIZE / 2 / 64,
-	SMALL = 128, /* bytes of a packet */
+	SMALL = 700, /* bytes of a packet: of a queue's pages together less than a core's cache holds */
 	AHEAD = 2, AHEAD_SMALL = 16, /* packets: so long before the lines of its page are fetched */
 	PORTS = 32, /* events fetched at once */
 	LEN_MAX = 65535, /* the size field of a first slot */
