@@ -1,4 +1,4 @@
-# All that a stock guest does with a disk and an interface: I/O, offloads, drivers that go and come, a disk that comes and goes. ARG: own
+# All that a stock guest does with a disk and an interface: I/O, offloads, drivers that go and come, a disk that comes, grows and goes. ARG: own
 # address, peer's address, where iperf3 listens.
 set -- $ARG
 . /lab/lib.sh
@@ -49,6 +49,24 @@ traffic "after unbind and bind"
 say "wants xvdb"
 check "a disk is found while running" wait_for 60 test -b /dev/xvdb
 disk /dev/xvdb
+was=$(cat /sys/block/xvdb/size)
+larger() { [ "$(cat /sys/block/xvdb/size)" -gt "$was" ]; }
+at_its_end() { # what is written there is there, and not in memory alone
+	local at=$(($(cat /sys/block/xvdb/size) / 8 - 256))
+	dd if=/bin/busybox of=/dev/xvdb bs=4k count=256 seek=$at conv=fsync && echo 3 >/proc/sys/vm/drop_caches &&
+		dd if=/dev/xvdb bs=4k count=256 skip=$at >/tmp/end && dd if=/bin/busybox bs=4k count=256 >/tmp/begin && cmp /tmp/begin /tmp/end
+}
+room() { df -k /mnt | awk 'END { print $2 }'; } # KiB of the file system
+check "mount the disk that is to grow" mount -t ext4 /dev/xvdb /mnt
+before=$(room)
+say "wants xvdb larger"
+check "it grows while it is mounted" wait_for 60 larger
+check "its new end is written and read" at_its_end
+check "its file system grows with it" resize2fs /dev/xvdb
+check "and has more room" [ "$(room)" -gt "$before" ]
+check "the tree is equal in the larger one" same_files /bin /mnt/bin
+check "unmount the larger one" umount /mnt
+check "fsck of the larger one" e2fsck -fn /dev/xvdb
 say "is done with xvdb"
 check "it goes again" wait_for 60 test ! -b /dev/xvdb
 check "the other disk is not disturbed" e2fsck -fn /dev/xvda

@@ -1,5 +1,5 @@
 # stock_guest: all that a stock guest does with a disk and an interface of ours, found in the XenStore that pviod serves: I/O, offloads, drivers
-# that go and come, a disk that comes and goes, and a poweroff without a delay.
+# that go and come, a disk that comes, grows under its file system and goes, and a poweroff without a delay.
 # types: pv pvh
 # limit: 600
 name=busy
@@ -13,6 +13,8 @@ expect "the guest asks for a disk" wait_for 400 said "wants xvdb"
 show <(pvio list)
 show <(pvio stats)
 expect "attach while it runs" pvio attach $name vbd xvdb path=/run/lab/second.img --wait 60
+expect "the guest wants it larger" wait_for 100 said "wants xvdb larger"
+expect "resize while it is mounted" pvio resize $name xvdb 80M
 expect "it is done with the disk" wait_for 100 said "is done with xvdb"
 expect "detach while it runs" pvio detach $name xvdb --timeout 60
 expect "the guest powers off" pvio_gone $name 200
