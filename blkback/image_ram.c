@@ -5,12 +5,12 @@
 #include <pvio/hyper.h>
 #include <pvio/log.h>
 #include <pvio/noxs.h>
+#include <pvio/ring.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 enum {
-	CACHE_LINE = 64,
 	AHEAD = 4096, /* bytes of an I/O that are fetched before; the processor goes on by itself */
 };
 
@@ -34,16 +34,9 @@ static void discard(uint8_t *from, uint8_t *to)
 	memset(last, 0, to - last);
 }
 
-/* Move a piece. Meanwhile fetch what comes next: into the second cache, which waits for more lines at once than the first does. */
 static void move(uint8_t *to, const uint8_t *from, size_t len, const uint8_t *next)
 {
-	size_t i = 0;
-
-	for (; next && i < len && i < AHEAD; i += CACHE_LINE) {
-		__builtin_prefetch(next + i, 0, 2);
-		memcpy(to + i, from + i, CACHE_LINE);
-	}
-	memcpy(to + i, from + i, len - i);
+	pv_copy_fetching(to, from, len, next, !next ? 0 : len < AHEAD ? len : AHEAD);
 }
 
 static void ram_submit(struct image_io *io)

@@ -14,7 +14,6 @@
 
 enum {
 	COPY_FILES_MAX = 4096, /* mapped at once in a handle */
-	COPY_LINE = 64, /* bytes that cross between caches at once */
 	COPY_AHEAD = 512, /* bytes to a grant that are fetched before; the processor goes on by itself */
 	COPY_BLOCK = 32, /* operations that are looked up together */
 	COPY_SOON = 4, /* operations from grants: so long before its own one's bytes are fetched */
@@ -325,7 +324,7 @@ static unsigned give_lines(const struct loopback *lb, struct pv_gnt_copy *ops, u
 	uint8_t *to[COPY_BLOCK];
 	unsigned found = 0;
 
-	for (; found < n && found < COPY_BLOCK && ops[found].len <= COPY_LINE && (to[found] = known_to(lb, &k, &ops[found])); found++)
+	for (; found < n && found < COPY_BLOCK && ops[found].len <= PV_CACHE_LINE && (to[found] = known_to(lb, &k, &ops[found])); found++)
 		pv_prefetch_write(to[found]);
 	for (unsigned i = 0; i < found; i++)
 		move(&ops[i], to[i], ops[i].from.local);
@@ -339,35 +338,12 @@ static unsigned give(const struct loopback *lb, struct pv_gnt_copy *ops, unsigne
 	unsigned i = 0;
 	uint8_t *to;
 
-	for (; i < n && ops[i].len > COPY_LINE && (to = known_to(lb, &k, &ops[i])); i++) {
-		for (unsigned at = 0; at < ops[i].len && at < COPY_AHEAD; at += COPY_LINE)
+	for (; i < n && ops[i].len > PV_CACHE_LINE && (to = known_to(lb, &k, &ops[i])); i++) {
+		for (unsigned at = 0; at < ops[i].len && at < COPY_AHEAD; at += PV_CACHE_LINE)
 			pv_prefetch_write(to + at);
 		move(&ops[i], to, ops[i].from.local);
 	}
 	return i;
-}
-
-/* Into the second cache, which waits for more lines at once than the first does. */
-static inline void fetch(const uint8_t *from, unsigned at, unsigned len)
-{
-	for (; at < len; at += COPY_LINE)
-		__builtin_prefetch(from + at, 0, 2);
-}
-
-/* One of `take`; meanwhile what comes soon is fetched. */
-static void move_beside(struct pv_gnt_copy *op, const uint8_t *from, const uint8_t *next, unsigned next_len)
-{
-	uint8_t *to = op->to.local;
-	unsigned at = 0;
-
-	for (; at + COPY_LINE <= op->len; at += COPY_LINE) {
-		if (at < next_len)
-			__builtin_prefetch(next + at, 0, 2);
-		memcpy(to + at, from + at, COPY_LINE);
-	}
-	memcpy(to + at, from + at, op->len - at);
-	fetch(next, at, next_len);
-	op->status = GNTST_okay;
 }
 
 /* Of any length, from grants: those of a line are all fetched first, of longer ones those that come soon. */
@@ -378,18 +354,20 @@ static unsigned take(const struct loopback *lb, struct pv_gnt_copy *ops, unsigne
 	unsigned found = 0;
 
 	for (; found < n && found < COPY_BLOCK && (from[found] = known_from(lb, &k, &ops[found])); found++) {
-		if (ops[found].len <= COPY_LINE)
+		if (ops[found].len <= PV_CACHE_LINE)
 			__builtin_prefetch(from[found], 0, 2);
 		else if (found < COPY_SOON)
-			fetch(from[found], 0, ops[found].len);
+			pv_fetch(from[found], ops[found].len);
 	}
 	for (unsigned i = 0; i < found; i++) {
 		bool soon = i + COPY_SOON < found;
 
-		if (ops[i].len <= COPY_LINE)
+		if (ops[i].len <= PV_CACHE_LINE) {
 			move(&ops[i], ops[i].to.local, from[i]);
-		else
-			move_beside(&ops[i], from[i], soon ? from[i + COPY_SOON] : NULL, soon ? ops[i + COPY_SOON].len : 0);
+			continue;
+		}
+		pv_copy_fetching(ops[i].to.local, from[i], ops[i].len, soon ? from[i + COPY_SOON] : NULL, soon ? ops[i + COPY_SOON].len : 0);
+		ops[i].status = GNTST_okay;
 	}
 	return found;
 }
@@ -399,7 +377,7 @@ int lb_copy(struct pv_hyper *h, struct pv_gnt_copy *ops, unsigned n)
 	struct loopback *lb = (struct loopback *)h;
 
 	for (unsigned done; n; ops += done, n -= done) {
-		done = !ops->from.local ? take(lb, ops, n) : ops->len <= COPY_LINE ? give_lines(lb, ops, n) : give(lb, ops, n);
+		done = !ops->from.local ? take(lb, ops, n) : ops->len <= PV_CACHE_LINE ? give_lines(lb, ops, n) : give(lb, ops, n);
 		if (__builtin_expect(!done, 0)) {
 			copy_slowly(lb, ops);
 			done = 1;

@@ -440,9 +440,28 @@ static void rearm_sees_what_came_before_it(void **state)
 		}
 }
 
+static void copy_fetching_copies_as_memcpy(void **state)
+{
+	static const size_t nexts[] = { 0, 1, 64, 100, 256, 1000 };
+	uint8_t from[400], to[400 + 2], next[1000] = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(from); i++)
+		from[i] = (uint8_t)(i * 7 + 1);
+	for (size_t len = 0; len <= 300; len++)
+		EACH(n, nexts) {
+			memset(to, 0, sizeof(to));
+			pv_copy_fetching(to + 1, from + len % 64, len, nexts[n_i] ? next : NULL, nexts[n_i]);
+			assert_memory_equal(to + 1, from + len % 64, len);
+			assert_int_equal(to[0], 0);
+			assert_int_equal(to[len + 1], 0);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(copy_fetching_copies_as_memcpy),
 		cmocka_unit_test(header_is_that_of_xen),
 		cmocka_unit_test(slots_of_known_rings),
 		cmocka_unit_test(slots_both_sides_of_the_bound),
