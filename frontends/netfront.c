@@ -15,11 +15,7 @@
 #include <string.h>
 
 enum {
-	COLOURS = PV_PAGE_SIZE / 2 / 64,
-	SMALL = 700, /* bytes of a packet: of a queue's pages together less than a core's cache holds */
-	AHEAD = 2, AHEAD_SMALL = 16, /* packets: so long before the lines of its page are fetched */
 	PORTS = 32, /* events fetched at once */
-	LEN_MAX = 65535, /* the size field of a first slot */
 	/* What this frontend understands of what backends offer. */
 	FEATURES = PV_VIF_SG | PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6 | PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6,
 };
@@ -88,20 +84,16 @@ static int setup_queue(struct pv_netfront *f, unsigned i, struct pv_noxs_vif_que
 		return rc;
 	pv_ring_init_front(&q->tx, ring + (size_t)2 * i * PV_PAGE_SIZE, PV_PAGE_SIZE, PV_NET_TX_SLOT);
 	pv_ring_init_front(&q->rx, ring + (size_t)(2 * i + 1) * PV_PAGE_SIZE, PV_PAGE_SIZE, PV_NET_RX_SLOT);
-	q->tx_page = (uint8_t *)f->tx.addr + (size_t)i * f->tx_pages * PV_PAGE_SIZE;
+	net_tx_begin(q, (uint8_t *)f->tx.addr + (size_t)i * f->tx_pages * PV_PAGE_SIZE, f->tx.gref + (size_t)i * f->tx_pages, f->tx_pages);
 	q->rx_page = (uint8_t *)f->rx.addr + (size_t)i * f->rx_pages * PV_PAGE_SIZE;
-	q->tx_gref = f->tx.gref + (size_t)i * f->tx_pages;
 	q->rx_gref = f->rx.gref + (size_t)i * f->rx_pages;
-	for (uint16_t id = 0; id < f->tx_pages; id++)
-		q->tx_free[q->tx_newest++] = id;
-	for (unsigned slot = 0; slot < SLOTS; slot++)
-		net_rx_post(f, q);
+	net_rx_post(f, q, SLOTS);
 	pv_ring_publish(&q->rx); /* nobody to notify yet */
 	*choice = (struct pv_noxs_vif_queue){ f->ring.gref[2 * i], f->ring.gref[2 * i + 1], q->port[0], q->port[1] };
 	return 0;
 }
 
-/* Pages of a queue and direction. More than slots: see tx_free_page. */
+/* Pages of a queue and direction. More than slots: see netfront_tx.c. */
 static unsigned pages_wanted(const struct pv_netfront *f)
 {
 	unsigned pages = PAGES_MAX;
@@ -222,242 +214,12 @@ void net_unmask(struct pv_netfront *f, struct net_queue *q)
 	q->masked = false;
 }
 
-/* ---- tx ---- */
-
-/* Check one answer and take its id back. Returns 0 or -EPROTO. */
-static int tx_answer(struct pv_netfront *f, struct net_queue *q, const struct netif_tx_response *rsp)
-{
-	if (rsp->status == NETIF_RSP_NULL) { /* of an extra-info slot; its id means nothing */
-		if (q->tx_extras == 0)
-			return front_broken(&f->front, "an answer to an extra-info slot that was not sent");
-		q->tx_extras--;
-		return 0;
-	}
-	if (rsp->id >= f->tx_pages || q->tx_state[rsp->id] == TX_FREE)
-		return front_broken(&f->front, "a tx answer to an id that is not in flight");
-	if (rsp->status != NETIF_RSP_OKAY)
-		++*(q->tx_state[rsp->id] == TX_GROUP ? &f->stats.groups_refused : &f->stats.tx_errors);
-	q->tx_state[rsp->id] = TX_FREE;
-	q->tx_free[q->tx_newest++ & (f->tx_pages - 1)] = rsp->id;
-	return 0;
-}
-
-static int tx_reap(struct pv_netfront *f, struct net_queue *q)
-{
-	struct netif_tx_response rsp;
-	int n = pv_ring_ready(&q->tx), rc = 0;
-
-	if (n < 0)
-		return front_broken(&f->front, "more tx answers than requests");
-	for (int i = 0; i < n && rc == 0; i++) {
-		pv_net_tx_take_rsp(&q->tx, &rsp);
-		rc = tx_answer(f, q, &rsp);
-	}
-	return rc;
-}
-
-/* May this packet be sent on this device? */
-static bool sendable(const struct pv_netfront *f, const struct pv_netfront_packet *p)
-{
-	const uint8_t *eth = p->data;
-	bool v6;
-
-	if (p->len < PV_NET_LEN_MIN || p->len > LEN_MAX || (p->len > PV_PAGE_SIZE && !(f->features & PV_VIF_SG)))
-		return false;
-	v6 = eth[12] == 0x86 && eth[13] == 0xdd;
-	if (p->csum_blank && !(f->features & (v6 ? PV_VIF_CSUM_IPV6 : PV_VIF_CSUM_IPV4)))
-		return false;
-	switch (p->gso_type) {
-	case XEN_NETIF_GSO_TYPE_NONE:
-		return true;
-	case XEN_NETIF_GSO_TYPE_TCPV4:
-		return p->gso_size && (f->features & PV_VIF_GSO_TCPV4);
-	case XEN_NETIF_GSO_TYPE_TCPV6:
-		return p->gso_size && (f->features & PV_VIF_GSO_TCPV6);
-	default:
-		return false;
-	}
-}
-
-static void tx_fill_extra(struct net_queue *q, const struct netif_extra_info *e)
-{
-	uint8_t *slot = pv_ring_fill(&q->tx);
-
-	memcpy(slot, e, sizeof(*e));
-	memset(slot + sizeof(*e), 0, PV_NET_TX_SLOT - sizeof(*e));
-	q->tx_extras++;
-}
-
-static void tx_fill_gso(struct net_queue *q, const struct pv_netfront_packet *p)
-{
-	tx_fill_extra(q, &(struct netif_extra_info){ .type = XEN_NETIF_EXTRA_TYPE_GSO,
-						     .u.gso = { .size = p->gso_size, .type = p->gso_type } });
-}
-
-/* Pages that the backend has not given back. */
-static unsigned tx_unanswered(const struct pv_netfront *f, const struct net_queue *q)
-{
-	return f->tx_pages - (q->tx_newest - q->tx_oldest);
-}
-
-/* Where all packets begin at the head of a page they meet in the same few sets of the CPU's caches. */
-static uint16_t tx_offset(uint16_t id, uint32_t part)
-{
-	return part <= PV_PAGE_SIZE / 2 ? id % COLOURS * 64 : 0;
-}
-
-/* Which of the free pages a packet is written to. A large one: that which came back first, for until the CPU's caches have thrown out what the
- * backend's core read of it, each line must be taken from that core, at several times the cost of one from the cache that they share. A
- * small one: that which came back last, so that few pages are in use. `ahead`: of the packets after it. */
-static uint16_t tx_free_page(const struct pv_netfront *f, const struct net_queue *q, uint32_t len, unsigned ahead)
-{
-	return q->tx_free[(len > SMALL ? q->tx_oldest + ahead : q->tx_newest - 1 - ahead) & (f->tx_pages - 1)];
-}
-
-static uint8_t *tx_data(const struct net_queue *q, uint16_t id, uint32_t part)
-{
-	return q->tx_page + (size_t)id * PV_PAGE_SIZE + tx_offset(id, part);
-}
-
-/* A core waits for each line that it writes to and does not have: have those of a page fetched that is soon to be written, if what follows is
- * like this. */
-static void tx_fetch(const struct pv_netfront *f, const struct net_queue *q, uint32_t len, uint32_t part)
-{
-	unsigned ahead = len > SMALL ? AHEAD : AHEAD_SMALL;
-	const uint8_t *page = tx_data(q, tx_free_page(f, q, len, ahead), part);
-
-	if (q->tx_newest - q->tx_oldest <= ahead)
-		return;
-	for (uint32_t at = 0; at < part; at += 64)
-		pv_prefetch_write(page + at);
-}
-
-/* A page for a packet of len bytes. The room was checked. */
-static uint16_t tx_take(const struct pv_netfront *f, struct net_queue *q, uint32_t len)
-{
-	uint16_t id = tx_free_page(f, q, len, 0);
-
-	if (len > SMALL)
-		q->tx_oldest++;
-	else
-		q->tx_newest--;
-	return id;
-}
-
-/* One packet into its slots and pages. The room was checked. */
-static void tx_packet(const struct pv_netfront *f, struct net_queue *q, const struct pv_netfront_packet *p)
-{
-	uint16_t flags = (p->csum_blank ? NETTXF_csum_blank : 0) | (p->gso_type ? NETTXF_extra_info : 0) |
-			 (p->csum_blank || p->data_validated ? NETTXF_data_validated : 0);
-
-	for (uint32_t at = 0; at < p->len;) {
-		uint32_t part = p->len - at < PV_PAGE_SIZE ? p->len - at : PV_PAGE_SIZE;
-		uint16_t id;
-		bool more = at + part < p->len;
-
-		tx_fetch(f, q, p->len, part);
-		id = tx_take(f, q, p->len);
-		q->tx_state[id] = TX_INFLIGHT;
-		memcpy(tx_data(q, id, part), (const uint8_t *)p->data + at, part);
-		pv_net_tx_fill(&q->tx, q->tx_gref[id], tx_offset(id, part), flags | (more ? NETTXF_more_data : 0), id, (uint16_t)(at ? part : p->len));
-		if (at == 0 && p->gso_type)
-			tx_fill_gso(q, p);
-		flags = 0;
-		at += part;
-	}
-}
-
-static bool tx_room(const struct net_queue *q, const struct pv_netfront_packet *p)
-{
-	unsigned pages = (p->len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE;
-
-	return pv_ring_room(&q->tx) >= pages + !!p->gso_type && q->tx_newest - q->tx_oldest >= pages;
-}
-
-/* Make room for p, from answers that came; else ask to be told when a quarter of what is in flight was answered. Returns 1: there
- * is room, 0: none, or -EPROTO. */
-static int tx_make_room(struct pv_netfront *f, struct net_queue *q, const struct pv_netfront_packet *p)
-{
-	for (;;) {
-		uint32_t inflight = q->tx.nr - pv_ring_room(&q->tx);
-		int rc = tx_reap(f, q);
-
-		if (rc < 0)
-			return rc;
-		if (tx_room(q, p))
-			return 1;
-		net_publish(f, q, &q->tx); /* else there may be nothing in flight to wait for */
-		if (f->config.poll)
-			return 0;
-		q->full = true;
-		rc = pv_ring_rearm(&q->tx, 1 + inflight / 4);
-		if (rc < 0)
-			return front_broken(&f->front, "more tx answers than requests");
-		if (rc == 0) {
-			net_unmask(f, q); /* also for those who send and do not receive */
-			return 0;
-		}
-	}
-}
-
-int pv_netfront_send(struct pv_netfront *f, unsigned queue, const struct pv_netfront_packet *p, unsigned n)
-{
-	struct net_queue *q;
-	unsigned i;
-	int rc = 0;
-
-	if (f->front.state != FRONT_CONNECTED)
-		return front_error(&f->front);
-	if (queue >= f->queues)
-		return -EINVAL;
-	q = &f->queue[queue];
-	for (i = 0; i < n; i++) {
-		if (!sendable(f, &p[i])) {
-			rc = -EINVAL;
-			break;
-		}
-		if (!tx_room(q, &p[i]) && (rc = tx_make_room(f, q, &p[i])) <= 0)
-			break;
-		tx_packet(f, q, &p[i]);
-		f->stats.tx_packets++;
-		f->stats.tx_bytes += p[i].len;
-	}
-	net_publish(f, q, &q->tx);
-	return i && rc != -EPROTO ? (int)i : rc;
-}
-
-/* Through the first queue: the filter is one for all. */
-int pv_netfront_group(struct pv_netfront *f, const uint8_t addr[6], bool join)
-{
-	const struct pv_netfront_packet like = { .len = 1, .gso_type = 1 }; /* one slot and one of extra-info */
-	struct netif_extra_info e = { .type = join ? XEN_NETIF_EXTRA_TYPE_MCAST_ADD : XEN_NETIF_EXTRA_TYPE_MCAST_DEL };
-	struct net_queue *q = f->queue;
-	uint16_t id;
-	int rc;
-
-	if (f->front.state != FRONT_CONNECTED)
-		return front_error(&f->front) ? front_error(&f->front) : -EAGAIN;
-	if (!(f->front.offer.vif.features & PV_VIF_MCAST_CONTROL))
-		return -EOPNOTSUPP;
-	rc = tx_room(q, &like) ? 1 : tx_make_room(f, q, &like);
-	if (rc <= 0)
-		return rc ? rc : -EAGAIN;
-	id = tx_take(f, q, like.len);
-	q->tx_state[id] = TX_GROUP;
-	memcpy(e.u.mcast.addr, addr, 6);
-	pv_net_tx_fill(&q->tx, q->tx_gref[id], 0, NETTXF_extra_info, id, 0);
-	tx_fill_extra(q, &e);
-	net_publish(f, q, &q->tx);
-	rc = pv_ring_rearm(&q->tx, q->tx.prod - q->tx.cons); /* somebody may wait for its answer alone */
-	return rc > 0 ? tx_reap(f, q) : rc < 0 ? front_broken(&f->front, "more tx answers than requests") : 0;
-}
-
 /* ---- events ---- */
 
 /* A port fired, or something of ours should be looked at: tx answers, and is there something to receive? */
 static int queue_work(struct pv_netfront *f, struct net_queue *q)
 {
-	int rx, room, rc = tx_reap(f, q);
+	int rx, room, rc = net_tx_reap(f, q);
 
 	if (rc < 0)
 		return rc;
@@ -505,7 +267,7 @@ static int come_back(struct pv_netfront *f)
 {
 	if (f->front.state == FRONT_LOST) {
 		for (unsigned i = 0; i < f->queues; i++)
-			f->stats.tx_errors += tx_unanswered(f, &f->queue[i]);
+			f->stats.tx_errors += net_tx_unanswered(&f->queue[i]);
 		teardown(f);
 		f->up = false;
 		front_retire(&f->front);
@@ -575,8 +337,8 @@ unsigned pv_netfront_unsent(struct pv_netfront *f)
 		struct net_queue *q = &f->queue[i];
 
 		if (f->front.state == FRONT_CONNECTED)
-			tx_reap(f, q); /* a lie is told by pv_netfront_work */
-		n += tx_unanswered(f, q);
+			net_tx_reap(f, q); /* a lie is told by pv_netfront_work */
+		n += net_tx_unanswered(q);
 	}
 	return n;
 }

@@ -141,7 +141,7 @@ void net_ctrl_connected(struct pv_netfront *f)
 		struct xen_netif_gref *list = (struct xen_netif_gref *)told(f, PAGE_LISTS + q);
 
 		for (unsigned i = 0; i < SLOTS; i++) {
-			list[i] = (struct xen_netif_gref){ .ref = f->queue[q].tx_gref[i], .flags = XEN_NETIF_CTRLF_GREF_readonly };
+			list[i] = (struct xen_netif_gref){ .ref = f->queue[q].out.gref[i], .flags = XEN_NETIF_CTRLF_GREF_readonly };
 			list[SLOTS + i] = (struct xen_netif_gref){ .ref = f->queue[q].rx_gref[i] };
 		}
 		put(f, XEN_NETIF_CTRL_TYPE_ADD_GREF_MAPPING, q, f->ctrl.told.gref[PAGE_LISTS + q], 2 * SLOTS);

@@ -16,18 +16,29 @@ enum {
 /* A tx id and its page are the caller's of fill until published, then the backend's until it answers. */
 enum tx_state { TX_FREE, TX_INFLIGHT, TX_GROUP /* in flight too: no packet, a change of the multicast filter */ };
 
+/* The pages of a queue that packets are sent in. */
+struct net_out {
+	uint8_t *page;
+	const uint32_t *gref;
+	uint32_t pages; /* a power of 2 */
+	uint32_t oldest, newest; /* of `free`, both free-running */
+	struct net_out_ids { /* apart: the rest is copied into registers while packets are sent */
+		uint16_t free[PAGES_MAX]; /* in the order in which they came back: [oldest, newest) */
+		uint8_t state[PAGES_MAX]; /* enum tx_state */
+	} *id;
+};
+
 /* Owner: its netfront. Lifetime: from setup to teardown. */
 struct net_queue {
 	struct pv_ring tx, rx;
 	uint32_t port[2]; /* of tx and of rx, the same for both if they are not split; 0: none */
 	bool masked; /* its event was fetched; unmasked when there is nothing more to receive */
 	bool full; /* the last send found no room */
-	uint8_t *tx_page, *rx_page; /* f->tx_pages and f->rx_pages */
-	const uint32_t *tx_gref, *rx_gref;
 	unsigned tx_extras; /* extra-info slots in flight: as many NULL answers may come */
-	uint16_t tx_free[PAGES_MAX]; /* ids, in the order in which they came back: [tx_oldest, tx_newest), both free-running */
-	uint32_t tx_oldest, tx_newest;
-	uint8_t tx_state[PAGES_MAX]; /* enum tx_state */
+	struct net_out out;
+	struct net_out_ids out_ids; /* out's */
+	uint8_t *rx_page; /* f->rx_pages of them */
+	const uint32_t *rx_gref;
 	union pv_net_rx_slot seen[SEEN]; /* answers taken and not yet parsed: [seen_from, seen_until) */
 	unsigned seen_from, seen_until;
 	unsigned lent; /* slots taken, whose pages the caller may still read: posted again by its next call */
@@ -68,8 +79,13 @@ void net_share_end(struct pv_netfront *f, struct net_share *s); /* of a half-mad
 void net_publish(struct pv_netfront *f, struct net_queue *q, struct pv_ring *r); /* and notify, if the backend asked */
 void net_unmask(struct pv_netfront *f, struct net_queue *q); /* late, after the work: a storm of events costs its sender (XSA-391) */
 
+/* ---- netfront_tx.c ---- */
+void net_tx_begin(struct net_queue *q, void *pages, const uint32_t *gref, unsigned n); /* n pages, all free */
+int net_tx_reap(struct pv_netfront *f, struct net_queue *q); /* take the answers that came. 0 or -EPROTO */
+unsigned net_tx_unanswered(const struct net_queue *q); /* pages that the backend has not given back */
+
 /* ---- netfront_rx.c ---- */
-void net_rx_post(const struct pv_netfront *f, struct net_queue *q); /* one more request, with the next page; not yet published */
+void net_rx_post(const struct pv_netfront *f, struct net_queue *q, unsigned n); /* so many more requests, with the next pages; not yet published */
 int net_rx_rest(struct pv_netfront *f, struct net_queue *q); /* nothing is left: its event wakes us. 1: something came meanwhile, 0, -EPROTO */
 
 /* ---- netfront_ctrl.c ---- */

@@ -15,32 +15,39 @@ static uint8_t *rx_page(const struct pv_netfront *f, const struct net_queue *q, 
 	return q->rx_page + (size_t)(request & (f->rx_pages - 1)) * PV_PAGE_SIZE;
 }
 
-void net_rx_post(const struct pv_netfront *f, struct net_queue *q)
+void net_rx_post(const struct pv_netfront *f, struct net_queue *q, unsigned n)
 {
-	uint32_t request = q->rx.prod;
+	struct pv_ring ring = q->rx; /* as in netfront_tx.c: in registers */
 
-	pv_net_rx_fill(&q->rx, (uint16_t)(request & (SLOTS - 1)), q->rx_gref[request & (f->rx_pages - 1)]);
+	while (n--)
+		pv_net_rx_fill(&ring, (uint16_t)(ring.prod & (SLOTS - 1)), q->rx_gref[ring.prod & (f->rx_pages - 1)]);
+	q->rx = ring;
 }
 
 /* Copy more answers in, behind those that wait for the rest of their chain. Returns how many wait now, or -EPROTO. */
 static int rx_take(struct pv_netfront *f, struct net_queue *q)
 {
-	unsigned left = q->seen_until - q->seen_from;
-	int n = pv_ring_ready(&q->rx);
+	unsigned left = q->seen_until - q->seen_from, until = left;
+	struct pv_ring ring = q->rx;
+	int n = pv_ring_ready(&ring);
 
 	if (n < 0)
 		return front_broken(&f->front, "more rx answers than requests");
-	memmove(q->seen, q->seen + q->seen_from, left * sizeof(*q->seen));
-	for (q->seen_from = 0, q->seen_until = left; q->seen_until < SEEN && n > 0; n--) {
-		const uint8_t *page = rx_page(f, q, q->rx.cons);
-		const union pv_net_rx_slot *s = &q->seen[q->seen_until++];
+	if (left)
+		memmove(q->seen, q->seen + q->seen_from, left * sizeof(*q->seen));
+	for (; until < SEEN && n > 0; n--) {
+		const uint8_t *page = rx_page(f, q, ring.cons);
+		union pv_net_rx_slot *s = &q->seen[until++];
 
-		pv_net_rx_take_rsp(&q->rx, &q->seen[q->seen_until - 1]);
+		pv_net_rx_take_rsp(&ring, s);
 		/* The first lines of all of them come from the other core at once, the others while they are copied. A lie fetches nothing of use. */
 		for (int at = 0; at < s->rsp.status && at < AHEAD; at += 64)
 			__builtin_prefetch(page + (s->rsp.offset + at) % PV_PAGE_SIZE);
 	}
-	return (int)(q->seen_until - left);
+	q->rx = ring;
+	q->seen_from = 0;
+	q->seen_until = until;
+	return (int)(until - left);
 }
 
 /* Of fragment i of a chain that begins with request `first`: behind the first one are the slots of extra-info. */
@@ -71,7 +78,6 @@ static void rx_describe(const struct pv_net_rx_packet *rx, struct pv_netfront_pa
 	p->hash = rx->hash_value;
 	p->hash_type = rx->hash_type;
 }
-
 
 /* A packet in the pages that it came in. */
 static void rx_find(const struct pv_netfront *f, const struct net_queue *q, const struct pv_net_rx_packet *rx, uint32_t first, struct iovec *iov)
@@ -111,8 +117,8 @@ static bool rx_give(const struct pv_netfront *f, const struct net_queue *q, cons
 /* Post again what was taken, in its order. */
 static void rx_give_back(const struct pv_netfront *f, struct net_queue *q)
 {
-	for (; q->lent; q->lent--)
-		net_rx_post(f, q);
+	net_rx_post(f, q, q->lent);
+	q->lent = 0;
 }
 
 /* The next packet. Returns slots used (*got tells whether it was given), 0: no whole packet here, or -EPROTO. */
@@ -140,6 +146,49 @@ static int rx_packet(struct pv_netfront *f, struct net_queue *q, const struct rx
 	return used;
 }
 
+/* Is it a packet by itself, the answer to that request, and right? All others go through rx_packet, which knows why not. */
+static bool is_short(const struct netif_rx_response *r, uint32_t request)
+{
+	return r->status >= PV_NET_LEN_MIN && r->offset + r->status <= PV_PAGE_SIZE && r->id == (request & (SLOTS - 1)) &&
+	       !(r->flags & (NETRXF_more_data | NETRXF_extra_info));
+}
+
+/* Such packets in a row, of those that are here, as numbers `got` to n of a call. Returns how many. */
+static unsigned rx_short(struct pv_netfront *f, struct net_queue *q, const struct rx_into *into, unsigned got, unsigned n)
+{
+	unsigned here = q->seen_until - q->seen_from, i;
+	const union pv_net_rx_slot *seen = q->seen + q->seen_from;
+	uint32_t first = q->rx.cons - here;
+	uint64_t bytes = 0;
+
+	n = n - got < here ? n - got : here;
+	for (i = 0; i < n && is_short(&seen[i].rsp, first + i); i++) {
+		const struct netif_rx_response *r = &seen[i].rsp;
+		struct pv_netfront_packet *p = into->loans ? &into->loans[got + i].packet : &into->copies[got + i];
+		uint8_t *data = rx_page(f, q, first + i) + r->offset, *to = into->loans ? data : p->data;
+		uint32_t len = (uint32_t)r->status;
+
+		if (into->loans) {
+			into->loans[got + i].niov = 1;
+			into->loans[got + i].iov[0] = (struct iovec){ data, len };
+		} else if (len <= p->len) {
+			memcpy(to, data, len);
+		} else {
+			break;
+		}
+		*p = (struct pv_netfront_packet){ .data = to, .len = len, .csum_blank = r->flags & NETRXF_csum_blank,
+						  .data_validated = r->flags & NETRXF_data_validated, .headroom = r->offset };
+		bytes += len;
+	}
+	q->seen_from += i;
+	q->lent += i;
+	f->stats.rx_packets += i;
+	f->stats.rx_bytes += bytes;
+	if (!into->loans)
+		rx_give_back(f, q);
+	return i;
+}
+
 /* The queue is empty: from now on its event wakes us. Returns 1: something came meanwhile, 0, -EPROTO. */
 int net_rx_rest(struct pv_netfront *f, struct net_queue *q)
 {
@@ -161,8 +210,14 @@ static int rx_burst(struct pv_netfront *f, struct net_queue *q, const struct rx_
 	unsigned got = 0;
 
 	while (got < n && *used < DROPS_MAX) {
-		int rc = rx_packet(f, q, into, &got);
+		unsigned many = rx_short(f, q, into, got, n);
+		int rc;
 
+		got += many;
+		*used += many;
+		if (got == n)
+			break;
+		rc = rx_packet(f, q, into, &got);
 		if (rc < 0)
 			return rc;
 		if (rc == 0) {

@@ -309,7 +309,7 @@ static inline const uint8_t *known_from(const struct loopback *lb, struct known_
 
 static inline void move(struct pv_gnt_copy *op, void *to, const void *from)
 {
-	memcpy(to, from, op->len);
+	pv_copy(to, from, op->len);
 	op->status = GNTST_okay;
 }
 

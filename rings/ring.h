@@ -204,6 +204,23 @@ static inline void pv_fetch(const void *p, size_t len)
 		__builtin_prefetch((const uint8_t *)p + at, 0, 2);
 }
 
+/* As memcpy, but without its call for what is short: a call stores too, and a core holds few stores that wait for lines of another one's. Both halves may
+ * overlap. */
+static inline void pv_copy(void *to, const void *from, size_t len)
+{
+	size_t half = len <= PV_CACHE_LINE ? PV_CACHE_LINE / 2 : PV_CACHE_LINE;
+
+	if (len < half || len > 2 * half) {
+		memcpy(to, from, len);
+	} else if (half == PV_CACHE_LINE) {
+		memcpy(to, from, PV_CACHE_LINE);
+		memcpy((uint8_t *)to + len - PV_CACHE_LINE, (const uint8_t *)from + len - PV_CACHE_LINE, PV_CACHE_LINE);
+	} else {
+		memcpy(to, from, PV_CACHE_LINE / 2);
+		memcpy((uint8_t *)to + len - PV_CACHE_LINE / 2, (const uint8_t *)from + len - PV_CACHE_LINE / 2, PV_CACHE_LINE / 2);
+	}
+}
+
 /* As memcpy, and meanwhile as pv_fetch of next_len bytes at `next`, line by line. next_len 0: next is not looked at. */
 static inline void pv_copy_fetching(void *to, const void *from, size_t len, const void *next, size_t next_len)
 {
