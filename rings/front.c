@@ -134,15 +134,19 @@ static void drop_device(struct front *f)
 	f->port = 0;
 }
 
-/* Bind the device's port and map its control page, unless we have them from the last time. */
+/* Do we have its port and control page from the last time? By their numbers. */
+static bool has_device(const struct front *f, const struct pv_noxs_entry *e)
+{
+	return f->control && f->entry.port == e->port && f->entry.control_gref == e->control_gref;
+}
+
+/* Bind the device's port and map its control page. */
 static int take_device(struct front *f, const struct pv_noxs_entry *e)
 {
 	struct pv_gnt_notice notice = { .offset = NOTICE_OFFSET };
 	void *page;
 	int rc;
 
-	if (f->control && f->entry.port == e->port && f->entry.control_gref == e->control_gref)
-		return 0;
 	drop_device(f);
 	rc = pv_evt_bind(f->h, DOM0, e->port);
 	if (rc == -EACCES || rc == -EINVAL)
@@ -191,8 +195,9 @@ static int not_offered(struct front *f, const struct pv_noxs_offer *o)
 /* Take the device of an entry, and read its offer. */
 static int look_at(struct front *f, const struct pv_noxs_entry *entry)
 {
+	bool kept = has_device(f, entry);
 	struct pv_noxs_offer offer;
-	int rc = take_device(f, entry);
+	int rc = kept ? 0 : take_device(f, entry);
 
 	if (rc < 0)
 		return rc;
@@ -206,6 +211,10 @@ static int look_at(struct front *f, const struct pv_noxs_entry *entry)
 		return fail(f, -EAGAIN, "waiting until it is offered anew");
 	if (offer.state != XenbusStateInitWait)
 		return not_offered(f, &offer);
+	if (kept) { /* it may be the next device, with a port of the same number: ours is bound to the one that was removed */
+		drop_device(f);
+		return look_at(f, entry);
+	}
 	f->offer = offer;
 	announce(f, XenbusStateInitialising);
 	f->state = FRONT_OFFERED;

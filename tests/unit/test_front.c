@@ -362,14 +362,20 @@ static void front_find_not_before_a_new_generation(void **state)
 	assert_int_equal(front_find(&f), 0);
 }
 
-static void front_find_device_moved_to_other_pages(void **state)
+/* It was connected, and its device was closed by dom0. */
+static void retired_vif(void)
 {
-	(void)state;
 	connected_vif();
 	fake_disconnect(&k);
 	fake_state(&k, XenbusStateClosed, 0);
 	follow();
 	front_retire(&f);
+}
+
+static void front_find_device_moved_to_other_pages(void **state)
+{
+	(void)state;
+	retired_vif();
 	k.control = NULL; /* another control page and port, as after a forced detach and an attach */
 	fake_announce(&k, fake_vif_offer(), 0, 0);
 	k.offer.generation = 10;
@@ -380,6 +386,46 @@ static void front_find_device_moved_to_other_pages(void **state)
 	fake_connect(&k);
 	follow();
 	assert_int_equal(f.state, FRONT_CONNECTED);
+}
+
+static bool dom0_hears(void)
+{
+	uint32_t ports[8], device = (uint32_t)k.port;
+	int n = pv_evt_pending(k.h, ports, 8);
+	bool heard = false;
+
+	for (int i = 0; i < n; i++)
+		heard |= ports[i] == device;
+	pv_evt_unmask(k.h, &device, 1);
+	return heard;
+}
+
+/* Removed and attached between two looks: the page is used again, and so is the number of the port. */
+static void front_find_next_device_with_the_numbers_of_the_last(void **state)
+{
+	struct pv_noxs_offer offer = fake_vif_offer();
+	int port;
+
+	(void)state;
+	retired_vif();
+	fake_remove(&k);
+	port = k.port;
+	pv_evt_unbind(k.h, (uint32_t)port);
+	offer.generation = k.offer.generation;
+	fake_announce(&k, offer, 0, 0);
+	assert_int_equal(k.port, port);
+	f.looked = 0;
+	assert_int_equal(front_find(&f), 0);
+	assert_int_equal(alive(), 1);
+	dom0_hears();
+	choose_vif();
+	assert_true(dom0_hears());
+	fake_connect(&k);
+	follow();
+	assert_int_equal(f.state, FRONT_CONNECTED);
+	front_close(&f);
+	assert_int_equal(alive(), 0);
+	assert_true(dom0_hears());
 }
 
 static void front_find_device_removed(void **state)
@@ -563,6 +609,7 @@ int main(void)
 		T(front_find_after_a_new_offer),
 		T(front_find_not_before_a_new_generation),
 		T(front_find_device_moved_to_other_pages),
+		T(front_find_next_device_with_the_numbers_of_the_last),
 		T(front_find_device_removed),
 		T(front_events_the_domain_is_destroyed),
 		T(front_find_the_domain_is_destroyed),
