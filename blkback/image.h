@@ -23,6 +23,7 @@ struct image_config {
 	bool discard; /* offer it where the image can */
 	unsigned wait; /* seconds that I/O waits for a server that is gone or hangs */
 	unsigned sector_size; /* bytes: what requests are aligned to; 0: 512 */
+	bool parts; /* of a file: who opens it uses parts of it, and locks those */
 	const char *predecessor; /* in an adoption: what the image noted (image_ops.note) in the process before, which is gone; "": nothing. Else NULL */
 };
 
@@ -106,9 +107,14 @@ bool image_slow_busy(void); /* is one being opened or closed? */
 
 /* ---- image_lock.c: nobody else writes ---- */
 
-/* Lock the file behind fd, for as long as the open file description lives: for reading, or for one alone. Returns 0, or -errno with `why`: -EBUSY
- * another has it, -EAGAIN a process that has ended, whose I/O is still in flight: ask again soon. */
-int image_lock(int fd, bool shared, const char *path, char *why, size_t len);
+enum image_lock { IMAGE_LOCK_ALONE, IMAGE_LOCK_READ, IMAGE_LOCK_PARTS };
+
+/* Lock the file behind fd, for as long as the open file description lives: for one alone; for reading, as others may; or for parts of it, as others
+ * may for other parts: those are then locked each. Returns 0, or -errno with `why`: -EBUSY another has it, -EAGAIN a process that has ended, whose I/O
+ * is still in flight: ask again soon. */
+int image_lock(int fd, enum image_lock how, const char *path, char *why, size_t len);
+/* So many bytes from offset on (0: all). Errors as above. */
+int image_lock_range(int fd, bool shared, uint64_t offset, uint64_t bytes, const char *path, char *why, size_t len);
 
 /* ---- image_io.c: images that lie in files ---- */
 

@@ -1,8 +1,8 @@
 /* image_extents.c - extents:TABLE, a disk put together from pieces of files and block devices.
  *
  * Each line of the table is a device, the first sector and the number of sectors (of 512 bytes); the disk is the pieces in their
- * order. Every piece is proven to lie in its device, no two of them overlap, and each device is locked as an image of its own:
- * the guest reaches those sectors and no others. `#` begins a comment. */
+ * order. Every piece is proven to lie in its device, no two of them overlap, and each is locked: the guest reaches those sectors and no others,
+ * and nobody else writes them. Other pieces of the same device may be another disk's. `#` begins a comment. */
 #include "image.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -72,7 +72,7 @@ static int extents_file(const struct image *im, unsigned n)
 
 /* ---- the table ---- */
 
-/* The device behind a path, opened and locked when it first comes. Returns its index or -errno. */
+/* The device behind a path, opened when it first comes. Returns its index or -errno. */
 static int device_of(struct image_extents *x, const struct image_config *c, const char *path, char *why, size_t len)
 {
 	struct image_config of_device = *c;
@@ -91,6 +91,7 @@ static int device_of(struct image_extents *x, const struct image_config *c, cons
 	if (x->nr_devices == DEVICES_MAX)
 		return pv_why(why, len, -E2BIG, "more than %d devices", DEVICES_MAX);
 	of_device.path = path;
+	of_device.parts = true;
 	ret = image_file_ops.open(&of_device, &d->image, why, len);
 	if (ret < 0)
 		return ret;
@@ -165,6 +166,21 @@ static int check_overlap(const struct image_extents *x, const struct image_confi
 	return ret;
 }
 
+static int lock_pieces(const struct image_extents *x, const struct image_config *c, char *why, size_t len)
+{
+	char reason[200];
+	int ret = 0;
+
+	for (const struct extent *e = x->extent; e < x->extent + x->nr && ret == 0; e++) {
+		const struct device *d = &x->device[e->device];
+
+		ret = image_lock_range(d->image->ops->file(d->image, 0), c->read_only, e->offset, e->len, d->path, reason, sizeof(reason));
+		if (ret < 0)
+			pv_why(why, len, ret, "%s:%u: %s", c->path, e->line, reason);
+	}
+	return ret;
+}
+
 static int read_table(struct image_extents *x, const struct image_config *c, char *why, size_t len)
 {
 	FILE *in = fopen(c->path, "re");
@@ -180,7 +196,8 @@ static int read_table(struct image_extents *x, const struct image_config *c, cha
 	fclose(in);
 	if (ret == 0 && !x->nr)
 		ret = pv_why(why, len, -EINVAL, "%s has no extents: give DEVICE FIRST-SECTOR SECTORS, a line each", c->path);
-	return ret < 0 ? ret : check_overlap(x, c, why, len);
+	ret = ret < 0 ? ret : check_overlap(x, c, why, len);
+	return ret < 0 ? ret : lock_pieces(x, c, why, len);
 }
 
 /* What all devices can. */

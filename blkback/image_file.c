@@ -23,6 +23,7 @@
 struct image_file {
 	struct image head; /* first */
 	int fd;
+	int claim; /* of a block device that is written: keeps the kernel from mounting it meanwhile; -1 */
 	uint64_t bytes;
 	bool block; /* a block device */
 	struct eraser *eraser; /* NULL: it cannot discard securely */
@@ -197,11 +198,34 @@ static int find_facts(struct image_file *f, const struct image_config *c, char *
 	return 0;
 }
 
+/* A block device that the kernel itself uses (mounted, swap, part of an array or of device mapper's, a partition of it is) is not the guest's to write. Opened
+ * exclusively it is claimed against that for as long as the image is open; one of which others have parts is only looked at. */
+static int claim(struct image_file *f, const struct image_config *c, char *why, size_t len)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
+	f->claim = open(path, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+	if (f->claim < 0 && errno == EBUSY && c->predecessor)
+		return pv_why(why, len, -EAGAIN, "%s: the process before has not let go of it yet", c->path);
+	if (f->claim < 0)
+		return pv_why(why, len, -errno, "%s is in use: %s (lsblk shows by what: a mount, swap, or a device on it)", c->path, strerror(errno));
+	if (c->parts) {
+		close(f->claim);
+		f->claim = -1;
+	}
+	return 0;
+}
+
 static void file_close(struct image *im)
 {
-	eraser_free(((struct image_file *)im)->eraser);
-	close(((struct image_file *)im)->fd);
-	free(im);
+	struct image_file *f = (struct image_file *)im;
+
+	eraser_free(f->eraser);
+	if (f->claim >= 0)
+		close(f->claim);
+	close(f->fd);
+	free(f);
 }
 
 static int file_open(const struct image_config *c, struct image **out, char *why, size_t len)
@@ -213,6 +237,7 @@ static int file_open(const struct image_config *c, struct image **out, char *why
 	if (!f)
 		return pv_why(why, len, -ENOMEM, "%s: out of memory", c->path);
 	f->head.ops = &image_file_ops;
+	f->claim = -1;
 	f->fd = open(c->path, (c->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
 	if (f->fd < 0) {
 		ret = pv_why(why, len, -errno, "cannot open %s: %s%s", c->path, strerror(errno),
@@ -221,9 +246,11 @@ static int file_open(const struct image_config *c, struct image **out, char *why
 		return ret;
 	}
 	fcntl(f->fd, F_SETFL, fcntl(f->fd, F_GETFL) | O_NOATIME); /* a read need not look at the clock; the owner and root may */
-	ret = image_lock(f->fd, c->read_only, c->path, why, len);
+	ret = image_lock(f->fd, c->parts ? IMAGE_LOCK_PARTS : c->read_only ? IMAGE_LOCK_READ : IMAGE_LOCK_ALONE, c->path, why, len);
 	if (ret == 0)
 		ret = find_facts(f, c, why, len);
+	if (ret == 0 && f->block && !c->read_only)
+		ret = claim(f, c, why, len);
 	if (ret == 0)
 		ret = set_direct(f, c, why, len);
 	if (ret < 0) {

@@ -182,6 +182,25 @@ static void open_a_locked_image_is_refused(void **state)
 	close(fd);
 }
 
+/* QEMU locks single bytes of its images, and looks at such locks alone. */
+static void open_an_image_of_qemu_s_is_refused(void **state)
+{
+	struct flock byte = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1 }, other = byte;
+	int fd = open(path, O_RDWR);
+	struct image *im;
+
+	(void)state;
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &byte), 0);
+	assert_int_equal(refused(path, false, IMAGE_DIRECT_AUTO, "in use"), -EBUSY);
+	byte.l_type = F_UNLCK;
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &byte), 0);
+	im = image(path, false, IMAGE_DIRECT_AUTO);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &other), -1); /* and ours is none for QEMU */
+	image_close(im);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &other), 0);
+	close(fd);
+}
+
 static void open_leaves_no_descriptor_behind(void **state)
 {
 	int before = open("/dev/null", O_RDONLY), after;
@@ -385,14 +404,14 @@ static void size_is_what_the_file_has_now(void **state)
 	image_close(im);
 }
 
-/* A block device whose sectors have 4096 bytes. Returns its path, or NULL: there is none to be had. */
-static const char *loop_4096(void)
+/* The image as a block device. Returns its path, or NULL: there is none to be had. */
+static const char *loop_begin(unsigned sector)
 {
 	static char name[64];
 	char command[200];
 	FILE *in;
 
-	snprintf(command, sizeof(command), "losetup --find --show --sector-size 4096 %s 2>/dev/null", path);
+	snprintf(command, sizeof(command), "losetup --find --show --sector-size %u %s 2>/dev/null", sector, path);
 	in = popen(command, "r");
 	if (!in || !fgets(name, sizeof(name), in))
 		name[0] = '\0';
@@ -402,20 +421,35 @@ static const char *loop_4096(void)
 	return name[0] ? name : NULL;
 }
 
+static const char *loop_or_skip(unsigned sector)
+{
+	const char *loop = loop_begin(sector);
+
+	if (!loop) {
+		print_message("no loop device with sectors of %u bytes here\n", sector);
+		skip();
+	}
+	return loop;
+}
+
+static void loop_end(const char *loop)
+{
+	char command[100];
+
+	snprintf(command, sizeof(command), "losetup --detach %s", loop);
+	assert_int_equal(system(command), 0);
+}
+
 static void sectors_of_4096_are_served_past_the_page_cache(void **state)
 {
-	const char *loop = loop_4096();
+	const char *loop = loop_or_skip(4096);
 	struct image_config c = { .path = loop, .sector_size = 4096, .direct = IMAGE_DIRECT_ON, .discard = true };
 	struct iovec iov = { buf, 2 * PAGE };
 	struct image_io io = { .kind = IMAGE_READ, .offset = 3 * PAGE, .len = 2 * PAGE, .iov = &iov, .niov = 1 };
-	char command[100], why[300] = "";
+	char why[300] = "";
 	struct image *im;
 
 	(void)state;
-	if (!loop) {
-		print_message("no loop device with sectors of 4096 bytes here\n");
-		skip();
-	}
 	assert_int_equal(refused(loop, false, IMAGE_DIRECT_ON, "sector=4096"), -EOPNOTSUPP);
 	if (image_open(&c, &im, why, sizeof(why)) < 0)
 		fail_msg("%s", why);
@@ -431,8 +465,35 @@ static void sectors_of_4096_are_served_past_the_page_cache(void **state)
 	im = image(loop, false, IMAGE_DIRECT_AUTO); /* sectors of 512: through the cache */
 	assert_false(im->facts.direct);
 	image_close(im);
-	snprintf(command, sizeof(command), "losetup --detach %s", loop);
-	assert_int_equal(system(command), 0);
+	loop_end(loop);
+}
+
+/* As the kernel opens a device that it mounts: exclusively. */
+static void open_a_block_device_that_is_mounted_is_refused(void **state)
+{
+	const char *loop = loop_or_skip(512);
+	struct image_config c = { .path = loop, .predecessor = "" }, part = { .path = loop, .parts = true };
+	struct image *im, *other;
+	char why[300] = "";
+	int fd = open(loop, O_RDONLY | O_EXCL);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(refused(loop, false, IMAGE_DIRECT_AUTO, "is in use"), -EBUSY);
+	assert_int_equal(image_open(&c, &im, why, sizeof(why)), -EAGAIN); /* may be a process' that ends just now */
+	image_close(image(loop, true, IMAGE_DIRECT_AUTO)); /* who reads alone harms nobody */
+	close(fd);
+	im = image(loop, false, IMAGE_DIRECT_AUTO);
+	assert_int_equal(open(loop, O_RDONLY | O_EXCL), -1);
+	image_close(im);
+	assert_int_equal(image_open(&part, &im, why, sizeof(why)), 0);
+	assert_int_equal(image_open(&part, &other, why, sizeof(why)), 0); /* another part of it */
+	image_close(other);
+	image_close(im);
+	fd = open(loop, O_RDONLY | O_EXCL);
+	assert_true(fd >= 0);
+	close(fd);
+	loop_end(loop);
 }
 
 static void close_lets_the_lock_go_at_once(void **state)
@@ -460,6 +521,8 @@ int main(void)
 		cmocka_unit_test_setup(open_facts_are_those_of_the_file, restore),
 		cmocka_unit_test_setup(open_what_cannot_be_served_is_refused, restore),
 		cmocka_unit_test_setup(open_a_locked_image_is_refused, restore),
+		cmocka_unit_test_setup(open_an_image_of_qemu_s_is_refused, restore),
+		cmocka_unit_test_setup(open_a_block_device_that_is_mounted_is_refused, restore),
 		cmocka_unit_test_setup(open_leaves_no_descriptor_behind, restore),
 		cmocka_unit_test_setup(read_write_in_each_mode_are_right, restore),
 		cmocka_unit_test_setup(read_beyond_a_file_that_shrank_is_an_error, restore),

@@ -230,6 +230,38 @@ static void table_whose_device_is_in_use_is_refused(void **state)
 	image_close(image(file[0]));
 }
 
+/* The table's one line. */
+static struct image *piece(const char *device, unsigned first, unsigned sectors)
+{
+	char text[200], path[120];
+
+	snprintf(text, sizeof(text), "%s %u %u\n", device, first, sectors);
+	write_table(text);
+	snprintf(path, sizeof(path), "extents:%s", table);
+	return image(path);
+}
+
+static void tables_that_share_a_device_have_other_sectors(void **state)
+{
+	struct image *a, *b;
+	char text[300], path[120];
+
+	(void)state;
+	make_files();
+	snprintf(path, sizeof(path), "extents:%s", table);
+	a = piece(file[0], 0, 8);
+	b = piece(file[0], 8, 8);
+	snprintf(text, sizeof(text), "%s 40 8\n%s 15 2\n", file[0], file[0]);
+	write_table(text);
+	refused(path, -EBUSY, ":2: ");
+	refused(path, -EBUSY, "is in use");
+	refused(file[0], -EBUSY, "is in use"); /* nor is all of it to be had */
+	image_close(b);
+	image_close(image(path)); /* what was locked before the refusal was let go */
+	image_close(a);
+	image_close(image(file[0]));
+}
+
 /* Two names of one file are one device: its extents are compared. */
 static void table_with_two_names_of_a_file_is_seen_through(void **state)
 {
@@ -376,6 +408,7 @@ int main(void)
 		cmocka_unit_test(size_that_is_none_is_refused),
 		cmocka_unit_test(table_that_is_wrong_is_refused),
 		cmocka_unit_test(table_whose_device_is_in_use_is_refused),
+		cmocka_unit_test(tables_that_share_a_device_have_other_sectors),
 		cmocka_unit_test(table_with_two_names_of_a_file_is_seen_through),
 		cmocka_unit_test(io_over_many_extents_is_right),
 		cmocka_unit_test(io_in_memory_is_right),
