@@ -17,7 +17,7 @@ OVS_DEPS := openvswitch-switch-dpdk
 PLUGIN_DEPS := fio dpkg-dev nbdkit nbdkit-plugin-dev libnbd-bin qemu-utils
 # For rbd: images; where it cannot be had, pvio-blkback is built without them.
 CEPH_DEPS := librbd-dev
-# What tests/integration/test_images_nbd.sh needs besides; without it that is skipped.
+# What tests/integration/test_images_nbd_* need besides; without it those are skipped.
 IMAGE_DEPS := nbdkit qemu-utils xz-utils
 BENCH_DEPS := fio nbdkit qemu-system-common xen-utils-4.17 libxenstore4 xenstore-utils
 
@@ -131,9 +131,12 @@ $(LAB): $(B)/tests/sriov/%: $(B)/obj/tests/sriov/%.o ; $(link)
 $(LAB): X_LIBS = -lmnl
 # the fio engine as a stock guest's kernel finds its vbds
 FIO_XENBUS := $(if $(filter %/pvio-fio.so,$(PLUGINS)),$(B)/tests/fake/pvio-fio-xenbus.so)
-$(B)/tests/fake/pvio-fio-xenbus.so: $(call obj,frontends/fio_pvio.c tests/integration/fio_xenbus.c) $(LIBS) frontends/plugin.map ; $(link)
+$(B)/tests/fake/pvio-fio-xenbus.so: $(call obj,frontends/fio_pvio.c tests/integration/front_xenbus.c) $(LIBS) frontends/plugin.map ; $(link)
 $(B)/tests/fake/pvio-fio-xenbus.so: X_LIBS = -shared -Wl,--version-script=frontends/plugin.map -lcmocka
-tests: $(TESTS) $(LAB) $(B)/tests/fake/librbd.so.1 $(FIO_XENBUS) $(B)/perf/xenstored_shim.so
+# ... and pvio-tap its vif
+$(B)/tests/fake/pvio-tap-xenbus: $(call obj,frontends/pvio-tap.c tests/integration/front_xenbus.c) $(LIBS) ; $(link)
+$(B)/tests/fake/pvio-tap-xenbus: X_LIBS = -lcmocka
+tests: $(TESTS) $(LAB) $(B)/tests/fake/librbd.so.1 $(FIO_XENBUS) $(B)/tests/fake/pvio-tap-xenbus $(B)/perf/xenstored_shim.so
 tsan-tests: $(TSAN_TESTS)
 perf: $(PERF)
 
@@ -154,7 +157,7 @@ ovs-deps: ; @tests/deps $(OVS_DEPS) || echo 'without these the test with Open vS
 plugin-deps: ; @tests/deps $(PLUGIN_DEPS) || echo 'without these there is no fio engine and no nbdkit plugin'
 fio-headers: plugin-deps ; @[ -e $(FIO_SRC)/config-host.h ] || frontends/fio-headers $(dir $(FIO_SRC)) || true
 ceph-deps: ; @tests/deps $(CEPH_DEPS) || echo 'without these there are no rbd: images'
-image-deps: ; @tests/deps $(IMAGE_DEPS) || echo 'without these the test of images behind NBD servers is skipped'
+image-deps: ; @tests/deps $(IMAGE_DEPS) || echo 'without these tests of images behind NBD servers are skipped'
 check: deps xen-deps ovs-deps plugin-deps fio-headers image-deps ceph-deps ; @$(MAKE) --no-print-directory all tests perf && tests/check
 check-xen: deps xen-deps ; @$(MAKE) --no-print-directory all tests perf && B=$(B) tests/xen/check --all
 check-sriov: deps xen-deps ; @$(MAKE) --no-print-directory all tests && B=$(B) tests/sriov/check --all

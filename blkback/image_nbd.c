@@ -590,8 +590,9 @@ static void nbd_image_close(struct image *im)
 	free(n);
 }
 
-/* The first connection. While somebody else may have it, or its server is about to start: -EAGAIN. */
-static int connect_first(struct image_nbd *n, char *why, size_t len)
+/* The first connection. While somebody else may have it, or its server is about to start: -EAGAIN; in an adoption whatever is wrong, for the server may
+ * turn us away until it is done with the process before. */
+static int connect_first(struct image_nbd *n, bool adoption, char *why, size_t len)
 {
 	struct nbd_handle *h = NULL;
 	char reason[200] = "";
@@ -609,7 +610,7 @@ static int connect_first(struct image_nbd *n, char *why, size_t len)
 		return adopt(n, h);
 	if (!err)
 		return pv_why(why, len, -EAGAIN, "%s: the server does not answer. Does it run, and does it serve another client already?", n->uri);
-	return pv_why(why, len, err == -ECONNREFUSED || err == -ENOENT ? -EAGAIN : err, "cannot open %s: %s", n->uri, reason);
+	return pv_why(why, len, adoption || err == -ECONNREFUSED || err == -ENOENT ? -EAGAIN : err, "cannot open %s: %s", n->uri, reason);
 }
 
 static int nbd_open(const struct image_config *c, struct image **out, char *why, size_t len)
@@ -634,7 +635,7 @@ static int nbd_open(const struct image_config *c, struct image **out, char *why,
 	if (!c->read_only)
 		ret = claim(n, why, len);
 	if (ret == 0)
-		ret = connect_first(n, why, len);
+		ret = connect_first(n, c->predecessor, why, len);
 	if (ret == 0)
 		ret = find_facts(n, c, why, len);
 	if (ret < 0)

@@ -15,6 +15,7 @@ bench() { "$python" perf/bench "$@" 2>"$work/err"; }
 pairs=$(bench --list)
 for pair in ring.batch32.spsc blk.{rand{read,write}4k.qd{1,32,128},{read,write}128k.qd32}-{{tmpfs,ext4}.{fio,fio-fixed,nbdkit,qsd},{null,ram}.{nbdkit,qsd}} \
 	blk.latency.{poll,sleep}-{tmpfs,ext4,null}.qsd blk.randread4k.qd32-null.ring blk.scale.{8,64,256}{,-null} net.tx.64.vhost-user \
+	{net,blk}.fair.8{,-{events,errors,reconnects,lies}}.offered net.fair.8-{rejects,control}.offered \
 	attach.pair.n1000.xenstored; do
 	grep -qx "$pair" <<<"$pairs" || die "--list does not name $pair"
 done

@@ -58,6 +58,16 @@ tcp g1 g2 10.78.0.2
 pvio stats g1 1 --json | jq -e '.. | objects | select(has("uplink")) | .uplink | .device == "linux:xenbr0" and .mtu == 3000 and .carrier == 1' >/dev/null ||
 	die "stats: $(pvio stats g1 1 --json)"
 
+# ---- killed and handed over, netback plugs a TAP in again
+for verb in restart handover; do
+	host "$bin/pvio" backend $verb netback >"$work/replaced" 2>&1 || die "$verb: $(cat "$work/replaced"; pvio list)"
+	reaches g1 10.78.0.254
+	reaches host 10.78.0.2
+	reaches g1 10.78.0.2
+	[ "$(taps xenbr0)" = 1 ] || die "$verb: one TAP for all: $(host ip link)"
+done
+tcp g1 host 10.78.0.254
+
 # ---- what there is not
 pvio attach g1 vif 9 bridge=nonesuch 2>"$work/err" && die "there is no such bridge"
 grep -q "no Linux bridge nonesuch.*xenbr0.*inner" "$work/err" || die "the error does not name what exists: $(cat "$work/err")"

@@ -1,12 +1,13 @@
 # verified_vbds.sh: for tests that source lib.sh. fio writes and verifies through a vbd of guest g1, found by noxs, and one of g2, found through XenStore as Linux
 # does, while the test takes away who serves them.
 #
-#	verified_begin [WORD...]		attach (with these words) and start both jobs; returns when both do I/O
+#	verified_begin [WORD...]		attach (with these words) and start both jobs; returns when both do I/O. Their images: image_of, which a test may define anew
 #	verified_going_on			both do I/O now
 #	verified_end N WHAT			each was adopted N times and has not connected anew; no job had an error and each verified; WHAT came over them
 [ -e "$bin/pvio-fio.so" ] || missing fio-headers "the fio engine is not built: make fio-headers all says why"
 declare -A engine=([g1]=pvio-fio.so [g2]=tests/fake/pvio-fio-xenbus.so) dialect=([g1]=noxs [g2]=xenstore) fio
 pvio() { "$bin/pvio" "$@"; }
+image_of() { echo "$work/$1"; }
 domid_of() { pvio guest list --json | jq --arg g "$1" '.[] | select(.name == $g) | .domid'; }
 told() { cat "$work/$1.out" "$PVIO_RUNDIR"/pvi*.log "$work"/*.log 2>/dev/null | tail -n 60; sed -n '/^{/,$p' "$work/$1.json" | jq -c '.jobs[] | {error, read: .read.total_ios, write: .write.total_ios}'; }
 going_on() { [ "$(pvio stats $1 xvda --json | jq '[.. | (.writes?, .reads?) // empty] | add')" -gt "$2" ]; }
@@ -20,7 +21,7 @@ verified_begin() {
 	cd "$work" || exit 1
 	for g in g1 g2; do
 		truncate -s 16M "$work/$g"
-		pvio attach $g vbd xvda "path=$work/$g" iops=5000 --dialect ${dialect[$g]} "$@" || die "attach $g"
+		pvio attach $g vbd xvda "path=$(image_of $g)" iops=5000 --dialect ${dialect[$g]} "$@" || die "attach $g"
 		fio --thread --ioengine=external:"$bin/${engine[$g]}" --domid="$(domid_of $g)" --vbd=xvda --name=$g --output-format=json --output="$work/$g.json" \
 			--rw=randwrite --bssplit=4k/70:12k/20:200k/10 --iodepth=24 --size=16M --loops=1000000 --fsync=64 --randrepeat=0 \
 			--verify=crc32c --verify_backlog=256 --verify_fatal=1 >"$work/$g.out" 2>&1 &
@@ -41,7 +42,7 @@ verified_going_on() {
 
 verified_end() {
 	local g result
-	[ "$(connects)" = "$connected" ] || die "a frontend has connected anew"
+	[ "$(connects)" = "$connected" ] || die "a frontend has connected anew: $connected, $(connects); $(told g1)"
 	for g in g1 g2; do
 		[ "$(pviod_of $g adoptions)" = "$1" ] || die "$g: $(pviod_of $g adoptions) adoptions"
 		kill -INT "${fio[$g]}" # ends its loops
