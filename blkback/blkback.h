@@ -260,8 +260,9 @@ TAILQ_HEAD(blkq_head, blkq);
 
 /* ---- share.c: a fair share of a worker for each device ---- */
 
-/* What a device may take a turn, and have in flight, in bytes. A request costs a 64th at least. */
-enum { SHARE_TURN = 1 << 18, SHARE_FLIGHT = 1 << 20 };
+/* What a device may take a turn, and have in flight, in bytes. A request costs a 64th at least. A map call, whether or not it succeeds, costs two turns: it
+ * takes about as long as what others do in these. */
+enum { SHARE_TURN = 1 << 18, SHARE_FLIGHT = 1 << 20, SHARE_MAP = 2 * SHARE_TURN };
 
 /* A device on a worker. Owner: the worker, while it has queues of it. */
 struct share {
@@ -278,6 +279,7 @@ struct share {
 int share_join(struct blkq *q); /* 0 or -ENOMEM */
 void share_leave(struct blkq *q); /* who has not joined may too */
 int64_t share_room(struct blkq *q); /* how much the queue may take now; 0 or less: nothing */
+int64_t share_maps(const struct blkq *q, uint64_t calls); /* what so many map calls cost */
 void share_took(struct blkq *q, int64_t cost); /* it has */
 void share_feed(struct share *s);
 void share_age(struct blkworker *w, uint64_t now);

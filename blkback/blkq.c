@@ -180,7 +180,7 @@ static enum image_kind discard_kind(const struct blkq *q, const struct blkr *r)
 static void execute(struct blkq *q, struct blkr *r)
 {
 	share_begin(r);
-	r->io.offset = r->req.sector * PV_BLK_SECTOR;
+	r->io.offset = r->bytes || r->req.op == BLKIF_OP_DISCARD ? r->req.sector * PV_BLK_SECTOR : 0; /* nobody checks the sector of a flush without data */
 	r->io.len = r->bytes;
 	switch (r->req.op) {
 	case BLKIF_OP_READ:
@@ -323,15 +323,17 @@ static void begin(struct blkq *q, struct blkr *r)
 		start(q, r);
 }
 
+/* Returns what it costs of the device's share. */
 static int64_t take_one(struct blkq *q)
 {
 	struct blkr *r = q->free; /* there is one: the ring's window counts what is not answered */
+	uint64_t maps = q->w->hyper->counts.maps;
 
 	q->free = r->next;
 	pv_blk_take(&q->ring, &r->record->raw);
 	adopt_log_take(q, r);
 	begin(q, r);
-	return share_cost(r, SHARE_TURN);
+	return share_cost(r, SHARE_TURN) + share_maps(q, q->w->hyper->counts.maps - maps);
 }
 
 /* Try alone what failed together with others. Its pages are still pinned, so mapping them again only finds them. */

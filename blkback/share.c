@@ -71,6 +71,12 @@ int64_t share_room(struct blkq *q)
 	return turn < flight ? turn : flight;
 }
 
+/* Nothing for who is alone: he keeps nobody waiting. */
+int64_t share_maps(const struct blkq *q, uint64_t calls)
+{
+	return q->w->users < 2 ? 0 : (int64_t)calls * SHARE_MAP;
+}
+
 void share_took(struct blkq *q, int64_t cost)
 {
 	struct share *s = q->share;

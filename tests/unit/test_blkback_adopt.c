@@ -109,6 +109,7 @@ static unsigned nheld;
 static void image_submit_(struct image_io *io)
 {
 	assert_true(nheld < HELD);
+	assert_true(io->offset <= BLOCKS * PV_PAGE_SIZE && io->len <= BLOCKS * PV_PAGE_SIZE - io->offset);
 	if (io->kind == IMAGE_WRITE_DSYNC)
 		assert_int_equal(nheld, 0); /* a barrier's, alone */
 	held[nheld].io = io;
@@ -286,6 +287,8 @@ static bool ask(void)
 		r.sector = a.block * BLOCK_SECTORS;
 		r.nr_segs = a.discards ? 0 : a.n;
 		r.nr_sectors = a.discards ? a.n * BLOCK_SECTORS : 0;
+	} else {
+		r.sector = UINT64_MAX; /* as Linux has it in a flush without data */
 	}
 	for (unsigned i = 0; i < a.n; i++) {
 		r.seg[i] = (struct pv_blk_seg){ .gref = page + i, .last = 7 };

@@ -28,7 +28,7 @@ static struct lane {
 static struct pv_hyper *dom0, *guest;
 static struct blkworker *worker;
 static int broken_fd;
-static uint32_t gref[SEGS];
+static uint32_t gref[SEGS], fresh[SLOTS]; /* fresh: of pages that no queue has mapped */
 
 /* ---- the image: the worker's, and looked at by calls on it ---- */
 
@@ -134,6 +134,17 @@ static void connect_lane(unsigned i)
 		fail_msg("%s", why);
 }
 
+/* Each queue has the pages of its requests mapped: what that costs is not what is counted here. */
+static int map_here(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < QUEUES; i++) {
+		assert_int_equal(pv_gnt_cache_get(lanes[i].q->cache, gref, SEGS, true, lanes[i].q->pages), 0);
+		pv_gnt_cache_put(lanes[i].q->cache, gref, SEGS, true);
+	}
+	return 0;
+}
+
 static int up(void **state)
 {
 	struct blkworker_options o = { .hypervisor = lb_spec, .cpu = -1, .poll_us = 20, .broken_fd = broken_fd };
@@ -145,10 +156,11 @@ static int up(void **state)
 	dom0 = lb_open(0);
 	guest = lb_open(lb_guest(dom0, DOMID));
 	assert_int_equal(pv_gnt_share(guest, 0, SEGS, true, NULL, gref, &pages), 0);
+	assert_int_equal(pv_gnt_share(guest, 0, SLOTS, true, NULL, fresh, &pages), 0);
 	if (blkworker_start(0, &o, &worker, why, sizeof(why)) == 0) {
 		for (unsigned i = 0; i < QUEUES; i++)
 			connect_lane(i);
-		return 0;
+		return pv_worker_call(worker->thread, map_here, NULL);
 	}
 	if (!strstr(why, "io_uring"))
 		fail_msg("%s", why);
@@ -172,14 +184,14 @@ static int down(void **state)
 	return 0;
 }
 
-/* Requests of so many pages, never neighbours, from a sector on. */
-static void put(struct lane *l, unsigned n, unsigned segs, uint64_t sector)
+/* Requests of so many of these pages, never neighbours, from a sector on. */
+static void put(struct lane *l, unsigned n, const uint32_t *pages, unsigned segs, uint64_t sector)
 {
 	while (n--) {
 		struct pv_blk_req r = { .id = l->asked, .op = BLKIF_OP_READ, .op_slot = BLKIF_OP_READ, .sector = sector + n * 1000, .nr_segs = segs };
 
 		for (unsigned i = 0; i < segs; i++)
-			r.seg[i] = (struct pv_blk_seg){ .gref = gref[i], .last = 7 };
+			r.seg[i] = (struct pv_blk_seg){ .gref = pages[i], .last = 7 };
 		pv_blk_fill_req(&l->ring, &r);
 		l->asked++;
 	}
@@ -197,7 +209,7 @@ static int ask_here(void *arg)
 	const struct ask *a = arg;
 
 	for (unsigned i = a->first; i <= a->last; i++) {
-		put(&lanes[i], a->n, a->segs, a->sector);
+		put(&lanes[i], a->n, gref, a->segs, a->sector);
 		blkworker_wake(lanes[i].q);
 	}
 	return 0;
@@ -334,6 +346,30 @@ static void large_requests_are_no_larger_part(void **state)
 	assert_int_equal(in_first_turn(&f, POLITE + 1, POLITE), TURN_LARGE);
 }
 
+static int ask_unmapped_here(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i + 1 < SLOTS; i++)
+		put(&lanes[POLITE], 1, &fresh[i], 1, 1000 + i * 1000);
+	blkworker_wake(lanes[POLITE].q);
+	return 0;
+}
+
+/* However small they are: the worker waits for the hypervisor. */
+static void requests_that_need_a_map_call_pay_with_turns(void **state)
+{
+	struct fake f;
+
+	(void)state;
+	begin(0, POLITE);
+	assert_int_equal(pv_worker_call(worker->thread, ask_unmapped_here, NULL), 0);
+	wait_left(POLITE, POLITE, 1);
+	f = look();
+	assert_int_equal(f.ios, POLITE + SLOTS);
+	for (unsigned i = POLITE + 2; i < f.ios; i++)
+		assert_true(f.log[i].turn >= f.log[i - 1].turn + SHARE_MAP / SHARE_TURN);
+}
+
 static void device_beside_others_has_a_bound_of_io_in_flight(void **state)
 {
 	static const unsigned all = POLITE + 1 + POLITE * (SLOTS - 1) + ELSEWHERE;
@@ -430,6 +466,7 @@ int main(void)
 		TEST(queues_of_one_device_share_its_turn),
 		TEST(many_queues_are_no_larger_part),
 		TEST(large_requests_are_no_larger_part),
+		TEST(requests_that_need_a_map_call_pay_with_turns),
 		TEST(device_beside_others_has_a_bound_of_io_in_flight),
 		TEST(starved_queue_does_not_sleep_when_there_is_room),
 		TEST(device_whose_neighbours_are_gone_has_no_bound),
