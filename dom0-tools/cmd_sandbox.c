@@ -270,6 +270,7 @@ static void take_down(const struct pvio *p)
 	}
 	for (size_t i = 0; i < sizeof(sockets) / sizeof(sockets[0]); i++)
 		unlink(path_in(p, sockets[i], ""));
+	unlink(path_in(p, "netback", ".inflight")); /* of one that was killed, and has no successor */
 	unlink(path_in(p, "sandbox", ""));
 	if (made)
 		rmdir(p->dir);

@@ -430,8 +430,7 @@ static int ask_remove(struct device *dev)
  * anew at once, without one it is lost. */
 static int back_to_offer(struct device *dev)
 {
-	if (dev->backend)
-		device_post(dev, EV_BACK);
+	device_post(dev, EV_BACK);
 	return 0;
 }
 
@@ -599,7 +598,7 @@ static bool work(struct device *dev)
 
 		dev->posted &= ~(1u << ev);
 		if (ev == EV_BACK && !dev->backend)
-			continue; /* it ended again meanwhile */
+			continue; /* there is none, or it ended again meanwhile: the next one posts it */
 		happen(dev, ev);
 	}
 	if (dev->look && dev->announced && may_look(dev)) {
@@ -644,7 +643,7 @@ void device_tick(struct pviod *d)
 	DL_FOREACH_SAFE2(d->waiting, dev, next, wait_next) {
 		if (came(&dev->look_due, now))
 			device_look(dev);
-		if (came(&dev->retry_due, now) && dev->backend)
+		if (came(&dev->retry_due, now))
 			device_post(dev, EV_BACK);
 		if (came(&dev->again_due, now) && dev->state == dev->again_state)
 			backend_ask(dev, dev->again, dev->again_answer, dev->again_answer);

@@ -67,6 +67,89 @@ static void answer_rx(struct vif_queue *q)
 		pv_net_rx_fill_rsp(&q->rx, *rx_id(q, q->rx.prod), 0, 0, NETIF_RSP_ERROR);
 }
 
+/* ---- what no queue has: packets on their way between workers, and at uplinks ---- */
+
+/* What the process of these logs had, or more: a packet is posted before it is in another worker's ring, and taken, or not held any more, only when
+ * the log of whatever has it now says so. Killed in between, it is counted twice. */
+static uint64_t sum(const struct worker_log *log)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < NB_WORKERS_MAX; i++)
+		n += log[i].held + log[i].posted - log[i].taken;
+	return n;
+}
+
+/* In the file, if no other process has that. */
+static int open_logs(struct netback *nb, char *why, size_t len)
+{
+	const uint32_t bytes = NB_WORKERS_MAX * sizeof(struct worker_log);
+	int ret = pv_inflight_open_process(nb->opt.name, bytes, &nb->inflight, why, len);
+
+	if (ret < 0)
+		return ret;
+	nb->worker_log = pv_inflight_area(nb->inflight);
+	nb->lost = sum(nb->worker_log);
+	memset(nb->worker_log, 0, bytes);
+	return 0;
+}
+
+int adopt_workers_open(struct netback *nb, char *why, size_t len)
+{
+	if (open_logs(nb, why, len) < 0) /* the process before us is not gone yet: adopt_resume looks again */
+		nb->worker_log = calloc(NB_WORKERS_MAX, sizeof(struct worker_log));
+	return nb->worker_log ? 0 : pv_why(why, len, -ENOMEM, "out of memory");
+}
+
+static int move_log(void *arg)
+{
+	struct nb_worker *w = arg;
+	struct worker_log *to = &w->nb->worker_log[w->index];
+
+	*to = *w->log;
+	w->log = to;
+	return 0;
+}
+
+static void move_logs(struct netback *nb)
+{
+	struct worker_log *ours = nb->worker_log;
+	char why[300];
+
+	if (open_logs(nb, why, sizeof(why)) < 0)
+		return;
+	for (unsigned i = 0; i < nb->nr_workers; i++)
+		pv_worker_call(nb->workers[i]->pw, move_log, nb->workers[i]);
+	free(ours);
+}
+
+void adopt_workers_close(struct netback *nb)
+{
+	if (!nb->worker_log)
+		return;
+	if (!nb->inflight)
+		free(nb->worker_log);
+	else if (!sum(nb->worker_log))
+		pv_inflight_remove_process(nb->opt.name);
+	pv_inflight_close(nb->inflight);
+	nb->inflight = NULL;
+	nb->worker_log = NULL;
+}
+
+void adopt_log_worker(struct nb_worker *w)
+{
+	uint64_t held = w->left;
+
+	for (unsigned i = 0; i < w->nr_up; i++)
+		held += w->up[i].n;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* after what queues have: the order of the program is all that counts, as in inflight.h */
+	__atomic_store_n(&w->log->held, held, __ATOMIC_RELAXED);
+	__atomic_store_n(&w->log->taken, w->taken, __ATOMIC_RELAXED);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* before what is answered */
+}
+
+/* ---- a queue's ---- */
+
 static bool sound(const struct pv_inflight_ring *log)
 {
 	return log->taken - log->answered <= RING_SLOTS;
@@ -100,6 +183,8 @@ static int waiting(void *arg)
 	const struct nb_worker *w = arg;
 	bool any = w->posts_wait || !rte_ring_empty(w->posts);
 
+	for (unsigned i = 0; i < w->nr_up; i++)
+		any |= w->up[i].n > 0;
 	for (uint32_t port = 0; port < w->nr_ports; port++)
 		any |= w->by_port[port] && w->by_port[port]->head != w->by_port[port]->tail;
 	return any;
@@ -155,6 +240,8 @@ void adopt_resume(void *ctx)
 {
 	struct netback *nb = ctx;
 
+	if (!nb->inflight) /* whoever had our devices' logs is gone now */
+		move_logs(nb);
 	for (unsigned i = 0; i < nb->nr_workers; i++)
 		pv_worker_call(nb->workers[i]->pw, resume, nb->workers[i]);
 }

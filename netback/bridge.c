@@ -37,6 +37,7 @@ void bridge_worker_end(struct nb_worker *w, struct bridge *b)
 
 	uplink_flush(w, q);
 	rte_pktmbuf_free_bulk(q->out, q->n); /* what it does not take is lost */
+	w->left += w->leaving ? q->n : 0;
 	if (q->ours && b->uplink.ops->end)
 		b->uplink.ops->end(q);
 	memset(q, 0, sizeof(*q));

@@ -106,6 +106,15 @@ void eal_telemetry(const char *name)
 	atexit(remove_directories); /* runs behind what DPDK has run at exit, for that is registered later */
 }
 
+static char pci[NB_BRIDGES_MAX][sizeof("--allow=") + NB_DEVICE_NAME];
+static unsigned nr_pci;
+
+void eal_pci(const char *device)
+{
+	if (nr_pci < RTE_DIM(pci))
+		snprintf(pci[nr_pci++], sizeof(pci[0]), "--allow=%s", device);
+}
+
 static bool ordinary; /* pages are wanted */
 
 void eal_ordinary_pages(void)
@@ -133,11 +142,18 @@ static int start(unsigned memory, char *why, size_t len)
 	snprintf(mib, sizeof(mib), "%u", memory);
 	snprintf(prefix, sizeof(prefix), "--file-prefix=%s", telemetry ? telemetry : "pvio");
 
-	char *argv[] = { (char *)"pvio-netback", cores, (char *)"-m", mib, (char *)"--no-pci", prefix,
+	char *argv[16 + RTE_DIM(pci)] = { (char *)"pvio-netback", cores, (char *)"-m", mib, prefix,
 			 (char *)(telemetry ? "--telemetry" : "--no-telemetry"), (char *)"--iova-mode=va",
 			 (char *)(pv_log_shown() >= PV_LOG_DEBUG ? "--log-level=lib.eal:debug" : "--log-level=lib.eal:notice"),
-			 (char *)(huge ? "--in-memory" : "--no-huge"), (char *)(huge ? "--single-file-segments" : "--no-shconf"), NULL };
-	int argc = (int)RTE_DIM(argv) - 1;
+			 (char *)(huge ? "--in-memory" : "--no-huge"), (char *)(huge ? "--single-file-segments" : "--no-shconf") };
+	int argc = 0;
+
+	while (argv[argc])
+		argc++;
+	for (unsigned i = 0; i < nr_pci; i++)
+		argv[argc++] = pci[i];
+	if (!nr_pci)
+		argv[argc++] = (char *)"--no-pci"; /* what is bound to vfio may be a guest's */
 
 	setenv("RUNTIME_DIRECTORY", telemetry ? pv_rundir() : "/dev/null", 1);
 	ret = rte_eal_init(argc, argv);

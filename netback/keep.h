@@ -1,5 +1,5 @@
 /* keep.h - what a guest told beside its packets, in memory that outlives the process (the area of inflight.h): its multicast groups, and what it
- * set up by its control ring. Pure: where the memory comes from, and who maps what, is known elsewhere.
+ * set up by its control ring; and of the process, what its workers have. Pure: where the memory comes from, and who maps what, is known elsewhere.
  *
  * A SIGKILL ends a process between any two instructions, and what is here is whole at each: a multicast group is a word; all else is written
  * where nothing points to, and then one word shows it. That word shows with it how far the control ring's requests were carried out, and the
@@ -33,6 +33,13 @@ struct keep {
 		uint32_t nr;
 		struct xen_netif_gref page[STATIC_MAX];
 	} list[][2]; /* a queue's static grants */
+};
+
+/* Of the process: what a worker has of packets that are in no queue's log. Owner: the worker. adopt.c says in which order these are stored. */
+struct worker_log {
+	uint64_t posted, taken; /* packets that it gave to other workers, and those that it had of them; free-running */
+	uint64_t held; /* from an uplink in this turn, or waiting for one */
+	uint64_t reserved[5]; /* a cache line each */
 };
 
 static inline size_t keep_bytes(unsigned queues)

@@ -186,7 +186,7 @@ int main(int argc, char **argv)
 				  .log = PV_LOG_INFO };
 	struct rlimit files;
 	int ret = pv_options_parse(&program, argc, argv, &opt), sigfd, plug_fd;
-	char why[300];
+	char why[300], device[NB_DEVICE_NAME];
 
 	if (ret >= 0)
 		return ret;
@@ -207,6 +207,9 @@ int main(int argc, char **argv)
 		pv_log(PV_LOG_ERR, "out of descriptors: raise ulimit -n");
 		return 1;
 	}
+	for (unsigned i = 0; i < opt.uplinks.nr; i++)
+		if (uplink_pci(opt.uplinks.at[i].device, device))
+			eal_pci(device);
 	ret = eal_start(opt.memory, why, sizeof(why));
 	if (ret == -EAGAIN)
 		begin_anew(argv, plug_fd);

@@ -45,6 +45,7 @@ static int worker_start(struct netback *nb, unsigned i, char *why, size_t len)
 	memset(w, 0, sizeof(*w));
 	w->nb = nb;
 	w->index = i;
+	w->log = &nb->worker_log[i];
 	w->kick_fd = w->epoll_fd = -1;
 	snprintf(name, sizeof(name), "netback%u", i % NB_WORKERS_MAX);
 	ret = post_new(w);
@@ -111,7 +112,8 @@ int netback_open(struct netback *nb, const struct nb_options *opt, int plug_fd, 
 			return ret;
 	}
 	pv_privileges_keep((const int[]){ -1 }); /* from here on guests' packets are looked at */
-	ret = workers_start(nb, why, len);
+	ret = adopt_workers_open(nb, why, len);
+	ret = ret ? ret : workers_start(nb, why, len);
 	if (ret == 0 && opt->telemetry)
 		telemetry_open(nb);
 	return ret;
@@ -131,6 +133,7 @@ void netback_close(struct netback *nb)
 		free(nb->workers[i]);
 	}
 	nb->nr_workers = 0;
+	adopt_workers_close(nb);
 	bridge_close_all(nb);
 	rte_mempool_free(nb->refs);
 	pool_free(nb->pool, nb->pages);

@@ -41,6 +41,7 @@ struct capture;
 enum {
 	NB_BRIDGES_MAX = 16,
 	NB_BRIDGE_NAME = 16, /* as Linux' IFNAMSIZ */
+	NB_DEVICE_NAME = 300, /* an uplink with its arguments */
 	NB_WORKERS_MAX = 16,
 	NB_HEADERS = 512, /* bytes of a packet that lie in its first segment in any case */
 	NB_POOL_CACHE = 256, /* segments that each worker keeps at hand */
@@ -83,6 +84,7 @@ struct nb_options {
 /* ---- eal.c: DPDK's environment, without a trace on the file system ---- */
 /* Before eal_start: with DPDK's telemetry, whose socket is $PVIO_RUNDIR/dpdk/NAME/dpdk_telemetry.v2. name is borrowed. */
 void eal_telemetry(const char *name);
+void eal_pci(const char *device); /* ... with that PCI device, its address and arguments as DPDK takes them; no other one is looked for */
 void eal_ordinary_pages(void); /* ... without huge pages, even if there are some */
 /* Once in a process. Returns 0 or -errno; -EAGAIN: huge pages that were free are not any more. */
 int eal_start(unsigned memory, char *why, size_t len);
@@ -159,6 +161,8 @@ struct uplink {
 	struct load *load;
 };
 
+/* Is it a PCI device? Then what DPDK is to know of it at its start, without what is ours. */
+bool uplink_pci(const char *device, char name[NB_DEVICE_NAME]);
 int uplink_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len);
 void uplink_close(struct uplink *up);
 void uplink_tick(struct uplink *up); /* control thread: its MTU may have changed */
@@ -372,6 +376,10 @@ void adopt_hold(struct netback *nb); /* all queues stop at once, and not one aft
 void adopt_resume(void *ctx); /* all that were adopted are back: from now on their queues are looked at. Control thread; ctx: struct netback */
 void adopt_arrive(struct vif_queue *q); /* its ports are bound: wake the guest, whom the old process may owe it */
 
+/* Before there are workers: their logs, in nb->worker_log, and what the process before us had in them, in nb->lost. */
+int adopt_workers_open(struct netback *nb, char *why, size_t len);
+void adopt_workers_close(struct netback *nb); /* without workers any more; half-built is fine */
+
 /* One more, of what any worker counts. */
 static inline void nb_count(uint64_t *counter)
 {
@@ -390,6 +398,8 @@ static inline void adopt_log_turn(struct vif_queue *q)
 	pv_inflight_answer(q->tx_log, q->tx.prod);
 	pv_inflight_answer(q->rx_log, q->rx.prod);
 }
+
+void adopt_log_worker(struct nb_worker *w); /* what no queue has: after the queues' logs say what they have, before anything is answered */
 
 /* ---- tx.c, rx.c, forward.c: a turn ---- */
 /* What was taken of a guest, and how it will be answered. Valid within a turn. */
@@ -513,6 +523,9 @@ struct nb_worker {
 	uint32_t uncontended; /* ... of which so many without counting */
 	bool contended; /* queues of several vifs are active */
 	bool leaving; /* nothing is taken any more, see adopt_leave */
+	struct worker_log *log;
+	uint64_t taken; /* as its log will say */
+	uint64_t left; /* packets that it dropped because it is leaving */
 	unsigned nr_unmask;
 	uint32_t unmask[128];
 	uint64_t turns, sleeps, post_full, no_memory;
@@ -553,6 +566,9 @@ struct netback {
 	int plug_fd; /* of plug_start */
 	unsigned nr_workers;
 	struct nb_worker *workers[NB_WORKERS_MAX];
+	struct pv_inflight *inflight; /* of the process */
+	struct worker_log *worker_log; /* NB_WORKERS_MAX of them, in it */
+	uint64_t lost; /* packets that workers of the process before us had */
 	uint64_t poll_tsc, tsc_second;
 	int wake_fd; /* workers wake the control thread: a vif broke, memory ran out */
 	bool no_memory; /* atomic: tell it */

@@ -4,7 +4,8 @@
  * does nothing else is split off at the start. It makes a TAP, plugs it into the bridge and hands its descriptors over: netback alone
  * holds them, and so the TAP is gone with it. It ends when netback does.
  *
- * The TAP has the bridge's MTU, and an address above all of a vendor's, so that the bridge does not take that for its own. */
+ * The TAP has the bridge's MTU, and an address above all of a vendor's, so that the bridge does not take that for its own. A bridge without other ports
+ * does: so it is the same each time, for others remember it while netback is killed and comes back. */
 #include "netback.h"
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
@@ -16,7 +17,6 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -121,6 +121,16 @@ static int find_bridge(struct mnl_socket *nl, struct bridges *b)
 	return ret;
 }
 
+/* The end of the bridge's name tells it from those of other bridges. */
+static void address_of(const char *bridge, uint8_t mac[6])
+{
+	size_t n = strlen(bridge), skip = n > 5 ? n - 5 : 0;
+
+	memset(mac, 0, 6);
+	mac[0] = 0xfe;
+	memcpy(mac + 1, bridge + skip, n - skip);
+}
+
 /* Address, MTU, bridge and up, at once. */
 static int plug_in(struct mnl_socket *nl, int tap, const struct bridges *b)
 {
@@ -129,9 +139,7 @@ static int plug_in(struct mnl_socket *nl, int tap, const struct bridges *b)
 	struct nlmsghdr *nlh = link_message(buf, RTM_NEWLINK, NLM_F_ACK, tap);
 	struct ifinfomsg *ifi = mnl_nlmsg_get_payload(nlh);
 
-	if (getrandom(mac, sizeof(mac), 0) != sizeof(mac))
-		return -EIO;
-	mac[0] = 0xfe;
+	address_of(b->name, mac);
 	ifi->ifi_flags = ifi->ifi_change = IFF_UP;
 	mnl_attr_put(nlh, IFLA_ADDRESS, sizeof(mac), mac);
 	mnl_attr_put_u32(nlh, IFLA_MTU, b->mtu);

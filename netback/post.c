@@ -60,6 +60,7 @@ static void wait_for_room(struct nb_worker *from, struct post_wait *wait, const 
 	uint8_t account = wait->n < POST_WAITING ? fair_take(&wait->fair, p->m, 1, POST_WAITING) : 0;
 
 	if (!account) {
+		from->log->posted--;
 		from->post_full++;
 		rte_pktmbuf_free(p->m);
 		return;
@@ -73,6 +74,7 @@ void post_send(struct nb_worker *from, struct nb_worker *to, const struct post *
 {
 	struct post_wait *wait = &from->post_wait[to->index];
 
+	from->log->posted++; /* before it is in the ring: that is a store with release order */
 	if (likely(!wait->n) && likely(rte_ring_mp_enqueue_elem(to->posts, (void *)(uintptr_t)p, sizeof(*p)) == 0))
 		wake(from, to);
 	else
@@ -119,11 +121,19 @@ void post_woke(struct nb_worker *w, bool kicked)
 		;
 }
 
+/* Whoever it is for is gone. */
+static void drop(struct nb_worker *w, struct rte_mbuf *m)
+{
+	w->left += w->leaving;
+	rte_pktmbuf_free(m);
+}
+
 void post_take(struct nb_worker *w)
 {
 	struct post p[NB_BURST];
 	unsigned n = rte_ring_sc_dequeue_burst_elem(w->posts, p, sizeof(p[0]), NB_BURST, NULL);
 
+	w->taken += n;
 	for (unsigned i = 0; i < n; i++) {
 		struct vif *vif;
 
@@ -133,13 +143,13 @@ void post_take(struct nb_worker *w)
 			if (likely(b->generation == p[i].generation))
 				uplink_put(w, &w->up[b->index], &p[i].m, 1);
 			else
-				rte_pktmbuf_free(p[i].m); /* another has its place */
+				drop(w, p[i].m); /* another has its place */
 			continue;
 		}
 		vif = b->generation ? switch_dest(b->sw, p[i].port) : NULL;
 		if (vif && vif->generation == p[i].generation && p[i].queue < vif->nr_queues && vif->queues[p[i].queue].worker == w)
 			backlog_push(&vif->queues[p[i].queue], &p[i].m, 1);
 		else
-			rte_pktmbuf_free(p[i].m);
+			drop(w, p[i].m);
 	}
 }

@@ -23,6 +23,8 @@ static void leave_list(struct vif_queue *q)
 
 void queue_activate(struct vif_queue *q)
 {
+	if (q->state == VIF_HELD)
+		q->rx_log->waiting = q->tail - q->head; /* it has no turns that would say so */
 	if (q->state == VIF_ACTIVE || q->state == VIF_HELD || q->broken)
 		return;
 	leave_list(q);

@@ -177,6 +177,7 @@ static struct json_object *backend_object(const struct netback *nb, const struct
 	put(o, "sleeps", sleeps);
 	put(o, "post_full", full);
 	put(o, "no_memory", none);
+	put(o, "lost", nb->lost);
 	put(o, "mbufs", nb->pool->size);
 	put(o, "mbufs_in_use", rte_mempool_in_use_count(nb->pool) + rte_mempool_in_use_count(nb->refs) - spare);
 	json_object_object_add(o, "idle", json_object_new_string(timeout ? "timeout" : "interrupt"));

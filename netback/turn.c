@@ -146,6 +146,7 @@ static void turn(struct nb_worker *w)
 		rx_plan(q);
 		q->rx_log->waiting = q->tail - q->head; /* before finish() answers for what is in there */
 	}
+	adopt_log_worker(w);
 	rx_finish(w);
 	for (q = TAILQ_FIRST(&w->active); q; q = next) {
 		next = TAILQ_NEXT(q, link);
@@ -279,6 +280,7 @@ void turn_body(void *arg, struct pv_worker *pw)
 	for (unsigned i = 0; i < w->nr_up; i++)
 		if (w->up[i].bridge)
 			bridge_worker_end(w, w->up[i].bridge);
+	adopt_log_worker(w);
 	pool_spare_free(&w->spare);
 	pv_hyper_close(w->h);
 	free(w->by_port);

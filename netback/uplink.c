@@ -3,6 +3,7 @@
  * With several workers each has its own pair of queues where the port has so many; otherwise worker 0 moves all, and the others
  * hand it their packets. What leaves is complete, checksums filled in, large TCP packets cut, unless the port does that. */
 #include "netback.h"
+#include <rte_pci.h>
 
 enum { UPLINK_MTU_MAX = 65535 - 14 };
 enum { STUCK_MS = 10 /* that packets wait for an uplink which takes none */ };
@@ -24,6 +25,18 @@ static int take_mtu(char *device, uint32_t *mtu)
 	return 0;
 }
 
+bool uplink_pci(const char *device, char name[NB_DEVICE_NAME])
+{
+	struct rte_pci_addr a;
+	char address[16];
+	uint32_t mtu;
+
+	snprintf(name, NB_DEVICE_NAME, "%s", device);
+	take_mtu(name, &mtu); /* wrong ones are refused by uplink_open */
+	snprintf(address, sizeof(address), "%.*s", (int)strcspn(name, ","), name);
+	return rte_pci_addr_parse(address, &a) == 0;
+}
+
 static void set_mtu(struct uplink *up, uint32_t mtu)
 {
 	up->mtu = mtu;
@@ -41,7 +54,7 @@ static const struct uplink_ops *ops_of(const char *device)
 
 int uplink_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len)
 {
-	char name[300];
+	char name[NB_DEVICE_NAME];
 	int ret;
 
 	*up = (struct uplink){ .ops = ops_of(device) };
@@ -105,6 +118,7 @@ void uplink_poll(struct nb_worker *w, struct uplink_queue *q)
 	q->looked = w->tsc;
 	q->more = n;
 	if (n) {
+		w->log->held += n;
 		q->last = w->tsc;
 		w->spent = NB_SPENT_BUSY;
 	}
@@ -155,7 +169,7 @@ static void keep_waiting(struct nb_worker *w, struct uplink_queue *q, unsigned s
 		q->stuck = 0;
 	else if (!q->stuck)
 		q->stuck = w->tsc;
-	if (!sent && w->tsc - q->stuck >= w->nb->tsc_second / 1000 * STUCK_MS) {
+	if (!sent && !w->leaving && w->tsc - q->stuck >= w->nb->tsc_second / 1000 * STUCK_MS) {
 		rte_pktmbuf_free_bulk(q->out, left);
 		q->tx_dropped += left;
 		q->fair = (struct fair){ 0 };

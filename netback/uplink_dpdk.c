@@ -5,7 +5,11 @@
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_pci.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 enum { UPLINK_DESCRIPTORS = 512 };
 
@@ -21,6 +25,44 @@ static int split(const char *device, char *name, size_t name_len, char *args, si
 	snprintf(args, args_len, "%s%s", device[n] ? device + n + 1 : "",
 		 !strncmp(name, "net_null", 8) && !strstr(device, "no-rx=") ? device[n] ? ",no-rx=1" : "no-rx=1" : "");
 	return 0;
+}
+
+/* Does the device make a socket and wait there for others? Then its path. */
+static bool makes_socket(const char *name, const char *args, struct sockaddr_un *at)
+{
+	static const struct {
+		const char *driver, *path, *server, *client; /* an argument that makes it so, or makes it not so */
+	} known[] = {
+		{ "net_memif", "socket=", "role=server", NULL }, { "net_vhost", "iface=", NULL, "client=1" }, { "net_virtio_user", "path=", "server=1", NULL },
+	};
+
+	for (size_t i = 0; i < RTE_DIM(known); i++) {
+		const char *path = strstr(args, known[i].path);
+
+		if (strncmp(name, known[i].driver, strlen(known[i].driver)) || !path)
+			continue;
+		path += strlen(known[i].path);
+		*at = (struct sockaddr_un){ .sun_family = AF_UNIX };
+		snprintf(at->sun_path, sizeof(at->sun_path), "%.*s", (int)strcspn(path, ","), path);
+		return known[i].server ? strstr(args, known[i].server) != NULL : !strstr(args, known[i].client);
+	}
+	return false;
+}
+
+/* A process that was killed leaves its socket, and where one is the drivers make none. */
+static void remove_dead_socket(const char *name, const char *args)
+{
+	struct sockaddr_un at;
+	int s;
+
+	if (!makes_socket(name, args, &at))
+		return;
+	s = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (s < 0)
+		return;
+	if (connect(s, (const struct sockaddr *)&at, sizeof(at)) < 0 && errno == ECONNREFUSED) /* it is a socket, and nobody's */
+		unlink(at.sun_path);
+	close(s);
 }
 
 static int setup_queues(struct netback *nb, uint16_t port, unsigned queues)
@@ -68,22 +110,53 @@ static int start(struct netback *nb, struct uplink *up, uint16_t port)
 	return ret;
 }
 
-static int dpdk_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len)
+/* DPDK has it since its start, or gets it now: then a process that ended since had it. */
+static int find_pci(const char *device, uint16_t *port)
 {
-	char name[64], args[256];
+	size_t n = strcspn(device, ",");
+	char name[PCI_PRI_STR_SIZE];
+	struct rte_pci_addr a;
 	int ret;
 
+	snprintf(name, sizeof(name), "%.*s", (int)n, device);
+	rte_pci_addr_parse(name, &a);
+	rte_pci_device_name(&a, name, sizeof(name));
+	if (rte_eth_dev_get_port_by_name(name, port) == 0)
+		return 0;
+	ret = rte_eal_hotplug_add("pci", name, device[n] ? device + n + 1 : "");
+	return ret ? ret : rte_eth_dev_get_port_by_name(name, port);
+}
+
+static int find(const char *device, uint16_t *port, char *why, size_t len)
+{
+	char name[64], args[NB_DEVICE_NAME];
+	int ret;
+
+	if (uplink_pci(device, args)) {
+		ret = find_pci(device, port);
+		return ret < 0 ? pv_why(why, len, ret, "uplink '%s': DPDK drives no such NIC: is it bound to vfio-pci (pvio vf claim or bind, "
+					"dpdk-devbind.py), and is there a driver for it (librte-net-*)? %s", device, eal_error()) : 0;
+	}
 	if (split(device, name, sizeof(name), args, sizeof(args)) < 0)
-		return pv_why(why, len, -EINVAL,
-			      "uplink '%s': give linux:BRIDGE, tap:NAME, none, or a DPDK device such as net_af_packet0,iface=NAME", device);
+		return pv_why(why, len, -EINVAL, "uplink '%s': give linux:BRIDGE, tap:NAME, none, a PCI address, or a DPDK device such as "
+			      "net_af_packet0,iface=NAME", device);
+	remove_dead_socket(name, args);
 	ret = rte_eal_hotplug_add("vdev", name, args);
 	if (!ret)
-		ret = rte_eth_dev_get_port_by_name(name, &up->port_id);
-	if (!ret)
-		ret = start(nb, up, up->port_id);
+		ret = rte_eth_dev_get_port_by_name(name, port);
+	return ret ? pv_why(why, len, ret, "uplink '%s': %s; see its arguments in DPDK's guide, or --log debug", device, eal_error()) : 0;
+}
+
+static int dpdk_open(struct netback *nb, struct uplink *up, const char *device, char *why, size_t len)
+{
+	int ret = find(device, &up->port_id, why, len);
+
 	if (ret)
-		return pv_why(why, len, ret, "uplink '%s': %s; see its arguments in DPDK's guide, or --log debug", device,
-			      eal_error());
+		return ret;
+	eal_error(); /* what did not keep it from being made */
+	ret = start(nb, up, up->port_id);
+	if (ret)
+		return pv_why(why, len, ret, "uplink '%s' does not start: %s; see --log debug", device, eal_error());
 	rte_eth_promiscuous_enable(up->port_id); /* a switch takes what is not its own; drivers that cannot need not */
 	return 0;
 }

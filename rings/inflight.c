@@ -40,6 +40,11 @@ static void path_of(const struct pv_device_id *id, char path[PATH_MAX])
 	snprintf(path, PATH_MAX, "%s/%s-%u-%u.inflight", pv_rundir(), pv_type_name(id->type), id->guest, id->devid);
 }
 
+static void path_of_process(const char *name, char path[PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%s/%s.inflight", pv_rundir(), name);
+}
+
 static int lock(int fd)
 {
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0)
@@ -185,16 +190,15 @@ static int go_on(struct pv_inflight *f, const struct pv_connect *c, const char *
 	return fits(f->head, c, shape) ? 0 : -ENOENT;
 }
 
-int pv_inflight_open(const struct pv_connect *c, const struct pv_inflight_shape *shape, struct pv_inflight **out, char *why, size_t len)
+static int open_at(const char *path, const struct pv_connect *c, const struct pv_inflight_shape *shape, struct pv_inflight **out, char *why,
+		   size_t len)
 {
 	struct pv_inflight *f = calloc(1, sizeof(*f));
-	char path[PATH_MAX];
 	int ret;
 
 	*out = NULL;
 	if (!f)
 		return -ENOMEM;
-	path_of(&c->id, path);
 	f->fd = -1;
 	f->stride = round_up(sizeof(struct pv_inflight_ring) + (size_t)shape->slots * shape->record);
 	f->area = round_up(sizeof(struct head)) + shape->rings * f->stride;
@@ -209,6 +213,27 @@ int pv_inflight_open(const struct pv_connect *c, const struct pv_inflight_shape 
 		 ret == -ENOENT ? "it says nothing of this connection" : strerror(-ret));
 	pv_inflight_close(f);
 	return ret;
+}
+
+int pv_inflight_open(const struct pv_connect *c, const struct pv_inflight_shape *shape, struct pv_inflight **out, char *why, size_t len)
+{
+	char path[PATH_MAX];
+
+	path_of(&c->id, path);
+	return open_at(path, c, shape, out, why, len);
+}
+
+int pv_inflight_open_process(const char *name, uint32_t bytes, struct pv_inflight **out, char *why, size_t len)
+{
+	const struct pv_inflight_shape shape = { .area = bytes };
+	struct pv_connect c = { .adopt = true }; /* of no device: whatever was left here is ours */
+	char path[PATH_MAX];
+	int ret;
+
+	path_of_process(name, path);
+	ret = open_at(path, &c, &shape, out, why, len);
+	c.adopt = false;
+	return ret == -ENOENT ? open_at(path, &c, &shape, out, why, len) : ret;
 }
 
 struct pv_inflight_ring *pv_inflight_ring(struct pv_inflight *f, unsigned ring)
@@ -234,5 +259,13 @@ void pv_inflight_remove(const struct pv_device_id *id)
 	char path[PATH_MAX];
 
 	path_of(id, path);
+	unlink(path);
+}
+
+void pv_inflight_remove_process(const char *name)
+{
+	char path[PATH_MAX];
+
+	path_of_process(name, path);
 	unlink(path);
 }

@@ -63,6 +63,11 @@ void *pv_inflight_area(struct pv_inflight *f); /* zeroed at first */
 void pv_inflight_close(struct pv_inflight *f); /* the file stays, for a successor; NULL is fine */
 void pv_inflight_remove(const struct pv_device_id *id); /* the device is gone: so is the file */
 
+/* The same of a backend's process, `name`: an area of so many bytes for what is not a device's, as the process of that name before left it, or zeroed. Where it
+ * cannot be a file it is private memory. Returns 0 or -errno with `why`: -EAGAIN that process still runs. */
+int pv_inflight_open_process(const char *name, uint32_t bytes, struct pv_inflight **out, char *why, size_t len);
+void pv_inflight_remove_process(const char *name); /* nobody is to know */
+
 /* The compiler keeps to the order of the program; more is not needed, for a process is interrupted between instructions. */
 static inline void pv_inflight_take(struct pv_inflight_ring *log, uint32_t cons)
 {

@@ -16,15 +16,21 @@ static inline struct pv_connect adoption(const struct net_guest *g, struct json_
 	return (struct pv_connect){ .id = guest_device(g), .config = config, .choice = guest_choice(g), .adopt = true };
 }
 
-static inline int adopt(const struct net_guest *g)
+/* Its queues are looked at from `resume` on: when all are back. */
+static inline int adopt_held(const struct net_guest *g)
 {
 	struct json_object *config = json_tokener_parse(LARGE_MTU), *params;
 	struct pv_connect connect = adoption(g, config);
-	int ret;
 
 	params = pv_connect_to_json(&connect);
 	json_object_put(config);
-	ret = rig_call("connect", params);
+	return rig_call("connect", params);
+}
+
+static inline int adopt(const struct net_guest *g)
+{
+	int ret = adopt_held(g);
+
 	if (ret == 0)
 		assert_int_equal(rig_call("resume", NULL), 0);
 	return ret;
@@ -34,6 +40,18 @@ static inline void die(void)
 {
 	kill(rig.backend, SIGKILL);
 	waitpid(rig.backend, NULL, 0);
+}
+
+static inline void retire_answered(void *arg, int code, const char *message, struct json_object *result)
+{
+	(void)arg, (void)code, (void)message, (void)result;
+}
+
+/* It is told to hand its devices over; whether its answer comes before it ends is all the same. */
+static inline void retire(void)
+{
+	assert_int_equal(pv_rpc_call(rig.rpc, "retire", NULL, PATIENCE, retire_answered, NULL), 0);
+	rig_pump(0);
 }
 
 /* The next process, and the well-behaved are with it. */

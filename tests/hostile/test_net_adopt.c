@@ -27,7 +27,7 @@ enum { REQUEST, EXTRA };
 static unsigned send_to_nobody(unsigned n, uint8_t kind[SLOTS])
 {
 	const struct netif_extra_info gso = { .type = XEN_NETIF_EXTRA_TYPE_GSO, .u.gso = { .size = 1400, .type = XEN_NETIF_GSO_TYPE_TCPV4 } };
-	unsigned len = tcp4_frame(sent, peers.a.mac, c.mac, 16000, 7), slots = 0;
+	unsigned len = tcp_frame(sent, V4, peers.a.mac, c.mac, 16000, 7), slots = 0;
 
 	memset(kind, REQUEST, SLOTS);
 	frame(got, peers.a.mac, c.mac, 5000, 1);
@@ -218,7 +218,6 @@ static void guest_is_woken(void **state)
 static void what_waits_is_delivered_first(void **state)
 {
 	enum { PACKETS = 200 };
-	struct rig_answer retired = { .done = false };
 
 	(void)state;
 	for (unsigned i = 0; i < PACKETS; i++) {
@@ -229,8 +228,7 @@ static void what_waits_is_delivered_first(void **state)
 	}
 	kill(rig.backend, SIGSTOP);
 	rx_post(&c, 0, PACKETS);
-	assert_int_equal(pv_rpc_call(rig.rpc, "retire", NULL, PATIENCE, rig_on_done, &retired), 0);
-	rig_pump(0);
+	retire();
 	kill(rig.backend, SIGCONT);
 	waitpid(rig.backend, NULL, 0);
 	for (unsigned i = 0; i < PACKETS; i++) {

@@ -212,6 +212,16 @@ static void turns(unsigned n)
 		rig_turn();
 }
 
+/* The vif's backend is in another domain now, and the kernel, which sleeps, has not seen it go. */
+static void moves_unseen(unsigned domid)
+{
+	storage_ends();
+	WAIT(web_is("lost"));
+	asleep = true;
+	storage_begins(domid);
+	WAIT(xb_other_state(device(NET)) == XenbusStateClosed);
+}
+
 /* ---- tests ---- */
 
 /* It gets the domid where it is waited for. Its backends find what was in flight in pviod's pages; the kernel notices nothing. */
@@ -287,11 +297,7 @@ static void it_appears_when_the_kernel_has_seen_it_go(void **state)
 {
 	(void)state;
 	bring_up(NET);
-	storage_ends();
-	WAIT(web_is("lost"));
-	asleep = true;
-	storage_begins(70);
-	WAIT(xb_other_state(device(NET)) == XenbusStateClosed);
+	moves_unseen(70);
 	turns(300);
 	assert_true(web_is("lost"));
 	storage_ends(); /* and it goes once more meanwhile, and is back where it was at first */
@@ -302,11 +308,7 @@ static void it_appears_when_the_kernel_has_seen_it_go(void **state)
 	asleep = false;
 	WAIT(is_up(NET) && device(NET)->other_id == 60);
 	assert_int_equal(xb.connects, 2);
-	storage_ends();
-	WAIT(web_is("lost"));
-	asleep = true;
-	storage_begins(71);
-	WAIT(xb_other_state(device(NET)) == XenbusStateClosed);
+	moves_unseen(71);
 	good("detach", "{\"guest\":\"web\",\"device\":\"vif0\",\"force\":true}"); /* it can be taken away meanwhile */
 	assert_true(web_is(""));
 	asleep = false;
@@ -318,11 +320,7 @@ static void its_backend_ends_as_it_is_to_be_asked(void **state)
 {
 	(void)state;
 	bring_up(NET);
-	storage_ends();
-	WAIT(web_is("lost"));
-	asleep = true;
-	storage_begins(70);
-	WAIT(xb_other_state(device(NET)) == XenbusStateClosed);
+	moves_unseen(70);
 	rig_hold();
 	backend_ends(NET);
 	rig_hold(); /* once more, where it has seen that end */

@@ -122,6 +122,32 @@ static void open_without_a_file_is_private_memory(void **state)
 	setenv("PVIO_RUNDIR", dir, 1);
 }
 
+/* A process' own: as the one of its name left it, of the same size; not while that runs. */
+static void open_process_goes_on_where_the_last_one_was(void **state)
+{
+	struct pv_inflight *f, *g;
+	char why[300];
+
+	(void)state;
+	assert_int_equal(pv_inflight_open_process("some", 1000, &f, why, sizeof(why)), 0);
+	for (unsigned i = 0; i < 1000; i++)
+		assert_int_equal(((uint8_t *)pv_inflight_area(f))[i], 0);
+	memset(pv_inflight_area(f), 7, 1000);
+	assert_int_equal(pv_inflight_open_process("some", 1000, &g, why, sizeof(why)), -EAGAIN);
+	pv_inflight_close(f);
+	assert_int_equal(pv_inflight_open_process("other", 1000, &f, why, sizeof(why)), 0);
+	assert_int_equal(*(uint8_t *)pv_inflight_area(f), 0);
+	pv_inflight_close(f);
+	assert_int_equal(pv_inflight_open_process("some", 1000, &f, why, sizeof(why)), 0);
+	assert_int_equal(((uint8_t *)pv_inflight_area(f))[999], 7);
+	pv_inflight_close(f);
+	assert_int_equal(pv_inflight_open_process("some", 1001, &f, why, sizeof(why)), 0);
+	assert_int_equal(*(uint8_t *)pv_inflight_area(f), 0);
+	pv_inflight_close(f);
+	pv_inflight_remove_process("some");
+	pv_inflight_remove_process("other");
+}
+
 static int up(void **state)
 {
 	(void)state;
@@ -141,6 +167,7 @@ int main(void)
 		cmocka_unit_test(open_adopts_what_was_logged),
 		cmocka_unit_test(open_adopts_nothing_else),
 		cmocka_unit_test(open_refuses_while_another_has_it),
+		cmocka_unit_test(open_process_goes_on_where_the_last_one_was),
 		cmocka_unit_test(open_without_a_file_is_private_memory),
 	};
 

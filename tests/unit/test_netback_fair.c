@@ -142,7 +142,8 @@ static void uplink_that_is_stuck_keeps_nothing(void **state)
 
 /* ---- the ring of packets to another worker */
 
-static struct nb_worker from = { .nb = &nb }, to = { .nb = &nb, .index = 1 };
+static struct worker_log logs[2];
+static struct nb_worker from = { .nb = &nb, .log = &logs[0] }, to = { .nb = &nb, .log = &logs[1], .index = 1 };
 
 static int workers_up(void **state)
 {
