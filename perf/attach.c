@@ -7,11 +7,10 @@
  * Needs a pviod with both backends, and a directory for the guests' disks (--images; 1 MiB sparse files, removed at the end).
  * Prints "ready" when the N guests are there; then each line of stdin is one measurement, answered by one line of JSON.
  */
-#include "perf.h"
+#include "raw.h"
 #include "../dom0-tools/libpvtool.h"
 #include <fcntl.h>
 #include <pvio/blkfront.h>
-#include <pvio/front.h>
 #include <pvio/netfront.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -107,51 +106,17 @@ static void measured_guest(int in, int out)
 	}
 }
 
-/* One device, connected as a guest would that has nothing to send yet: rings, but no buffers. */
-static void connect_idle(struct front *f, int domid, enum pv_noxs_type type)
-{
-	struct pv_noxs_choice c = { .queues = 1 };
-	unsigned pages = type == PV_NOXS_VIF ? 2 : 1;
-	uint32_t gref[2];
-	void *ring;
-	int port;
-
-	if (front_open(f, o.hypervisor, domid, type, type == PV_NOXS_VIF ? 0 : XVDA, TIMEOUT_MS) < 0)
-		perf_die("%s", f->why);
-	port = pv_evt_alloc(f->h, f->entry.backend_domid);
-	if (port < 0 || pv_gnt_share(f->h, f->entry.backend_domid, pages, true, NULL, gref, &ring) < 0)
-		perf_die("domain %d: %s", domid, pv_hyper_error(f->h));
-	for (unsigned i = 0; i < pages; i++) { /* as ring.h begins one: empty, and to be woken by the first */
-		uint32_t *header = (uint32_t *)((char *)ring + i * 4096);
-
-		header[1] = header[3] = 1;
-	}
-	if (type == PV_NOXS_VIF)
-		c.vif[0] = (struct pv_noxs_vif_queue){ .tx_gref = gref[0], .rx_gref = gref[1], .tx_port = (uint32_t)port, .rx_port = (uint32_t)port };
-	else
-		c.vbd[0] = (struct pv_noxs_vbd_queue){ .ring_gref = { gref[0] }, .port = (uint32_t)port };
-	if (front_choose(f, &c) < 0)
-		perf_die("%s", f->why);
-	while (f->state == FRONT_CONNECTING) {
-		uint32_t ports[4];
-
-		wait_fd(pv_evt_fd(f->h));
-		front_events(f, ports, 4);
-	}
-	if (f->state != FRONT_CONNECTED)
-		perf_die("domain %d: %s", domid, f->why);
-}
-
+/* Their devices are connected as of guests that have nothing to send yet: rings, but no buffers. */
 static void idle_guests(int in, int out)
 {
-	struct front *f = calloc((size_t)o.guests * 2, sizeof(*f));
+	struct raw *r = calloc((size_t)o.guests * 2, sizeof(*r));
 	unsigned n = 0;
 
-	if (!f)
+	if (!r)
 		perf_die("out of memory");
 	for (int domid = next_domid(in); domid > 0; domid = next_domid(in)) {
-		connect_idle(&f[n++], domid, PV_NOXS_VIF);
-		connect_idle(&f[n++], domid, PV_NOXS_VBD);
+		raw_open(&r[n++], o.hypervisor, domid, PV_NOXS_VIF, 0, false, TIMEOUT_MS);
+		raw_open(&r[n++], o.hypervisor, domid, PV_NOXS_VBD, XVDA, false, TIMEOUT_MS);
 		tell(out, 'c');
 	}
 	_exit(0); /* they go as guests do that are destroyed */

@@ -1,21 +1,22 @@
-/* fair.c - what polite guests get beside a greedy one: frontends of several guests in one thread, all sending to netback's uplink.
+/* fair.c - what polite guests get beside a greedy or hostile one: frontends of several guests in one thread, all sending to netback's uplink.
  *
- *	fair --domids 1,2,3...		the last one sends without bound, the others a tenth of the capacity each
+ *	fair --domids 1,2,3...				the last one sends without bound, the others a tenth of the capacity each
+ *	fair --domids 1,2,3... --hostile KIND		the last one, which has no vif yet, does what it must not instead
  *
- * The capacity is measured first: all of them send without bound. Offered is what a guest wanted to send in the time, whether its ring had
+ * The capacity is measured first: all of them send without bound (the hostile one rests). Offered is what a guest wanted to send in the time, whether its ring had
  * room or not; delivered is what netback took from it. A generator that was held up offers what it missed only as far as a ring
  * holds, for that is nobody's fault. One line of JSON a measurement: the smallest part that a polite guest got.
  */
-#include "perf.h"
-#include "../dom0-tools/libpvtool.h"
+#include "frame.h"
+#include "hostile.h"
 #include <json-c/json.h>
 #include <net/ethernet.h>
 #include <pvio/netfront.h>
 
-enum { GUESTS_MAX = 32, CONNECT_MS = 10000, BURST = 32, FRAME_MAX = 1514, MISSED_MAX = 64 };
+enum { GUESTS_MAX = 32, CONNECT_MS = 10000, BURST = 32, MISSED_MAX = 64 };
 
 struct options {
-	const char *hypervisor, *domids;
+	const char *hypervisor, *domids, *hostile;
 	unsigned vif, len, msecs;
 	struct pv_cpus cpus;
 	bool once;
@@ -23,7 +24,7 @@ struct options {
 
 struct sender {
 	struct pv_netfront *f;
-	uint8_t frame[FRAME_MAX];
+	uint8_t frame[FRAME_MTU];
 	struct pv_netfront_packet burst[BURST];
 	double rate, due; /* packets a second, 0: as many as it can; when the next is due */
 	uint64_t offered, delivered, taken; /* taken: of netback's counter, before */
@@ -35,9 +36,13 @@ struct sender {
 struct crowd {
 	const struct options *o;
 	struct pv_tool *tool;
-	unsigned n;
+	unsigned n, polite; /* the first ones are polite */
 	struct sender s[GUESTS_MAX];
+	struct hostile hostile; /* kind NULL: there is none */
+	bool storm; /* it is at it */
 };
+
+static const uint8_t nobody[6] = { 0x02, 0, 0, 0, 0xbe, 0xef }; /* what is for it leaves by the uplink */
 
 static void connect_sender(const struct options *o, int domid, struct sender *s)
 {
@@ -55,7 +60,7 @@ static void connect_sender(const struct options *o, int domid, struct sender *s)
 		if (pv_netfront_work(s->f) < 0 || perf_now() > end)
 			perf_die("vif %u of domain %d does not connect", o->vif, domid);
 	}
-	memcpy(eth->ether_dhost, (uint8_t[6]){ 0x02, 0, 0, 0, 0xbe, 0xef }, 6); /* nobody's: it leaves by the uplink */
+	memcpy(eth->ether_dhost, nobody, 6);
 	memcpy(eth->ether_shost, pv_netfront_offer(s->f)->mac, 6);
 	eth->ether_type = 0x8888;
 	s->domid = domid;
@@ -137,9 +142,12 @@ static double run(struct crowd *c, double secs)
 	began = now = perf_now();
 	for (unsigned i = 0; i < c->n; i++)
 		c->s[i].due = began;
-	for (; now < began + secs; now = perf_now())
+	for (; now < began + secs; now = perf_now()) {
 		for (unsigned i = 0; i < c->n; i++)
 			send_due(&c->s[i], now);
+		if (c->storm)
+			c->hostile.kind->step(&c->hostile);
+	}
 	for (unsigned i = 0; i < c->n; i++) {
 		settle(c, &c->s[i]);
 		sum += c->s[i].delivered;
@@ -147,26 +155,137 @@ static double run(struct crowd *c, double secs)
 	return (double)sum / secs;
 }
 
+/* The polite ones send what they are to, for so long. Returns the smallest part that one of them got of it. */
+static double least_part(struct crowd *c, double secs)
+{
+	double least = 1;
+
+	run(c, secs);
+	for (unsigned i = 0; i < c->polite; i++) {
+		double part = (double)c->s[i].delivered / (double)c->s[i].offered;
+
+		least = part < least ? part : least;
+	}
+	return least;
+}
+
+static uint64_t offered(const struct crowd *c)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < c->polite; i++)
+		n += c->s[i].offered;
+	return n;
+}
+
 static void measure(void *arg)
 {
 	struct crowd *c = arg;
-	double secs = c->o->msecs / 1e3, capacity, all, least = 1;
+	double secs = c->o->msecs / 1e3, capacity, quiet = 1, least;
 
 	for (unsigned i = 0; i < c->n; i++)
 		c->s[i].rate = 0;
 	run(c, secs / 4);
 	capacity = run(c, secs / 2);
-	for (unsigned i = 0; i + 1 < c->n; i++)
+	for (unsigned i = 0; i < c->polite; i++)
 		c->s[i].rate = capacity / 10;
-	all = run(c, secs);
-	for (unsigned i = 0; i + 1 < c->n; i++) {
-		double part = (double)c->s[i].delivered / (double)c->s[i].offered;
-
-		least = part < least ? part : least;
-	}
-	printf("{\"least\":%.4f,\"capacity_mpps\":%.3f,\"all_mpps\":%.3f,\"greedy_mpps\":%.3f,\"senders\":%u,\"len\":%u}\n", least, capacity / 1e6,
-	       all / 1e6, (double)c->s[c->n - 1].delivered / secs / 1e6, c->n, c->o->len);
+	if (c->hostile.kind)
+		quiet = least_part(c, secs);
+	c->hostile.deeds = 0;
+	c->storm = c->hostile.kind;
+	least = least_part(c, secs);
+	c->storm = false;
+	if (c->hostile.kind && !c->hostile.deeds)
+		perf_die("the hostile guest did nothing");
+	printf("{\"least\":%.4f,\"quiet\":%.4f,\"capacity_mpps\":%.3f,\"offered_mpps\":%.3f,\"greedy_mpps\":%.3f,\"deeds\":%llu,\"senders\":%u,\"len\":%u}\n",
+	       least, quiet, capacity / 1e6, (double)offered(c) / secs / 1e6,
+	       c->hostile.kind ? 0 : (double)c->s[c->polite].delivered / secs / 1e6, (unsigned long long)c->hostile.deeds, c->n, c->o->len);
 }
+
+/* ---- the hostile one. Each step is short: it has the thread of those who are measured. ---- */
+
+enum { SLOTS_MANY = PV_NET_FRAGS_MAX + 1 /* of a packet: dropped */, BAD_GREF = UINT32_MAX, HALF = PV_PAGE_SIZE / 2 };
+
+static void put(struct hostile *g, uint32_t gref, unsigned offset, unsigned size, unsigned flags)
+{
+	pv_net_tx_fill(&g->raw.ring[RAW_TX], gref, (uint16_t)offset, (uint16_t)flags, 0, (uint16_t)size);
+}
+
+static void publish(struct hostile *g)
+{
+	if (pv_ring_publish(&g->raw.ring[RAW_TX]))
+		hostile_notify(g, g->raw.port);
+}
+
+/* Packets that are answered with an error each, and do not break the vif. */
+static void send_errors(struct hostile *g)
+{
+	uint32_t gref = g->raw.gref[RAW_DATA];
+
+	g->deeds += raw_answers(&g->raw, RAW_TX);
+	while (pv_ring_room(&g->raw.ring[RAW_TX]) >= SLOTS_MANY)
+		switch (g->n++ % 4) {
+		case 0:
+			put(g, gref, 0, PV_NET_LEN_MIN - 1, 0);
+			break;
+		case 1:
+			put(g, BAD_GREF, 0, 64, 0);
+			break;
+		case 2: /* the second slot has more than both */
+			put(g, gref, 0, 64, NETTXF_more_data);
+			put(g, gref, 0, 65, 0);
+			break;
+		default:
+			for (unsigned i = 1; i <= SLOTS_MANY; i++)
+				put(g, gref, 0, 64, i < SLOTS_MANY ? NETTXF_more_data : 0);
+		}
+	publish(g);
+}
+
+/* Packets that its rules reject, and others from an address that is not its own. It takes no answers. */
+static void send_rejects(struct hostile *g)
+{
+	uint8_t *data = g->raw.pages + RAW_DATA * PV_PAGE_SIZE;
+
+	if (!g->n) {
+		frame_make(data, 64, nobody, g->raw.front.offer.vif.mac);
+		frame_make(data + HALF, 64, nobody, nobody);
+	}
+	g->deeds += raw_answers(&g->raw, RAW_TX);
+	while (pv_ring_room(&g->raw.ring[RAW_TX]))
+		put(g, g->raw.gref[RAW_DATA], g->n++ % 2 * HALF, 64, 0);
+	publish(g);
+}
+
+/* Hashing set up anew, which workers are waited for, and a static grant that comes and goes, which they are called for. */
+static void ask_control(struct hostile *g)
+{
+	uint32_t gref = g->raw.gref[RAW_DATA];
+	const struct xen_netif_ctrl_request requests[] = {
+		{ .type = XEN_NETIF_CTRL_TYPE_SET_HASH_ALGORITHM, .data = { XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ } },
+		{ .type = XEN_NETIF_CTRL_TYPE_SET_HASH_FLAGS, .data = { XEN_NETIF_CTRL_HASH_TYPE_IPV4 } },
+		{ .type = XEN_NETIF_CTRL_TYPE_ADD_GREF_MAPPING, .data = { 0, gref, 1 } },
+		{ .type = XEN_NETIF_CTRL_TYPE_DEL_GREF_MAPPING, .data = { 0, gref, 1 } },
+	};
+	struct pv_ring *r = &g->raw.ring[RAW_CTRL];
+
+	*(struct xen_netif_gref *)(g->raw.pages + RAW_DATA * PV_PAGE_SIZE) = (struct xen_netif_gref){ .ref = gref };
+	g->deeds += raw_answers(&g->raw, RAW_CTRL);
+	while (pv_ring_room(r))
+		*(struct xen_netif_ctrl_request *)pv_ring_fill(r) = requests[g->n++ % 4];
+	pv_ring_publish(r);
+	hostile_notify(g, g->raw.ctrl_port);
+}
+
+static const struct hostile_kind kinds[] = {
+	{ "events", hostile_events, NULL },
+	{ "errors", send_errors, NULL },
+	{ "rejects", send_rejects, "rules=antispoof\nreject" },
+	{ "control", ask_control, NULL },
+	{ "reconnects", hostile_reconnects, NULL },
+	{ "lies", hostile_lies, NULL },
+	{ 0 },
+};
 
 static void open_all(struct crowd *c)
 {
@@ -180,19 +299,25 @@ static void open_all(struct crowd *c)
 
 		if (end == at || domid < 1 || (*end && *end != ','))
 			perf_die("--domids wants numbers with commas between them");
+		if (!*end && c->hostile.kind) {
+			hostile_open(&c->hostile, c->o->hypervisor, (int)domid, PV_NOXS_VIF, c->o->vif, NULL);
+			break;
+		}
 		connect_sender(c->o, (int)domid, &c->s[c->n]);
 		at = *end ? end + 1 : end;
 	}
-	if (c->n < 2)
+	c->polite = c->hostile.kind ? c->n : c->n - 1;
+	if (!c->n || !c->polite)
 		perf_die("--domids wants two guests at least");
 }
 
 #define FIELD(f) .field = offsetof(struct options, f)
 static const struct pv_option table[] = {
 	{ "hypervisor", "SPEC", "xen, loopback, loopback:PATH ($PVIO_HYPERVISOR, else the host's)", pv_option_text, FIELD(hypervisor) },
-	{ "domids", "N,N...", "the guests that send, the greedy one last", pv_option_text, FIELD(domids) },
+	{ "domids", "N,N...", "the guests that send, the greedy or hostile one last", pv_option_text, FIELD(domids) },
+	{ "hostile", "KIND", "the last guest is hostile: events, errors, rejects, control, reconnects, lies", pv_option_text, FIELD(hostile) },
 	{ "vif", "N", "the vifs' number (0)", pv_option_number, FIELD(vif), .max = 65535 },
-	{ "len", "BYTES", "of a frame (64)", pv_option_number, FIELD(len), .min = 60, .max = FRAME_MAX },
+	{ "len", "BYTES", "of a frame (64)", pv_option_number, FIELD(len), .min = 60, .max = FRAME_MTU },
 	{ "msecs", "MS", "how long to measure (1000)", pv_option_number, FIELD(msecs), .min = 1, .max = 1000000 },
 	{ "cpus", "A", "pin to this CPU", pv_option_cpus, FIELD(cpus) },
 	{ "once", NULL, "measure once, now; else once for each line of stdin", NULL, FIELD(once) },
@@ -202,7 +327,7 @@ static const struct pv_option table[] = {
 static const struct pv_program program = {
 	.name = "fair",
 	.usage = "--domids N,N... [OPTION...]",
-	.about = "What guests that send a tenth of netback's capacity each get delivered beside one that sends without bound, as JSON.",
+	.about = "What guests that send a tenth of netback's capacity each get delivered beside one that sends without bound, or is hostile, as JSON.",
 	.options = table,
 };
 
@@ -216,6 +341,8 @@ int main(int argc, char **argv)
 		return ret;
 	if (!o.domids)
 		return pv_options_wrong(&program, "--domids is missing");
+	if (o.hostile && !(c.hostile.kind = hostile_find(kinds, o.hostile)))
+		return pv_options_wrong(&program, "--hostile %s is none of the kinds", o.hostile);
 	c.o = &o;
 	perf_pin(&o.cpus, 0);
 	open_all(&c);

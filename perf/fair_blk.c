@@ -1,18 +1,19 @@
-/* fair_blk.c - what polite guests get beside a greedy one: frontends of several guests in one thread, on vbds of one blkback.
+/* fair_blk.c - what polite guests get beside a greedy or hostile one: frontends of several guests in one thread, on vbds of one blkback.
  *
- *	fair_blk --domids 1,2,3...	the last one asks without bound, the others a tenth of the capacity each
+ *	fair_blk --domids 1,2,3...			the last one asks without bound, the others a tenth of the capacity each
+ *	fair_blk --domids 1,2,3... --hostile KIND	the last one, which has no vbd yet, does what it must not instead
  *
- * The capacity, in requests of 4 KiB, is measured first: all of them ask without bound, with a ring each. Then the greedy one may have more rings,
+ * The capacity, in requests of 4 KiB, is measured first: all of them ask without bound, with a ring each (the hostile one rests). Then the greedy one may have more rings,
  * and larger requests. Offered is what a guest wanted to read in the time, whether its ring had room or not; a generator that was held up
  * offers what it missed only as far as a ring holds. One line of JSON a measurement: the smallest part that a polite guest got.
  */
-#include "perf.h"
+#include "hostile.h"
 #include <pvio/blkfront.h>
 
 enum { GUESTS_MAX = 32, CONNECT_MS = 10000, SLOTS = 32, REAP = 64, SMALL = 4096 };
 
 struct options {
-	const char *hypervisor, *domids;
+	const char *hypervisor, *domids, *hostile;
 	unsigned devid, queues, msecs;
 	uint64_t bs;
 	struct pv_cpus cpus;
@@ -31,8 +32,10 @@ struct asker {
 /* Owner: main. */
 struct crowd {
 	const struct options *o;
-	unsigned n;
+	unsigned n, polite; /* the first ones are polite */
 	struct asker a[GUESTS_MAX];
+	struct hostile hostile; /* kind NULL: there is none */
+	bool storm; /* it is at it */
 };
 
 static void connect_asker(const struct options *o, int domid, bool greedy, struct asker *a)
@@ -121,11 +124,14 @@ static double run(struct crowd *c, double secs)
 		c->a[i].offered = c->a[i].delivered = 0;
 		c->a[i].due = began;
 	}
-	for (now = began; now < began + secs; now = perf_now())
+	for (now = began; now < began + secs; now = perf_now()) {
 		for (unsigned i = 0; i < c->n; i++) {
 			ask_due(&c->a[i], now);
 			reap(&c->a[i]);
 		}
+		if (c->storm)
+			c->hostile.kind->step(&c->hostile);
+	}
 	for (unsigned i = 0; i < c->n; i++) {
 		while (c->a[i].inflight)
 			reap(&c->a[i]);
@@ -134,11 +140,34 @@ static double run(struct crowd *c, double secs)
 	return (double)sum / secs;
 }
 
+/* The polite ones ask what they are to, for so long. Returns the smallest part that one of them got of it. */
+static double least_part(struct crowd *c, double secs)
+{
+	double least = 1;
+
+	run(c, secs);
+	for (unsigned i = 0; i < c->polite; i++) {
+		double part = (double)c->a[i].delivered / (double)c->a[i].offered;
+
+		least = part < least ? part : least;
+	}
+	return least;
+}
+
+static uint64_t offered(const struct crowd *c)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < c->polite; i++)
+		n += c->a[i].offered;
+	return n;
+}
+
 static void measure(void *arg)
 {
 	struct crowd *c = arg;
-	struct asker *greedy = &c->a[c->n - 1];
-	double secs = c->o->msecs / 1e3, capacity, least = 1;
+	struct asker *greedy = c->hostile.kind ? NULL : &c->a[c->polite];
+	double secs = c->o->msecs / 1e3, capacity, quiet = 1, least, iops;
 
 	for (unsigned i = 0; i < c->n; i++) {
 		c->a[i].rate = 0;
@@ -147,19 +176,64 @@ static void measure(void *arg)
 	}
 	run(c, secs / 4);
 	capacity = run(c, secs / 2);
-	for (unsigned i = 0; i + 1 < c->n; i++)
+	for (unsigned i = 0; i < c->polite; i++)
 		c->a[i].rate = capacity / 10;
-	greedy->queues = c->o->queues;
-	greedy->bs = c->o->bs;
-	run(c, secs);
-	for (unsigned i = 0; i + 1 < c->n; i++) {
-		double part = (double)c->a[i].delivered / (double)c->a[i].offered;
-
-		least = part < least ? part : least;
+	if (greedy) {
+		greedy->queues = c->o->queues;
+		greedy->bs = c->o->bs;
+	} else {
+		quiet = least_part(c, secs);
 	}
-	printf("{\"least\":%.4f,\"capacity_iops\":%.0f,\"greedy_iops\":%.0f,\"greedy_mb_s\":%.1f,\"guests\":%u}\n", least, capacity,
-	       (double)greedy->delivered / secs, (double)(greedy->delivered * greedy->bs) / secs / 1e6, c->n);
+	c->hostile.deeds = 0;
+	c->storm = c->hostile.kind;
+	least = least_part(c, secs);
+	c->storm = false;
+	if (c->hostile.kind && !c->hostile.deeds)
+		perf_die("the hostile guest did nothing");
+	iops = greedy ? (double)greedy->delivered / secs : 0;
+	printf("{\"least\":%.4f,\"quiet\":%.4f,\"capacity_iops\":%.0f,\"offered_iops\":%.0f,\"greedy_iops\":%.0f,\"greedy_mb_s\":%.1f,\"deeds\":%llu,\"guests\":%u}\n",
+	       least, quiet, capacity, (double)offered(c) / secs, iops, iops * (double)c->o->bs / 1e6, (unsigned long long)c->hostile.deeds, c->n);
 }
+
+/* ---- the hostile one. Each step is short: it has the thread of those who are measured. ---- */
+
+/* Requests that are refused, each for another reason. */
+static void ask_errors(struct hostile *g)
+{
+	struct pv_ring *r = &g->raw.ring[RAW_BLK];
+	const struct pv_blk_seg good = { .gref = g->raw.gref[RAW_DATA], .last = 7 };
+	const struct pv_blk_req read = { .op = BLKIF_OP_READ, .op_slot = BLKIF_OP_READ, .nr_segs = 1, .seg = { good } };
+
+	g->deeds += raw_answers(&g->raw, RAW_BLK);
+	while (pv_ring_room(r)) {
+		struct pv_blk_req req = read;
+
+		switch (g->n++ % 4) {
+		case 0:
+			req.seg[0].first = 8;
+			break;
+		case 1:
+			req.sector = UINT64_MAX;
+			break;
+		case 2:
+			req.op = req.op_slot = UINT8_MAX;
+			break;
+		default:
+			req.seg[0].gref = UINT32_MAX;
+		}
+		pv_blk_fill_req(r, &req);
+	}
+	if (pv_ring_publish(r))
+		hostile_notify(g, g->raw.port);
+}
+
+static const struct hostile_kind kinds[] = {
+	{ "events", hostile_events, NULL },
+	{ "errors", ask_errors, NULL },
+	{ "reconnects", hostile_reconnects, NULL },
+	{ "lies", hostile_lies, NULL },
+	{ 0 },
+};
 
 static void open_all(struct crowd *c)
 {
@@ -171,17 +245,23 @@ static void open_all(struct crowd *c)
 
 		if (end == at || domid < 1 || (*end && *end != ','))
 			perf_die("--domids wants numbers with commas between them");
+		if (!*end && c->hostile.kind) {
+			hostile_open(&c->hostile, c->o->hypervisor, (int)domid, PV_NOXS_VBD, c->o->devid, "path=null:64M");
+			break;
+		}
 		connect_asker(c->o, (int)domid, !*end, &c->a[c->n]);
 		at = *end ? end + 1 : end;
 	}
-	if (c->n < 2)
+	c->polite = c->hostile.kind ? c->n : c->n - 1;
+	if (!c->n || !c->polite)
 		perf_die("--domids wants two guests at least");
 }
 
 #define FIELD(f) .field = offsetof(struct options, f)
 static const struct pv_option table[] = {
 	{ "hypervisor", "SPEC", "xen, loopback, loopback:PATH ($PVIO_HYPERVISOR, else the host's)", pv_option_text, FIELD(hypervisor) },
-	{ "domids", "N,N...", "the guests that read, the greedy one last", pv_option_text, FIELD(domids) },
+	{ "domids", "N,N...", "the guests that read, the greedy or hostile one last", pv_option_text, FIELD(domids) },
+	{ "hostile", "KIND", "the last guest is hostile: events, errors, reconnects, lies", pv_option_text, FIELD(hostile) },
 	{ "devid", "N", "their vbds' number (51712, xvda)", pv_option_number, FIELD(devid), .max = UINT32_MAX },
 	{ "queues", "N", "rings of the greedy one (1)", pv_option_number, FIELD(queues), .min = 1, .max = PV_NOXS_QUEUES_MAX },
 	{ "bs", "SIZE", "of the greedy one's requests (4k)", pv_option_size, FIELD(bs) },
@@ -194,7 +274,7 @@ static const struct pv_option table[] = {
 static const struct pv_program program = {
 	.name = "fair_blk",
 	.usage = "--domids N,N... [OPTION...]",
-	.about = "What guests that read a tenth of blkback's capacity each get answered beside one that reads without bound, as JSON.",
+	.about = "What guests that read a tenth of blkback's capacity each get answered beside one that reads without bound, or is hostile, as JSON.",
 	.options = table,
 };
 
@@ -208,6 +288,8 @@ int main(int argc, char **argv)
 		return ret;
 	if (!o.domids || !o.bs || o.bs % SMALL)
 		return pv_options_wrong(&program, "--domids is needed, and --bs is in units of 4k");
+	if (o.hostile && !(c.hostile.kind = hostile_find(kinds, o.hostile)))
+		return pv_options_wrong(&program, "--hostile %s is none of the kinds", o.hostile);
 	c.o = &o;
 	perf_pin(&o.cpus, 0);
 	open_all(&c);
