@@ -1,5 +1,6 @@
 /* fuzz_vif.c - a whole vif on the loopback hypervisor, in one process: the hub in a thread, netback with two workers, two well-behaved
- * guests, and one whose every move is the input's: slots, indices, pages, events, references, its connection, its death.
+ * guests, and one whose every move is the input's: slots, indices, pages, events, references, its connection, its death. It may have
+ * a second vif, which rules of the first mirror to.
  *
  * The workers run in lockstep (lockstep.h): a turn runs when the input (or the end of an input) says so. So an
  * input does the same each time. After each input the well-behaved two exchange packets, and nothing of the third is left:
@@ -9,6 +10,7 @@
 #include "fuzz.h"
 #include "lockstep.h"
 #include "netback/netback.h"
+#include <netinet/in.h>
 #include <pthread.h>
 #include <pvio/hub.h>
 #include <rte_mempool.h>
@@ -19,7 +21,7 @@
 enum {
 	TX_PAGES = 8,
 	RX_PAGES = 64,
-	QUEUES = 2,
+	QUEUES = 3, /* the last is of the second vif of c */
 	FEATURES = PV_VIF_SG | PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6 | PV_VIF_GSO_TCPV4 | PV_VIF_GSO_TCPV6, /* of the well-behaved */
 	MORE = PV_VIF_MCAST_CONTROL | PV_VIF_CTRL_RING | PV_VIF_HEADROOM | PV_VIF_NO_RX_NOTIFY,
 };
@@ -33,6 +35,7 @@ struct queue {
 struct guest {
 	struct pv_hyper *h;
 	uint16_t domid;
+	uint32_t devid;
 	uint8_t mac[6];
 	uint8_t *tx_data, *rx_data;
 	uint32_t tx_grefs[TX_PAGES], rx_grefs[RX_PAGES];
@@ -49,20 +52,31 @@ static struct pv_hyper *dom0;
 static struct guest a, b, c; /* c is the hostile one */
 static unsigned base_mbufs;
 static struct pv_hub_domain base_dom0; /* what netback, which is in domain 0, held with a and b alone */
+static char refused[256]; /* why, by the last configuration that was */
 static bool c_spoilt; /* its references, ports or process are not what they were */
-static unsigned told; /* how often pviod was told that c broke */
+static unsigned told[2]; /* how often pviod was told that c's first vif broke, and its second */
 
 /* backend.h: what netback tells pviod. */
 void pv_backend_broken(struct pv_backend *backend, const struct pv_device_id *id, int error, const char *why)
 {
 	(void)backend;
 	MUST(id->guest == c.domid && error == -EPROTO && why && *why); /* nobody but the offender is ever to blame */
-	MUST(++told == 1);
+	MUST(++told[id->devid] == 1);
 }
 
 static struct pv_device_id device(const struct guest *g)
 {
-	return (struct pv_device_id){ .guest = g->domid, .type = PV_NOXS_VIF };
+	return (struct pv_device_id){ .guest = g->domid, .type = PV_NOXS_VIF, .devid = g->devid };
+}
+
+/* Its second vif, for calls about it. */
+static struct guest second_vif(const struct guest *g)
+{
+	struct guest second = *g;
+
+	second.devid = 1;
+	second.q[0] = g->q[QUEUES - 1];
+	return second;
 }
 
 static void rings_reset(struct guest *g)
@@ -116,13 +130,12 @@ static int guest_configure(struct guest *g, pv_backend_configure *call, const ch
 	struct pv_device_id id = device(g);
 	struct json_object *o = json_object_new_object(), *object;
 	struct pv_noxs_offer offer = { .type = PV_NOXS_VIF };
-	char why[256];
 	int ret;
 
 	json_object_object_add(o, "config", json_tokener_parse(config));
-	ret = pv_config_from_json(o, &object, why, sizeof(why)); /* as a call of pviod is read */
+	ret = pv_config_from_json(o, &object, refused, sizeof(refused)); /* as a call of pviod is read */
 	if (!ret)
-		ret = call(&nb, &id, object, &offer, why, sizeof(why));
+		ret = call(&nb, &id, object, &offer, refused, sizeof(refused));
 	json_object_put(o);
 	if (!ret)
 		memcpy(g->mac, offer.vif.mac, 6);
@@ -152,8 +165,8 @@ static int guest_connect(struct guest *g, const char *config, const struct pv_no
 	int ret = vif_ops.connect(&nb, &connect, why, sizeof(why));
 
 	json_object_put(connect.config);
-	if (!ret && g == &c)
-		told = 0;
+	if (!ret)
+		told[g->devid] = 0;
 	return ret;
 }
 
@@ -259,6 +272,19 @@ static void exchange(struct guest *from, struct guest *to, unsigned len)
 	}
 }
 
+/* n packets of a: what its page 1 begins with. */
+static void flood(unsigned len, unsigned n)
+{
+	while (n--)
+		pv_net_tx_fill(&a.q[0].tx, a.tx_grefs[1], 0, 0, 1, (uint16_t)len);
+	if (pv_ring_publish(&a.q[0].tx))
+		pv_evt_notify(a.h, a.q[0].tx_port);
+	turns(2);
+	tx_drain(&a);
+	rx_drain(&a, NULL, 0);
+	rx_drain(&b, NULL, 0);
+}
+
 /* ---- before and after ---- */
 
 static unsigned mbufs(void)
@@ -287,6 +313,49 @@ static void check_all_back(void)
 	for (unsigned i = 0; i < RTE_DIM(all); i++)
 		d = all[i].domid == c.domid ? &all[i] : d;
 	MUST(d && !d->pinned);
+}
+
+/* What dom0 may have configured. The guest has no say in it, but each is another way through netback. All of them are accepted. */
+static const char *const configs[] = {
+	"{}", "{\"mtu\":\"1500\"}", "{\"mtu\":\"68\"}", "{\"carrier\":\"0\"}", "{\"queues\":\"1\"}",
+	"{\"mac\":\"02:00:00:00:00:99\"}", "{\"vlan\":\"5\"}", "{\"trunk\":\"1-100\",\"vlan\":\"107\"}",
+	"{\"antispoof\":\"1\",\"ip\":\"10.0.0.1,fe80::/10\"}", "{\"rate-tx\":\"8M\",\"pps-rx\":\"1000\"}",
+	"{\"pps-tx\":\"100\",\"rate-rx\":\"1M\",\"burst\":\"3000\"}",
+	"{\"rules\":\"reject from-guest proto tcp dport 0-30000 count a\\nreject from-guest proto udp\\nreject to-guest type ipv4 mirror vif1\\n"
+	"reject proto icmp6 icmp-type 128\\npass from-guest type ipv6 count a\\ndefault reject\\n\"}",
+	"{\"rules\":\"drop from-guest proto icmp icmp-type 8/0 mirror vif1\\npass from-guest type ipv4 mirror vif1\\n"
+	"pass to-guest type ipv6 mirror vif1 count b\\ndrop proto icmp6 mirror uplink\\npass mirror uplink\\n\",\"mtu\":\"9000\"}",
+	"{\"rules\":\"antispoof\\nrate packets packets 20 burst 200\\nrate bits bits 64k\\ndrop fragment\\npass proto tcp syn rate packets\\n"
+	"pass from-guest src 10.0.0.0/30 proto udp sport 1-40000 rate bits\\nreject to-guest proto udp\\npass src fe80::/10 rate bits mirror uplink\\n"
+	"pass type arp\\ndefault drop\\n\",\"ip\":\"10.0.0.1,fe80::/10\"}",
+	"{\"rules\":\"reject from-guest vlan 5 proto tcp\\npass vlan none\\nreject type ipv6\\npass mirror uplink\\n\",\"vlan\":\"5\"}",
+};
+
+static const char *const second_config =
+	"{\"rules\":\"reject from-guest proto tcp mirror vif0\\npass from-guest mirror vif0\\nreject to-guest mirror vif0\\n\"}";
+
+static void must_prepare(struct guest *g, const char *config)
+{
+	if (!guest_prepare(g, config))
+		return;
+	fprintf(stderr, "refused: %s\n%s\n", config, refused);
+	abort();
+}
+
+static void check_configs(void)
+{
+	struct guest second = second_vif(&c);
+
+	for (unsigned i = 0; i < RTE_DIM(configs); i++)
+		must_prepare(&c, configs[i]);
+	must_prepare(&second, second_config);
+	guest_call(&c, vif_ops.remove);
+	guest_call(&second, vif_ops.remove);
+}
+
+static const char *any_config(struct input *in)
+{
+	return configs[take8(in) % RTE_DIM(configs)];
 }
 
 static void *hub_main(void *arg)
@@ -319,7 +388,7 @@ static void remove_dir(void)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	struct nb_options opt = { .hypervisor = NULL, .workers = 2, .memory = 64, .name = "netback", .uplinks = { .nr = 1, .at[0].device = "none" } };
+	struct nb_options opt = { .hypervisor = NULL, .workers = 2, .memory = 64, .name = "netback", .uplinks = { .nr = 1, .at[0].device = "load:0" } };
 	char path[64], why[300];
 
 	(void)argc, (void)argv;
@@ -336,8 +405,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	honest_up(&a);
 	honest_up(&b);
 	guest_open(&c);
+	check_configs();
 	exchange(&a, &b, 100);
 	exchange(&b, &a, 100);
+	frame(a.tx_data + PV_PAGE_SIZE, (uint8_t[]){ 2, 1, 1, 1, 1, 1 }, a.mac, 60, 1);
+	flood(60, 1); /* the uplink answers the first packet that it gets */
 	turns(100);
 	base_mbufs = mbufs();
 	MUST(pv_hub_domain_list(dom0, &base_dom0, 1) == 4);
@@ -407,17 +479,53 @@ static void act_tx_extra(struct input *in)
 		slot->extra.type = 1 + slot->extra.type % (XEN_NETIF_EXTRA_TYPE_MAX - 1);
 }
 
-/* A frame at the head of a page, its further bytes any, and slots for it in pieces. */
+static void put16(uint8_t *p, unsigned n)
+{
+	p[0] = (uint8_t)(n >> 8);
+	p[1] = (uint8_t)n;
+}
+
+/* Headers that rules look at, for a frame of len bytes: IPv4 or IPv6, what is in it, its ports or types, its flags. */
+static void put_ip(struct input *in, uint8_t *p, unsigned len)
+{
+	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6 };
+	uint8_t kind = take8(in), proto = protos[kind >> 1 & 3], *ip = p + 14, *l4 = ip + (kind & 1 ? 40 : 20);
+
+	memset(p + 12, 0, 80);
+	put16(p + 12, kind & 1 ? 0x86dd : 0x0800);
+	if (kind & 1) {
+		ip[0] = 0x60;
+		put16(ip + 4, len - 54);
+		ip[6] = proto;
+		ip[8] = ip[24] = 0xfe;
+		ip[9] = ip[25] = 0x80;
+		ip[23] = kind >> 4 & 3;
+	} else {
+		ip[0] = 0x45;
+		put16(ip + 2, len - 14);
+		ip[6] = kind & 8 ? take8(in) : 0; /* a fragment */
+		ip[9] = proto;
+		ip[12] = ip[16] = 10;
+		ip[15] = kind >> 4 & 3;
+	}
+	take_bytes(in, l4, 4);
+	l4[12] = 0x50;
+	l4[13] = take8(in);
+}
+
+/* A frame at the head of a page, its further bytes any or those of IP, and slots for it in pieces. */
 static void act_packet(struct input *in)
 {
 	struct queue *q = any_queue(in);
 	unsigned page = take8(in) % TX_PAGES, pieces = 1 + take8(in) % 23, size = take16(in) % 4096, total = size * pieces, len;
-	uint8_t *p = c.tx_data + page * PV_PAGE_SIZE, flags = take8(in) & (NETTXF_csum_blank | NETTXF_data_validated);
+	uint8_t *p = c.tx_data + page * PV_PAGE_SIZE, how = take8(in), flags = how & (NETTXF_csum_blank | NETTXF_data_validated);
 
 	memcpy(p, any_mac(in), 6);
 	memcpy(p + 6, any_mac(in), 6);
 	len = take8(in);
 	take_bytes(in, p + 12, len);
+	if (how & 0x80)
+		put_ip(in, p, total);
 	for (unsigned i = 0; i < pieces; i++)
 		pv_net_tx_fill(&q->tx, c.tx_grefs[page], 0, i + 1 < pieces ? flags | NETTXF_more_data : flags, (uint16_t)i,
 			       (uint16_t)(i ? size : total));
@@ -517,37 +625,20 @@ static void act_consume(struct input *in)
 static void act_flood(struct input *in)
 {
 	unsigned n = take8(in) % 32, len = 14 + take16(in) % 4000;
-	const uint8_t *to = take8(in) & 1 ? c.mac : any_mac(in);
+	uint8_t how = take8(in);
+	const uint8_t *to = how & 1 ? c.mac : any_mac(in);
 
 	frame(a.tx_data + PV_PAGE_SIZE, to, a.mac, len, n);
-	while (n--)
-		pv_net_tx_fill(&a.q[0].tx, a.tx_grefs[1], 0, 0, 1, (uint16_t)len);
-	if (pv_ring_publish(&a.q[0].tx))
-		pv_evt_notify(a.h, a.q[0].tx_port);
-	turns(2);
-	tx_drain(&a);
-	rx_drain(&b, NULL, 0);
-}
-
-/* What dom0 may have configured. The guest has no say in it, but each is another way through netback. */
-static const char *any_config(struct input *in)
-{
-	static const char *const configs[] = {
-		"{}", "{\"mtu\":\"65521\"}", "{\"mtu\":\"68\"}", "{\"carrier\":\"0\"}", "{\"queues\":\"1\"}",
-		"{\"mac\":\"02:00:00:00:00:99\"}", "{\"vlan\":\"5\"}", "{\"trunk\":\"1-100\",\"vlan\":\"7\"}",
-		"{\"antispoof\":\"1\",\"ip\":\"10.0.0.1,fe80::/10\"}", "{\"rate-tx\":\"8M\",\"pps-rx\":\"1000\"}",
-		"{\"pps-tx\":\"100\",\"rate-rx\":\"1M\",\"burst\":\"3000\"}",
-		"{\"rules\":\"reject out tcp dport 0-30000\\nreject out udp\\nreject in\\n\"}",
-		"{\"rules\":\"drop out icmp\\npass out ip6 count a\\ndefault drop\\n\",\"mtu\":\"9000\"}",
-	};
-
-	return configs[take8(in) % RTE_DIM(configs)];
+	if (how & 2)
+		put_ip(in, a.tx_data + PV_PAGE_SIZE, len);
+	flood(len, n);
 }
 
 static void act_connect(struct input *in)
 {
 	uint8_t how = take8(in);
-	struct pv_noxs_choice choice = guest_choice(&c, 1 + (how & 1), take16(in) & (FEATURES | MORE));
+	struct guest second = second_vif(&c), *g = how & 32 ? &second : &c;
+	struct pv_noxs_choice choice = guest_choice(g, g == &c ? 1 + (how & 1) : 1, take16(in) & (FEATURES | MORE));
 
 	if (choice.features & PV_VIF_HEADROOM)
 		choice.headroom = take16(in);
@@ -557,7 +648,9 @@ static void act_connect(struct input *in)
 		rings_reset(&c);
 	if (how & 16)
 		ctrl_reset(&c);
-	guest_connect(&c, any_config(in), &choice);
+	if (g == &second)
+		guest_prepare(g, second_config);
+	guest_connect(g, g == &c ? any_config(in) : second_config, &choice);
 }
 
 static void act_set(struct input *in)
@@ -644,14 +737,18 @@ static void act(struct input *in)
 /* It is disconnected, by its own death first if `dies`, and as it was at first. */
 static void c_ends(bool dies)
 {
+	struct guest second = second_vif(&c);
+
 	if (dies) {
 		pv_hyper_close(c.h);
 		c.h = NULL;
 		turns(2);
 	}
 	guest_call(&c, vif_ops.disconnect);
+	guest_call(&second, vif_ops.disconnect);
 	check_all_back();
 	guest_call(&c, vif_ops.remove);
+	guest_call(&second, vif_ops.remove);
 	if (dies || c_spoilt) {
 		pv_hyper_close(c.h);
 		MUST(!pv_hub_domain_destroy(dom0, c.domid));
@@ -665,10 +762,9 @@ static void c_ends(bool dies)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = { data, size };
-	struct pv_noxs_choice choice = guest_choice(&c, QUEUES, FEATURES);
+	struct pv_noxs_choice choice = guest_choice(&c, QUEUES - 1, FEATURES);
 	uint8_t end = take8(&in);
 
-	told = 0;
 	MUST(!guest_prepare(&c, "{}") && !guest_connect(&c, "{}", &choice));
 	for (unsigned n = 0; in.left && n < 200; n++)
 		act(&in);
