@@ -10,6 +10,7 @@
 #include "rig.h"
 #include <pvio/blk.h>
 #include <sys/stat.h>
+#include "tests/unit/blk_slots.h"
 
 enum {
 	XVDA = 51712,
@@ -188,37 +189,9 @@ static inline void guest_down(struct guest *g)
 		fail_msg("remove: %s", rig_last.message);
 }
 
-/* Write a request as it is, in the guest's ABI. op_slot says what kind of slot; seg count beyond 11 is written, not followed. */
 static inline void guest_put(struct guest *g, unsigned queue, const struct pv_blk_req *r)
 {
-	struct pv_ring *ring = &g->q[queue].ring;
-	unsigned n = r->nr_segs < PV_BLK_SEGS_DIRECT ? r->nr_segs : PV_BLK_SEGS_DIRECT;
-	struct pv_blk_x86_32_request *s;
-
-	if (g->abi != PV_VBD_ABI_X86_32) {
-		pv_blk_fill_req(ring, r);
-		return;
-	}
-	s = pv_ring_fill(ring);
-	memset(s, 0xee, sizeof(*s));
-	s->operation = r->op_slot;
-	s->nr_segments = r->nr_segs;
-	s->id = r->id;
-	s->sector_number = r->sector;
-	if (r->op_slot == BLKIF_OP_DISCARD) {
-		((struct pv_blk_x86_32_discard *)s)->nr_sectors = r->nr_sectors;
-		((struct pv_blk_x86_32_discard *)s)->flag = r->discard_flag;
-	} else if (r->op_slot == BLKIF_OP_INDIRECT) {
-		struct pv_blk_x86_32_indirect *ind = (void *)s;
-
-		ind->indirect_op = r->op;
-		ind->nr_segments = r->nr_segs;
-		memcpy(ind->indirect_grefs, r->indirect_gref, sizeof(r->indirect_gref));
-	} else {
-		for (unsigned i = 0; i < n; i++)
-			s->seg[i] = (struct blkif_request_segment){ .gref = r->seg[i].gref, .first_sect = r->seg[i].first,
-								    .last_sect = r->seg[i].last };
-	}
+	slot_put(&g->q[queue].ring, g->abi, r);
 }
 
 static inline void guest_notify(struct guest *g, unsigned queue)
@@ -227,28 +200,9 @@ static inline void guest_notify(struct guest *g, unsigned queue)
 	pv_evt_notify(g->h, g->q[queue].port);
 }
 
-/* The next answer: its id, operation and status, and that it left nothing else in its slot (XSA-216). */
 static inline bool guest_poll(struct guest *g, unsigned queue, struct blkif_response *out)
 {
-	struct pv_ring *ring = &g->q[queue].ring;
-	const uint8_t *slot;
-	int n = pv_ring_ready(ring);
-
-	assert_true(n >= 0);
-	if (!n)
-		return false;
-	slot = pv_ring_slot(ring, ring->cons);
-	if (g->abi == PV_VBD_ABI_X86_32) {
-		struct pv_blk_x86_32_response r = *(const volatile struct pv_blk_x86_32_response *)pv_ring_take(ring);
-
-		*out = (struct blkif_response){ .id = r.id, .operation = r.operation, .status = r.status };
-		assert_int_equal(r.pad, 0);
-	} else {
-		pv_blk_take_rsp(ring, out);
-		assert_int_equal(slot[9], 0);
-		assert_int_equal(*(const uint32_t *)(slot + 12), 0);
-	}
-	return true;
+	return slot_poll(&g->q[queue].ring, g->abi, out);
 }
 
 static inline struct blkif_response guest_wait(struct guest *g, unsigned queue)
@@ -269,11 +223,7 @@ static inline struct blkif_response guest_wait(struct guest *g, unsigned queue)
 /* READ or WRITE of n pages of data, from page `page`, at a sector. */
 static inline struct pv_blk_req guest_rw(const struct guest *g, uint8_t op, uint64_t sector, unsigned page, unsigned n)
 {
-	struct pv_blk_req r = { .id = sector, .op = op, .op_slot = op, .sector = sector, .nr_segs = n };
-
-	for (unsigned i = 0; i < n && i < PV_BLK_SEGS_DIRECT; i++)
-		r.seg[i] = (struct pv_blk_seg){ .gref = g->gref[page + i], .first = 0, .last = 7 };
-	return r;
+	return slot_rw(g->gref + page, op, sector, n);
 }
 
 static inline int guest_do(struct guest *g, unsigned queue, const struct pv_blk_req *r)
@@ -288,16 +238,25 @@ static inline int guest_do(struct guest *g, unsigned queue, const struct pv_blk_
 	return rsp.status;
 }
 
-/* What the image file holds is compared with memory. */
-static inline void image_equals(const struct guest *g, uint64_t sector, const void *data, size_t len)
+/* What the image file holds; the caller's. */
+static inline uint8_t *image_read(const struct guest *g, uint64_t sector, size_t len)
 {
 	uint8_t *got = malloc(len);
 	int fd = open(g->image, O_RDONLY);
 
+	assert_non_null(got);
 	assert_true(fd >= 0);
 	assert_int_equal(pread(fd, got, len, sector * 512), len);
-	assert_memory_equal(got, data, len);
 	close(fd);
+	return got;
+}
+
+/* That is compared with memory. */
+static inline void image_equals(const struct guest *g, uint64_t sector, const void *data, size_t len)
+{
+	uint8_t *got = image_read(g, sector, len);
+
+	assert_memory_equal(got, data, len);
 	free(got);
 }
 
@@ -329,6 +288,16 @@ static inline int64_t guest_stat(const struct guest *g, const char *name)
 	return json_object_get_int64(v);
 }
 
+/* Of a storm of events without a request, since `began` (ms), when the device had had `before` of them: a queue hears 16 in a row, and from then on has to
+ * rest a millisecond after each, however many there are. */
+static inline void storm_was_bounded(const struct guest *g, int64_t before, int64_t began)
+{
+	int64_t events = guest_stat(g, "events") - before;
+
+	assert_in_range(events, 16, (unsigned)(g->nq * (16 + 2 + rig_ms() + 1 - began)));
+	assert_true(guest_stat(g, "spurious") >= 16);
+}
+
 /* Wait until pviod was told `times` times that a device broke, the last time this one. */
 static inline void wait_broken(const struct guest *g, unsigned times)
 {
@@ -337,7 +306,7 @@ static inline void wait_broken(const struct guest *g, unsigned times)
 
 /* ---- the rig ---- */
 
-/* After a test: the bystander is served as ever, and the backend holds what it held. Registered files go in the background. */
+/* After a test: the bystander is served as ever, and the backend comes to hold what it held. */
 static inline void rig_check(void)
 {
 	int64_t end = rig_ms() + PATIENCE;

@@ -1,6 +1,6 @@
 /* blk_stream.h - a guest writes and verifies blocks through the whole product, while pvio-blkback is killed and handed over under it.
  *
- * Hub, pviod and blkback are processes, brought up by `pvio sandbox up`. The frontend is libpvfront's; test_blk_killed_xenbus.c has it
+ * Hub, pviod and blkback are processes, brought up by `pvio sandbox up`, or blkback by a pviod that supervises it. The frontend is libpvfront's; test_blk_killed_xenbus.c has it
  * connect as Linux does. It may see nothing but a pause: it stays Connected, each request is answered once and well (blkfront breaks
  * at an answer to what is not in flight), and each block is what its last acknowledged write made it: it holds its own number and that write's.
  * Two writes to one block are never in flight at once.
@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "tests/hostile/rig.h"
 #include "tests/unit/sandbox.h"
 
 enum {
@@ -41,14 +42,6 @@ static struct request request[DEPTH];
 static uint32_t generation[BLOCKS], writing[BLOCKS]; /* of the last acknowledged write; of the one in flight, else 0 */
 static bool reading[BLOCKS];
 static uint64_t asked, answered, last_answer, pause_us;
-
-static uint64_t stream_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
-}
 
 /* ---- blocks ---- */
 
@@ -232,29 +225,11 @@ static uint64_t replace_blkback(const char *verb)
 	return pause_us;
 }
 
-static int by_value(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
-static void tell_pauses(const char *what, uint64_t *us, unsigned n)
-{
-	qsort(us, n, sizeof(*us), by_value);
-	print_message("%u %s: longest time without an answer: median %.1f ms, worst %.1f ms\n", n, what, us[n / 2] / 1e3, us[n - 1] / 1e3);
-}
-
 static int64_t device_number(const char *key)
 {
-	char path[80];
-	struct json_object *all, *pviod = NULL, *v = NULL;
+	struct json_object *all = pvio_json("inspect g1"), *pviod = NULL, *v = NULL;
 	int64_t value = -1;
 
-	assert_int_equal(pvio("inspect g1 --json"), 0);
-	snprintf(path, sizeof(path), "%s/out", dir);
-	all = json_object_from_file(path);
-	assert_non_null(all);
 	for (size_t i = 0; i < json_object_array_length(all); i++) {
 		struct json_object *dev = json_object_array_get_idx(all, i);
 
@@ -272,6 +247,7 @@ static void stream_open(void)
 	uint64_t end = stream_us() + PATIENCE_MS * 1000ull;
 	char why[200];
 
+	memset(generation, 0, sizeof(generation)); /* the disk is a new one */
 	if (pv_blkfront_open(NULL, G1, &c, &front, why, sizeof(why)) < 0)
 		fail_msg("%s", why);
 	while (pv_blkfront_state(front) != XenbusStateConnected) {
@@ -287,6 +263,13 @@ static void stream_open(void)
 	run_on(200);
 }
 
+static void stream_close(void)
+{
+	verify_all();
+	print_message("%llu requests, each answered once\n", (unsigned long long)answered);
+	pv_blkfront_close(front, 5000);
+}
+
 static void stream_survives(void)
 {
 	bool in_full = getenv("PVIO_TEST_LONG") && *getenv("PVIO_TEST_LONG");
@@ -295,7 +278,6 @@ static void stream_survives(void)
 	int64_t before;
 
 	srand((unsigned)stream_us());
-	stream_open();
 	before = device_number("connects");
 	while (k < kills || h < handovers) {
 		run_on(1 + (uint64_t)rand() % 500);
@@ -305,13 +287,112 @@ static void stream_survives(void)
 			kill_us[k++] = replace_blkback("restart");
 	}
 	run_on(500);
-	verify_all();
 	assert_int_equal(device_number("adoptions"), kills + handovers);
 	assert_int_equal(device_number("connects"), before);
-	tell_pauses("kills", kill_us, kills);
-	tell_pauses("handovers", handover_us, handovers);
-	print_message("%llu requests, each answered once\n", (unsigned long long)answered);
-	pv_blkfront_close(front, 5000);
+	tell_pauses("kills", "an answer", kill_us, kills);
+	tell_pauses("handovers", "an answer", handover_us, handovers);
+}
+
+/* ---- a blkback that pviod starts, and starts again ---- */
+
+static pid_t hub, pviod;
+
+static int64_t blkback_number(const char *key)
+{
+	struct json_object *all = pvio_json("backend list"), *v = NULL;
+	int64_t value = 0;
+
+	if (json_object_array_length(all) == 1 && json_object_object_get_ex(json_object_array_get_idx(all, 0), key, &v))
+		value = json_object_get_int64(v);
+	json_object_put(all);
+	return value;
+}
+
+/* Start a program, and wait until it says that it is ready. */
+static pid_t start(const char *name, const char *const *args)
+{
+	uint64_t end = stream_us() + PATIENCE_MS * 1000ull;
+	pid_t pid = rig_spawn(name, args, rig.log);
+	char ready[40];
+
+	snprintf(ready, sizeof(ready), "%s: ready", name);
+	while (!rig_log_count(ready)) {
+		assert_true(stream_us() < end);
+		usleep(1000);
+	}
+	return pid;
+}
+
+static int supervised_up(void **state)
+{
+	uint64_t end = stream_us() + PATIENCE_MS * 1000ull;
+	char path[80], command[450];
+
+	(void)state;
+	sandbox_begin();
+	snprintf(path, sizeof(path), "%s/pviod.log", dir);
+	rig.log = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	snprintf(command, sizeof(command), "%s/pvio-blkback --workers 1", bin);
+	hub = start("pvio-hub", NULL);
+	pviod = start("pviod", (const char *const[]){ "--backend", command, NULL });
+	while (!blkback_number("registered"))
+		assert_true(stream_us() < end);
+	return pvio("guest create g1");
+}
+
+static int supervised_down(void **state)
+{
+	int status;
+
+	(void)state;
+#ifdef XENBUS_PORT_H
+	port_down();
+#endif
+	kill(pviod, SIGTERM); /* it ends its blkback before */
+	waitpid(pviod, &status, 0);
+	kill(hub, SIGTERM);
+	waitpid(hub, NULL, 0);
+	close(rig.log);
+	return status ? status : sandbox_end();
+}
+
+/* A bare SIGKILL for the one that serves: nobody but pviod starts another. Returns the longest time without an answer, in us. */
+static uint64_t kill_blkback(void)
+{
+	static int64_t last;
+	uint64_t end = stream_us() + PATIENCE_MS * 1000ull;
+	int64_t pid;
+
+	do {
+		run_on(1 + (uint64_t)rand() % 200);
+		pid = blkback_number("registered") ? blkback_number("pid") : 0;
+		assert_true(stream_us() < end);
+	} while (pid <= 1 || pid == last);
+	last = pid;
+	run_on(DEPTH + 1);
+	pause_us = 0;
+	assert_int_equal(kill((pid_t)pid, SIGKILL), 0);
+	run_on(DEPTH + 1); /* no more than what was in flight can be the dead one's */
+	return pause_us;
+}
+
+/* The pauses grow: each that was started lasted for less than pviod calls calm, so that it waits longer before the next. */
+static void stream_survives_kills(void)
+{
+	enum { KILLS = 5 };
+	uint64_t us[KILLS];
+	int64_t before;
+
+	srand((unsigned)stream_us());
+	before = device_number("connects");
+	for (unsigned k = 0; k < KILLS; k++)
+		us[k] = kill_blkback();
+	run_on(500);
+	assert_int_equal(device_number("adoptions"), KILLS);
+	assert_int_equal(device_number("connects"), before);
+	assert_int_equal(blkback_number("restarts"), KILLS);
+	assert_int_equal(blkback_number("supervised"), true);
+	tell_pauses("kills of a supervised one", "an answer", us, KILLS);
 }
 
 #endif

@@ -94,7 +94,7 @@ static const uint8_t rss_key[40] = {
 /* 66.9.149.187:2794 -> 161.142.100.80:1766 */
 static inline unsigned rss_frame(const struct net_guest *to)
 {
-	unsigned len = tcp4_frame(sent, to->mac, peers.a.mac, 100, 2794);
+	unsigned len = tcp_frame(sent, V4, to->mac, peers.a.mac, 100, 2794);
 
 	memcpy(sent + 26, (const uint8_t[]){ 66, 9, 149, 187, 161, 142, 100, 80 }, 8);
 	sent[36] = TCP_PORT >> 8;

@@ -8,6 +8,7 @@
 #define NET_RIG_H
 
 #include "rig.h"
+#include "tests/unit/tcp.h"
 #include <pvio/net.h>
 
 enum {
@@ -272,25 +273,14 @@ static inline void frame(uint8_t *buf, const uint8_t to[6], const uint8_t from[6
 		buf[12] = buf[13] = 0x88; /* no protocol that anyone looks into */
 }
 
-/* A TCP/IPv4 packet with `payload` bytes of nothing. Returns its length. */
-static inline unsigned tcp4_frame(uint8_t *p, const uint8_t to[6], const uint8_t from[6], unsigned payload, unsigned port)
+/* A TCP packet with `payload` bytes of a pattern, its checksum blank. Returns its length. */
+static inline unsigned tcp_frame(uint8_t *p, bool v6, const uint8_t to[6], const uint8_t from[6], unsigned payload, unsigned port)
 {
-	unsigned len = 14 + 20 + 20 + payload;
+	unsigned len = (v6 ? 74 : 54) + payload;
 
-	memset(p, 0, len);
-	memcpy(p, to, 6);
-	memcpy(p + 6, from, 6);
-	p[12] = 0x08; /* IPv4 */
-	p[14] = 0x45;
-	p[16] = (uint8_t)((len - 14) >> 8);
-	p[17] = (uint8_t)(len - 14);
-	p[22] = 64; /* TTL */
-	p[23] = 6; /* TCP */
-	p[26] = p[30] = 10; /* addresses */
-	p[33] = 1;
-	p[34] = (uint8_t)(port >> 8);
-	p[35] = (uint8_t)port;
-	p[46] = 0x50; /* length of the TCP header */
+	frame(p, to, from, len, port);
+	tcp_headers(p, v6, len, to, from);
+	put16(p + tcp_at(p), port);
 	return len;
 }
 
@@ -306,6 +296,26 @@ static inline unsigned tx_packet(struct net_guest *g, unsigned queue, unsigned p
 		tx_slot(g, queue, page + i, 0, i ? part : len, i + 1 < n ? NETTXF_more_data : 0);
 	}
 	return n;
+}
+
+/* Send a TCP packet whose checksum is blank; mss: to be cut into such pieces, 0: as it is. */
+static inline void tx_tcp(struct net_guest *g, const uint8_t *buf, unsigned len, unsigned mss)
+{
+	unsigned type = tcp_at(buf) == 54 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4, pages = (len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE;
+	struct netif_extra_info gso = { .type = XEN_NETIF_EXTRA_TYPE_GSO, .u.gso = { .size = (uint16_t)mss, .type = (uint8_t)type } };
+
+	memcpy(g->q[0].tx_data, buf, len);
+	for (unsigned i = 0; i < pages; i++) {
+		unsigned part = len - i * PV_PAGE_SIZE < PV_PAGE_SIZE ? len - i * PV_PAGE_SIZE : PV_PAGE_SIZE, flags = i + 1 < pages ? NETTXF_more_data : 0;
+
+		if (!i)
+			flags |= NETTXF_csum_blank | (mss ? NETTXF_extra_info : 0);
+		tx_slot(g, 0, i, 0, i ? part : len, flags);
+		if (!i && mss)
+			tx_extra(g, 0, &gso);
+	}
+	tx_publish(g, 0);
+	assert_true(tx_answers(g, 0, pages + !!mss, NULL, PATIENCE));
 }
 
 /* One packet from -> to, compared. */

@@ -25,27 +25,16 @@
 #include <xen/io/netif.h>
 #include <cmocka.h>
 #include "tests/unit/sandbox.h"
+#include "tests/unit/tcp.h"
 
 enum {
-	PATIENCE_MS = 60000, WINDOW = 60 /* packets under way, at most */, RESEND_MS = 300, SLOTS = 256, MSS = 1400,
-	HEADERS = 14 + 20 + 20, LARGE = 20000, EVENTS = 5, EVENTS_LONG = 50 /* of each kind; with PVIO_TEST_LONG=1 */,
+	PATIENCE_MS = 60000, WINDOW = 60 /* packets under way, at most */, PROBE_MS = 5, QUIET_MS = 300, SLOTS = 256, MSS = 1400,
+	LARGE = 20000, EVENTS = 5, EVENTS_LONG = 50 /* of each kind; with PVIO_TEST_LONG=1 */,
 };
 
 static uint64_t stream_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000ull + t.tv_nsec / 1000000;
-}
-
-static struct json_object *pvio_json(const char *args)
-{
-	char path[80];
-
-	assert_int_equal(pvio("%s --json", args), 0);
-	snprintf(path, sizeof(path), "%s/out", dir);
-	return json_object_from_file(path);
+	return stream_us() / 1000;
 }
 
 /* Nothing is left in the run directory but what this wrote. */
@@ -67,36 +56,32 @@ static int stream_down(void **state)
 
 struct stream {
 	struct pv_netfront *from, *to;
+	uint8_t from_mac[6], to_mac[6];
 	uint32_t next; /* the next packet's number; the first is 1 */
 	uint32_t last; /* that has arrived */
 	uint32_t base; /* nothing up to here is waited for */
 	uint64_t got, progress; /* ms */
+	uint64_t arrived; /* us: its last packet */
 };
+
+static uint64_t pause_us; /* the longest time without a packet of one direction */
 
 static uint32_t length_of(uint32_t number)
 {
-	return number % 8 == 0 ? LARGE + number % 1000 : HEADERS + 8 + number % 1300;
+	return number % 8 == 0 ? LARGE + number % 1000 : TCP_HEADERS_MAX + 8 + number % 1300;
 }
 
-/* A TCP segment with a blank checksum, large ones to be cut; behind the headers its number, and then bytes that follow from it. */
+/* A TCP segment with a blank checksum, over IPv4 and IPv6 in turn, large ones to be cut; behind the headers its number, and then bytes that follow
+ * from it. */
 static void packet_fill(uint8_t *p, const struct stream *s, uint32_t number, uint32_t len)
 {
-	memset(p, 0, HEADERS);
-	memcpy(p, pv_netfront_offer(s->to)->mac, 6);
-	memcpy(p + 6, pv_netfront_offer(s->from)->mac, 6);
-	p[12] = 0x08;
-	p[14] = 0x45;
-	p[16] = (uint8_t)((len - 14) >> 8);
-	p[17] = (uint8_t)(len - 14);
-	p[22] = 64;
-	p[23] = 6;
-	p[26] = p[30] = 10;
-	p[29] = 1;
-	p[33] = 2;
-	p[14 + 20 + 12] = 0x50;
-	memcpy(p + HEADERS, &number, 4);
-	memset(p + HEADERS + 4, 0, 4);
-	for (uint32_t i = HEADERS + 8; i < len; i++)
+	uint32_t at;
+
+	tcp_headers(p, number / 8 & 1, len, s->to_mac, s->from_mac);
+	at = tcp_payload(p);
+	memcpy(p + at, &number, 4);
+	memset(p + at + 4, 0, 4);
+	for (uint32_t i = at + 8; i < len; i++)
 		p[i] = (uint8_t)(number * 31 + i * 7 + (i >> 8));
 }
 
@@ -104,22 +89,27 @@ static void stream_send(struct stream *s)
 {
 	static uint8_t out[65536];
 
-	while (s->next - (s->last > s->base ? s->last : s->base) <= WINDOW) {
+	if (s->base < s->last)
+		s->base = s->last;
+	if (stream_ms() - s->progress > PROBE_MS) { /* what is under way may be lost: one more, which tells when it goes on */
+		s->base += s->base < s->next - 1; /* there may have been no room for the last one */
+		s->progress = stream_ms();
+	}
+	while (s->next - s->base <= WINDOW) {
 		uint32_t len = length_of(s->next);
-		struct pv_netfront_packet p = { .data = out, .len = len, .csum_blank = true,
-						.gso_type = len > 4096 ? XEN_NETIF_GSO_TYPE_TCPV4 : 0, .gso_size = len > 4096 ? MSS : 0 };
+		struct pv_netfront_packet p = { .data = out, .len = len, .csum_blank = true };
 		int n;
 
 		packet_fill(out, s, s->next, len);
+		if (len > 4096) {
+			p.gso_type = tcp_at(out) == 54 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4;
+			p.gso_size = MSS;
+		}
 		n = pv_netfront_send(s->from, 0, &p, 1);
 		assert_true(n >= 0);
 		if (n == 0)
 			return;
 		s->next++;
-	}
-	if (stream_ms() - s->progress > RESEND_MS) { /* what is under way is lost */
-		s->base = s->next - 1;
-		s->progress = stream_ms();
 	}
 }
 
@@ -138,8 +128,8 @@ static void stream_receive(struct stream *s)
 		assert_true(n >= 0 || n == -EAGAIN);
 		if (n <= 0)
 			return;
-		assert_true(p.len >= HEADERS + 8);
-		memcpy(&number, in + HEADERS, 4);
+		assert_true(p.len >= TCP_HEADERS_MAX + 8);
+		memcpy(&number, in + tcp_payload(in), 4);
 		if (number == 0)
 			continue; /* to nobody: every_request_was_answered */
 		if (number <= s->last || number >= s->next)
@@ -150,6 +140,9 @@ static void stream_receive(struct stream *s)
 		s->last = number;
 		s->got++;
 		s->progress = stream_ms();
+		if (stream_us() - s->arrived > pause_us)
+			pause_us = stream_us() - s->arrived;
+		s->arrived = stream_us();
 	}
 }
 
@@ -195,7 +188,7 @@ static void drain(void)
 {
 	uint64_t quiet = stream_ms();
 
-	while (stream_ms() - quiet < RESEND_MS) {
+	while (stream_ms() - quiet < QUIET_MS) {
 		uint64_t got = ab.got + ba.got;
 
 		turn(false);
@@ -209,11 +202,10 @@ static uint64_t lost(void)
 	return ab.next - 1 - ab.got + ba.next - 1 - ba.got;
 }
 
-/* What the backend that serves now says it has lost, of all vifs. */
-static uint64_t told(void)
+/* Of what stats say, all devices together. */
+static uint64_t sum_of(struct json_object *all, const char *key)
 {
-	static const char *const keys[] = { "tx_lost", "rx_lost", "rx_full" };
-	struct json_object *all = pvio_json("stats"), *stats, *v;
+	struct json_object *stats, *v;
 	uint64_t sum = 0;
 
 	for (size_t i = 0; i < json_object_array_length(all); i++) {
@@ -221,35 +213,78 @@ static uint64_t told(void)
 
 		if (!json_object_object_get_ex(dev, "stats", &stats) && !json_object_object_get_ex(dev, "backend_stats", &stats))
 			stats = dev;
-		for (int k = 0; k < 3; k++)
-			if (json_object_object_get_ex(stats, keys[k], &v))
-				sum += (uint64_t)json_object_get_int64(v);
+		if (json_object_object_get_ex(stats, key, &v))
+			sum += (uint64_t)json_object_get_int64(v);
 	}
+	return sum;
+}
+
+/* What the backend that serves now has counted, of a device ("g2 vif1") or of all ("") together. */
+RIG uint64_t counted(const char *device, const char *key)
+{
+	struct json_object *all;
+	uint64_t sum;
+	char args[64];
+
+	snprintf(args, sizeof(args), "stats %s", device);
+	all = pvio_json(args);
+	sum = sum_of(all, key);
 	json_object_put(all);
 	return sum;
 }
 
-/* `pvio backend VERB netback`, with the stream going on. */
-static void replace_netback(const char *verb)
+/* What it says it has lost, of all vifs, and of none: each vif says that. */
+static uint64_t told(void)
 {
-	static uint64_t before; /* the loss when it was drained last */
-	uint64_t end = stream_ms() + PATIENCE_MS, now;
-	pid_t pid = fork();
-	int status;
+	struct json_object *all = pvio_json("stats"), *stats, *backend, *v;
+	uint64_t sum = sum_of(all, "tx_lost") + sum_of(all, "rx_lost") + sum_of(all, "rx_full");
 
+	if (json_object_object_get_ex(json_object_array_get_idx(all, 0), "stats", &stats) && json_object_object_get_ex(stats, "backend", &backend) &&
+	    json_object_object_get_ex(backend, "lost", &v))
+		sum += (uint64_t)json_object_get_int64(v);
+	json_object_put(all);
+	return sum;
+}
+
+/* A command of pvio's, with the stream going on. */
+static __attribute__((format(printf, 1, 2))) void beside_the_stream(const char *fmt, ...)
+{
+	uint64_t end = stream_ms() + PATIENCE_MS;
+	char args[200];
+	int status;
+	va_list ap;
+	pid_t pid;
+
+	va_start(ap, fmt);
+	vsnprintf(args, sizeof(args), fmt, ap);
+	va_end(ap);
+	pid = fork();
 	if (pid == 0)
-		_exit(pvio("backend %s netback", verb));
+		_exit(pvio("%s", args));
 	while (waitpid(pid, &status, WNOHANG) == 0) {
 		turn(true);
 		assert_true(stream_ms() < end);
 	}
 	assert_int_equal(status, 0);
+}
+
+/* `pvio backend VERB netback`. Returns how long the stream paused. */
+static uint64_t replace_netback(const char *verb)
+{
+	static uint64_t before; /* the loss when it was drained last */
+	uint64_t now, pause, all;
+
+	pause_us = 0;
+	beside_the_stream("backend %s netback", verb);
 	run_on(50);
+	pause = pause_us;
 	drain();
 	now = lost();
-	print_message("%s: %llu packets were lost, of %llu it is told\n", verb, (unsigned long long)(now - before), (unsigned long long)told());
-	assert_true(now - before <= told());
+	all = told();
+	print_message("%s: %llu packets were lost, of %llu it is told\n", verb, (unsigned long long)(now - before), (unsigned long long)all);
+	assert_true(now - before <= all);
 	before = now;
+	return pause;
 }
 
 /* Stop all of its threads. */
@@ -321,12 +356,22 @@ static struct pv_netfront *open_vif(int domid, unsigned devid)
 	return f;
 }
 
+static struct stream stream_new(struct pv_netfront *from, struct pv_netfront *to)
+{
+	struct stream s = { .from = from, .to = to, .next = 1, .progress = stream_ms() };
+
+	memcpy(s.from_mac, pv_netfront_offer(from)->mac, 6);
+	memcpy(s.to_mac, pv_netfront_offer(to)->mac, 6);
+	return s;
+}
+
 static void stream_open(unsigned devid)
 {
+	struct pv_netfront *a = open_vif(1, devid), *b = open_vif(2, devid);
 	uint64_t end = stream_ms() + PATIENCE_MS;
 
-	ab = (struct stream){ .from = open_vif(1, devid), .to = open_vif(2, devid), .next = 1, .progress = stream_ms() };
-	ba = (struct stream){ .from = ab.to, .to = ab.from, .next = 1, .progress = stream_ms() };
+	ab = stream_new(a, b);
+	ba = stream_new(b, a);
 	while (pv_netfront_state(ab.from) != XenbusStateConnected || pv_netfront_state(ab.to) != XenbusStateConnected) {
 		assert_true(pv_netfront_work(ab.from) >= 0 && pv_netfront_work(ab.to) >= 0);
 		assert_true(stream_ms() < end);
@@ -334,21 +379,30 @@ static void stream_open(unsigned devid)
 	run_on(100);
 }
 
-static void stream_survives(unsigned devid)
+static void stream_close(void)
+{
+	pv_netfront_close(ab.from, 5000);
+	pv_netfront_close(ab.to, 5000);
+}
+
+RIG void stream_survives(void)
 {
 	bool in_full = getenv("PVIO_TEST_LONG") && *getenv("PVIO_TEST_LONG");
+	unsigned events = in_full ? EVENTS_LONG : EVENTS;
+	uint64_t kill_us[EVENTS_LONG], handover_us[EVENTS_LONG];
 
 	srand((unsigned)stream_ms());
-	stream_open(devid);
-	for (unsigned i = 0; i < 2 * (in_full ? EVENTS_LONG : EVENTS); i++) {
+	for (unsigned i = 0; i < events; i++) {
 		run_on(1 + (uint64_t)rand() % 500);
-		replace_netback(i % 2 ? "handover" : "restart");
+		kill_us[i] = replace_netback("restart");
+		run_on(1 + (uint64_t)rand() % 500);
+		handover_us[i] = replace_netback("handover");
 	}
 	run_on(500);
 	every_request_was_answered(&ab);
 	every_request_was_answered(&ba);
-	pv_netfront_close(ab.from, 5000);
-	pv_netfront_close(ab.to, 5000);
+	tell_pauses("kills", "a packet", kill_us, events);
+	tell_pauses("handovers", "a packet", handover_us, events);
 }
 
 #endif

@@ -102,6 +102,7 @@ static void fill_page(unsigned page, uint8_t with)
 static uint8_t late_write(bool locked)
 {
 	struct pv_blk_req wr = guest_rw(&g, BLKIF_OP_WRITE, 800, 1, 1);
+	struct flock all = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
 	uint8_t ones[PV_PAGE_SIZE], there;
 	struct blkif_response rsp;
 	int late;
@@ -123,6 +124,7 @@ static uint8_t late_write(bool locked)
 		adopt_patiently(&g);
 	} else {
 		assert_int_equal(flock(late, LOCK_UN), 0);
+		assert_int_equal(fcntl(late, F_OFD_SETLK, &all), 0);
 		assert_int_equal(adopt(&g), 0);
 	}
 	rsp = guest_wait(&g, 0);

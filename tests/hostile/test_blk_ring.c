@@ -215,23 +215,21 @@ static pid_t storm(struct guest *g)
 
 static void xsa331_event_storm_leaves_others_served(void **state)
 {
-	int64_t events, spurious;
 	struct guest g;
+	int64_t began;
 	pid_t pid;
 
 	(void)state;
 	guest_open(&g);
 	guest_up_with(&g, NULL, 2, 0, PV_VBD_ABI_NATIVE, PV_VBD_PERSISTENT);
+	began = rig_ms();
 	pid = storm(&g);
 	for (int i = 0; i < 300; i++)
 		guest_io(&bystander);
+	storm_was_bounded(&g, 0, began);
 	guest_io(&g); /* itself too, if late */
-	events = guest_stat(&g, "events");
-	spurious = guest_stat(&g, "spurious");
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	assert_true(events > 0);
-	assert_true(spurious <= guest_stat(&g, "events"));
 	guest_io(&g);
 	guest_down(&g);
 	guest_close(&g);

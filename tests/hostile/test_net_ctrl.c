@@ -62,31 +62,22 @@ static void hash_and_gso_together(void **state)
 	struct pv_net_rx_packet p;
 	struct net_guest g = { 0 };
 	struct control c;
-	struct netif_extra_info gso = { .type = XEN_NETIF_EXTRA_TYPE_GSO, .u.gso = { .size = 1448, .type = XEN_NETIF_GSO_TYPE_TCPV4 } };
 	unsigned len;
 
 	(void)state;
 	control_up(&c, &g, 1, FEATURES);
 	hash_on(&c, XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP);
 	rx_post(&g, 0, 20);
-	len = tcp4_frame(sent, g.mac, peers.a.mac, 65535 - 54, 2794);
+	len = tcp_frame(sent, V4, g.mac, peers.a.mac, 65535 - 54, 2794);
 	memcpy(sent + 26, (const uint8_t[]){ 66, 9, 149, 187, 161, 142, 100, 80 }, 8);
 	sent[36] = TCP_PORT >> 8;
 	sent[37] = TCP_PORT & 255;
-	memcpy(peers.a.q[0].tx_data, sent, len);
-	for (unsigned i = 0; i < 16; i++) {
-		tx_slot(&peers.a, 0, i, 0, i ? (len - i * 4096 < 4096 ? len - i * 4096 : 4096) : len,
-			(i < 15 ? NETTXF_more_data : 0) | (i ? 0 : NETTXF_csum_blank | NETTXF_extra_info));
-		if (!i)
-			tx_extra(&peers.a, 0, &gso);
-	}
-	tx_publish(&peers.a, 0);
+	tx_tcp(&peers.a, sent, len, 1448);
 	assert_int_equal(rx_packet(&g, 0, got, &p, PATIENCE), len);
 	assert_memory_equal(got, sent, len);
 	assert_int_equal(p.gso_size, 1448);
 	assert_int_equal(p.extras, 2);
 	assert_int_equal(p.hash_value, 0x51ccc178);
-	assert_true(tx_answers(&peers.a, 0, 17, NULL, PATIENCE));
 	guest_down(&g);
 	rig_check();
 }

@@ -4,132 +4,94 @@
 
 static uint8_t sent[65536], got[65536];
 
-static void put16(uint8_t *p, unsigned n)
+static unsigned send_tcp(struct net_guest *from, bool v6, const struct net_guest *to, unsigned payload, unsigned mss)
 {
-	p[0] = (uint8_t)(n >> 8);
-	p[1] = (uint8_t)n;
-}
+	unsigned len = tcp_frame(sent, v6, to->mac, from->mac, payload, 80);
 
-static uint16_t sum16(const uint8_t *p, size_t n, uint32_t sum)
-{
-	for (size_t i = 0; i + 1 < n; i += 2)
-		sum += (uint32_t)p[i] << 8 | p[i + 1];
-	if (n & 1)
-		sum += (uint32_t)p[n - 1] << 8;
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)sum;
-}
-
-/* TCP over IPv4 in sent[], checksum blank. */
-static unsigned tcp4(const struct net_guest *from, const struct net_guest *to, unsigned payload)
-{
-	unsigned len = 54 + payload;
-
-	frame(sent, to->mac, from->mac, len, 1);
-	put16(sent + 12, 0x0800);
-	memset(sent + 14, 0, 12);
-	sent[14] = 0x45;
-	put16(sent + 16, len - 14);
-	sent[23] = 6;
-	put16(sent + 24, (uint16_t)~sum16(sent + 14, 20, 0));
-	sent[46] = 0x50;
-	sent[47] = 0x10;
-	put16(sent + 50, 0);
+	tx_tcp(from, sent, len, mss);
 	return len;
 }
 
-static bool tcp4_good(const uint8_t *p, unsigned len)
+/* It arrives as it was sent: its checksum is blank, and nobody has cut it. */
+static void arrives_as_sent(struct net_guest *to, unsigned len, unsigned mss)
 {
-	return sum16(p + 34, len - 34, sum16(p + 26, 8, 0) + 6u + (len - 34)) == 0xffff && sum16(p + 14, 20, 0) == 0xffff;
+	struct pv_net_rx_packet p;
+
+	assert_int_equal(rx_packet(to, 0, got, &p, PATIENCE), len);
+	assert_int_equal(p.flags, NETRXF_csum_blank | NETRXF_data_validated);
+	assert_int_equal(p.gso_size, mss);
+	assert_int_equal(p.gso_type, !mss ? 0 : tcp_at(sent) == 54 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4);
+	assert_memory_equal(got, sent, len);
 }
 
-static void send_tcp4(struct net_guest *from, const struct net_guest *to, unsigned payload, unsigned mss)
+/* It arrives in pieces of mss bytes, or in one, that are complete. */
+static void arrives_complete(struct net_guest *to, unsigned len, unsigned mss)
 {
-	struct netif_extra_info gso = { .type = XEN_NETIF_EXTRA_TYPE_GSO, .u.gso = { .size = (uint16_t)mss, .type = XEN_NETIF_GSO_TYPE_TCPV4 } };
-	unsigned len = tcp4(from, to, payload), pages = (len + 4095) / 4096;
+	unsigned all = len - tcp_payload(sent), done = 0, n;
+	static uint8_t piece[65536];
+	struct pv_net_rx_packet p;
 
-	memcpy(from->q[0].tx_data, sent, len);
-	for (unsigned i = 0; i < pages; i++) {
-		unsigned part = len - i * 4096 < 4096 ? len - i * 4096 : 4096, flags = i + 1 < pages ? NETTXF_more_data : 0;
-
-		if (!i)
-			flags |= NETTXF_csum_blank | (mss ? NETTXF_extra_info : 0);
-		tx_slot(from, 0, i, 0, i ? part : len, flags);
-		if (!i && mss)
-			tx_extra(from, 0, &gso);
+	for (; done < all; done += n - tcp_payload(sent)) {
+		n = tcp_piece(piece, sent, len, done, mss ? mss : all);
+		assert_int_equal(rx_packet(to, 0, got, &p, PATIENCE), n);
+		assert_int_equal(p.flags, NETRXF_data_validated);
+		assert_int_equal(p.gso_type, 0);
+		assert_memory_equal(got, piece, n);
 	}
-	tx_publish(from, 0);
-	assert_true(tx_answers(from, 0, pages + !!mss, NULL, PATIENCE));
 }
 
 static void csum_blank_is_carried(void **state)
 {
-	struct pv_net_rx_packet p;
-
 	(void)state;
-	rx_post(&peers.b, 0, 1);
-	send_tcp4(&peers.a, &peers.b, 100, 0);
-	assert_int_equal(rx_packet(&peers.b, 0, got, &p, PATIENCE), 154);
-	assert_int_equal(p.flags, NETRXF_csum_blank | NETRXF_data_validated);
-	assert_memory_equal(got, sent, 154);
+	for (int v6 = V4; v6 <= V6; v6++) {
+		rx_post(&peers.b, 0, 1);
+		arrives_as_sent(&peers.b, send_tcp(&peers.a, v6, &peers.b, 100, 0), 0);
+	}
 	rig_no_leaks();
 }
 
+/* ... and carried in the other family, which it can. */
 static void csum_blank_is_completed_for_who_cannot(void **state)
 {
 	struct net_guest c = { 0 };
-	struct pv_net_rx_packet p;
 
 	(void)state;
-	guest_up(&c, 1, PV_VIF_SG, NULL);
-	rx_post(&c, 0, 1);
-	send_tcp4(&peers.a, &c, 100, 0);
-	assert_int_equal(rx_packet(&c, 0, got, &p, PATIENCE), 154);
-	assert_int_equal(p.flags, NETRXF_data_validated);
-	assert_true(tcp4_good(got, 154));
-	assert_memory_equal(got + 54, sent + 54, 100);
-	guest_down(&c);
+	for (int v6 = V4; v6 <= V6; v6++) {
+		guest_up(&c, 1, PV_VIF_SG | (v6 ? PV_VIF_CSUM_IPV4 : PV_VIF_CSUM_IPV6), NULL);
+		rx_post(&c, 0, 3);
+		arrives_complete(&c, send_tcp(&peers.a, v6, &c, 100, 0), 0);
+		arrives_complete(&c, send_tcp(&peers.a, v6, &c, 101, 0), 0);
+		arrives_as_sent(&c, send_tcp(&peers.a, !v6, &c, 100, 0), 0);
+		guest_down(&c);
+	}
 	rig_no_leaks();
 }
 
 static void gso_is_carried_whole(void **state)
 {
-	struct pv_net_rx_packet p;
-
 	(void)state;
-	rx_post(&peers.b, 0, 17);
-	send_tcp4(&peers.a, &peers.b, 60000, 1448);
-	assert_int_equal(rx_packet(&peers.b, 0, got, &p, PATIENCE), 60054);
-	assert_int_equal(p.gso_type, XEN_NETIF_GSO_TYPE_TCPV4);
-	assert_int_equal(p.gso_size, 1448);
-	assert_true(p.flags & NETRXF_csum_blank);
-	assert_memory_equal(got, sent, 60054);
-	rx_post(&peers.b, 0, 1); /* one was left of 17: 15 pages and the extra-info; now two */
-	exchange(&peers.a, &peers.b, 100, 5);
+	for (int v6 = V4; v6 <= V6; v6++) {
+		rx_post(&peers.b, 0, 17);
+		arrives_as_sent(&peers.b, send_tcp(&peers.a, v6, &peers.b, 60000, 1448), 1448);
+		rx_post(&peers.b, 0, 1); /* one was left of 17: 15 pages and the extra-info; now two */
+		exchange(&peers.a, &peers.b, 100, 5);
+	}
 	rig_no_leaks();
 }
 
+/* ... and carried whole in the other family, which it can. */
 static void gso_is_cut_for_who_cannot(void **state)
 {
 	struct net_guest c = { 0 };
-	struct pv_net_rx_packet p;
-	unsigned done = 0, len;
 
 	(void)state;
-	guest_up(&c, 1, PV_VIF_SG | PV_VIF_CSUM_IPV4, NULL);
-	rx_post(&c, 0, 60);
-	send_tcp4(&peers.a, &c, 60000, 1448);
-	while (done < 60000) {
-		len = rx_packet(&c, 0, got, &p, PATIENCE);
-		assert_true(len > 54);
-		assert_int_equal(p.gso_type, 0);
-		assert_true(tcp4_good(got, len));
-		assert_memory_equal(got + 54, sent + 54 + done, len - 54);
-		done += len - 54;
+	for (int v6 = V4; v6 <= V6; v6++) {
+		guest_up(&c, 1, ALL_FEATURES & ~(v6 ? PV_VIF_GSO_TCPV6 : PV_VIF_GSO_TCPV4), NULL);
+		rx_post(&c, 0, 80);
+		arrives_complete(&c, send_tcp(&peers.a, v6, &c, 60000, 1448), 1448);
+		arrives_as_sent(&c, send_tcp(&peers.a, !v6, &c, 60000, 1448), 1448);
+		guest_down(&c);
 	}
-	assert_int_equal(done, 60000);
-	guest_down(&c);
 	rig_no_leaks();
 }
 
@@ -198,17 +160,15 @@ static void broadcast_reaches_all_but_the_sender(void **state)
 	assert_true(tx_answers(&d, 0, 1, NULL, PATIENCE));
 	assert_int_equal(rx_packet(&peers.a, 0, got, NULL, 20), 0);
 	/* with a blank checksum: each gets what it agreed to */
-	tcp4(&peers.b, &peers.a, 200);
-	memset(sent, 255, 6);
-	memcpy(peers.b.q[0].tx_data, sent, 254);
-	tx_slot(&peers.b, 0, 0, 0, 254, NETTXF_csum_blank);
-	rx_post(&c, 0, 1);
-	tx_publish(&peers.b, 0);
-	assert_int_equal(rx_packet(&peers.a, 0, got, NULL, PATIENCE), 254);
-	assert_memory_equal(got, sent, 254);
-	assert_int_equal(rx_packet(&c, 0, got, NULL, PATIENCE), 254);
-	assert_true(tcp4_good(got, 254));
-	assert_true(tx_answers(&peers.b, 0, 1, NULL, PATIENCE));
+	rx_post(&peers.a, 0, 1);
+	rx_post(&c, 0, 2);
+	for (int v6 = V4; v6 <= V6; v6++) {
+		unsigned len = tcp_frame(sent, v6, all, peers.b.mac, 200, 80);
+
+		tx_tcp(&peers.b, sent, len, 0);
+		arrives_as_sent(&peers.a, len, 0);
+		arrives_complete(&c, len, 0);
+	}
 	guest_down(&c);
 	guest_down(&d);
 	rig_check();
@@ -276,9 +236,7 @@ static void several_queues(void **state)
 		assert_true(tx_answers(&c, q, 1, NULL, PATIENCE));
 	}
 	for (unsigned i = 0; i < 32; i++) { /* flows are spread, and a flow stays in its queue */
-		tcp4(&peers.a, &c, 10);
-		put16(sent + 34, 1000 + i % 8);
-		tx_packet(&peers.a, 0, i, sent, 64);
+		tx_packet(&peers.a, 0, i, sent, tcp_frame(sent, V4, c.mac, peers.a.mac, 10, 1000 + i % 8));
 		tx_publish(&peers.a, 0);
 		assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
 	}
@@ -378,6 +336,98 @@ static void counters_add_up(void **state)
 	assert_true(json_object_get_int64(json_object_object_get(v, "asleep")) > 0);
 }
 
+/* ---- guests that rest ---- */
+
+enum { RESTING = 64 };
+static struct net_guest resting[RESTING];
+
+static void wait_resting(const struct net_guest *g)
+{
+	int64_t end = rig_ms() + PATIENCE;
+	struct json_object *q;
+
+	for (;;) {
+		assert_int_equal(guest_call(g, "inspect"), 0);
+		q = json_object_array_get_idx(json_object_object_get(rig_last.result, "queues"), 0);
+		if (!strcmp(json_object_get_string(json_object_object_get(q, "state")), "resting"))
+			return;
+		assert_true(rig_ms() < end);
+		usleep(1000);
+	}
+}
+
+/* Everybody rests, and so do the workers: but for our own questions they make no turn. */
+static void wait_all_resting(void)
+{
+	int64_t turns, sleeps;
+
+	wait_resting(&peers.a);
+	wait_resting(&peers.b);
+	for (unsigned i = 0; i < RESTING; i++)
+		wait_resting(&resting[i]);
+	turns = guest_stat(&peers.a, "backend", "turns");
+	sleeps = guest_stat(&peers.a, "backend", "sleeps");
+	usleep(50000);
+	assert_in_range(guest_stat(&peers.a, "backend", "turns") - turns, 0, 20);
+	assert_in_range(guest_stat(&peers.a, "backend", "sleeps") - sleeps, 0, 20);
+}
+
+/* The events that it got since it was asked last. */
+static int events_of(struct net_guest *g)
+{
+	uint32_t ports[4];
+	int n = pv_evt_pending(g->h, ports, 4);
+
+	assert_true(n >= 0);
+	pv_evt_unmask(g->h, ports, (unsigned)n);
+	return n;
+}
+
+/* A packet from a is the first that it gets after its rest: one event for it, and none for anybody else. */
+static void woken_once_and_no_other(struct net_guest *g)
+{
+	int64_t notifies[RESTING], end = rig_ms() + PATIENCE;
+
+	wait_all_resting();
+	for (unsigned i = 0; i < RESTING; i++) {
+		notifies[i] = guest_stat(&resting[i], NULL, "notifies");
+		events_of(&resting[i]);
+	}
+	exchange(&peers.a, g, 100, g->domid);
+	while (!events_of(g))
+		assert_true(rig_ms() < end);
+	for (unsigned i = 0; i < RESTING; i++) {
+		assert_int_equal(guest_stat(&resting[i], NULL, "notifies") - notifies[i], &resting[i] == g);
+		assert_int_equal(events_of(&resting[i]), 0);
+	}
+	assert_int_equal(pv_ring_rearm(&g->q[0].rx, 1), 0); /* it rests as well */
+}
+
+static void vifs_rest_until_a_packet_comes(void **state)
+{
+	static const unsigned whom[] = { 0, RESTING / 2, RESTING - 1, RESTING - 1 };
+
+	(void)state;
+	for (unsigned i = 0; i < RESTING; i++)
+		guest_up(&resting[i], 1, ALL_FEATURES, NULL);
+	for (unsigned i = 0; i < 4; i++) {
+		struct net_guest *g = &resting[whom[i]];
+
+		woken_once_and_no_other(g);
+		wait_all_resting();
+		rx_post(&peers.a, 0, 1);
+		frame(sent, peers.a.mac, g->mac, 60, i);
+		tx_packet(g, 0, 0, sent, 60);
+		assert_true(pv_ring_publish(&g->q[0].tx)); /* they are armed: who sends is asked to tell */
+		pv_evt_notify(g->h, g->q[0].tx_port);
+		assert_int_equal(rx_packet(&peers.a, 0, got, NULL, PATIENCE), 60);
+		assert_true(tx_answers(g, 0, 1, NULL, PATIENCE));
+	}
+	for (unsigned i = 0; i < RESTING; i++)
+		guest_down(&resting[i]);
+	rig_check();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -395,6 +445,7 @@ int main(void)
 		cmocka_unit_test(counters_add_up),
 		cmocka_unit_test(mac_of_another_is_refused),
 		cmocka_unit_test(address_is_free_when_its_vif_is_gone),
+		cmocka_unit_test(vifs_rest_until_a_packet_comes),
 	};
 
 	return rig_run_group_twice(tests);

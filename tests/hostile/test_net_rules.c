@@ -78,12 +78,6 @@ static unsigned ether(uint8_t *p, const uint8_t to[6], const uint8_t from[6], un
 	return 14;
 }
 
-static void put16(uint8_t *p, unsigned n)
-{
-	p[0] = (uint8_t)(n >> 8);
-	p[1] = (uint8_t)n;
-}
-
 /* UDP or, with 0x02 for SYN in flags, TCP. */
 static unsigned l4(uint8_t *p, unsigned proto, unsigned sport, unsigned dport)
 {

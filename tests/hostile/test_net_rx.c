@@ -76,7 +76,7 @@ static void xsa392_hoarders_give_way(void **state)
 	for (unsigned i = 0; i < HOARDERS; i++)
 		guest_up(&hoarder[i], QUEUES, ALL_FEATURES, LARGE_MTU);
 	for (unsigned i = 0; i < HOARDERS * 200; i++) {
-		unsigned len = tcp4_frame(sent, hoarder[i % HOARDERS].mac, peers.a.mac, 40000, i * 7);
+		unsigned len = tcp_frame(sent, V4, hoarder[i % HOARDERS].mac, peers.a.mac, 40000, i * 7);
 		unsigned pages = tx_packet(&peers.a, 0, 0, sent, len);
 
 		tx_publish(&peers.a, 0);

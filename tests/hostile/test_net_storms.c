@@ -473,7 +473,7 @@ static void headers_rewritten(void **state)
 	int ready;
 
 	(void)state;
-	tcp4_frame(c.q[0].tx_data, d.mac, c.mac, 1000, 1);
+	tcp_frame(c.q[0].tx_data, V4, d.mac, c.mac, 1000, 1);
 	rx_post(&d, 0, RX_PAGES);
 	rewriter.stop = false;
 	assert_int_equal(pthread_create(&thread, NULL, rewrite, &rewriter), 0);

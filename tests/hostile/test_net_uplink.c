@@ -15,23 +15,6 @@ static uint8_t sent[65536], got[65536];
 static const uint8_t wire_mac[6] = { 0x02, 0xcc, 0, 0, 0, 1 };
 static int wire = -1;
 
-static void put16(uint8_t *p, unsigned n)
-{
-	p[0] = (uint8_t)(n >> 8);
-	p[1] = (uint8_t)n;
-}
-
-static uint16_t sum16(const uint8_t *p, size_t n, uint32_t sum)
-{
-	for (size_t i = 0; i + 1 < n; i += 2)
-		sum += (uint32_t)p[i] << 8 | p[i + 1];
-	if (n & 1)
-		sum += (uint32_t)p[n - 1] << 8;
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)sum;
-}
-
 static void wire_open(void)
 {
 	struct sockaddr_ll ll = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)if_nametoindex("pvnt0") };
@@ -124,82 +107,60 @@ static void wire_address_is_learned(void **state)
 	guest_again(&peers.b, LARGE_MTU);
 }
 
-/* TCP in sent[], over IPv4 or IPv6, checksum blank. */
-static unsigned tcp(bool v6, unsigned payload)
-{
-	unsigned l4 = v6 ? 54 : 34, len = l4 + 20 + payload;
-
-	frame(sent, wire_mac, peers.a.mac, len, 1);
-	put16(sent + 12, v6 ? 0x86dd : 0x0800);
-	if (v6) {
-		memset(sent + 14, 0, 8);
-		sent[14] = 0x60;
-		put16(sent + 18, len - l4);
-		sent[20] = 6;
-	} else {
-		memset(sent + 14, 0, 12);
-		sent[14] = 0x45;
-		put16(sent + 16, len - 14);
-		sent[23] = 6;
-		put16(sent + 24, (uint16_t)~sum16(sent + 14, 20, 0));
-	}
-	sent[l4 + 12] = 0x50;
-	sent[l4 + 13] = 0x10;
-	return len;
-}
-
-static bool good(const uint8_t *p, unsigned len)
-{
-	bool v6 = p[12] == 0x86;
-	unsigned l4 = v6 ? 54 : 34;
-	uint32_t sum = v6 ? sum16(p + 22, 32, 0) : sum16(p + 26, 8, 0);
-
-	return sum16(p + l4, len - l4, sum + 6 + len - l4) == 0xffff && (v6 || sum16(p + 14, 20, 0) == 0xffff);
-}
-
 static void csum_blank_is_completed(void **state)
 {
-	unsigned len;
+	static uint8_t want[65536];
 
 	(void)state;
-	for (int v6 = 0; v6 < 2; v6++) {
-		len = tcp(v6, 100);
-		memcpy(peers.a.q[0].tx_data, sent, len);
-		tx_slot(&peers.a, 0, 0, 0, len, NETTXF_csum_blank);
-		tx_publish(&peers.a, 0);
-		assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
-		assert_int_equal(wire_recv(peers.a.mac), len);
-		assert_true(good(got, len));
+	for (int v6 = V4; v6 <= V6; v6++) {
+		unsigned len = tcp_frame(sent, v6, wire_mac, peers.a.mac, 100, 80);
+
+		tx_tcp(&peers.a, sent, len, 0);
+		assert_int_equal(wire_recv(peers.a.mac), tcp_piece(want, sent, len, 0, 100));
+		assert_memory_equal(got, want, len);
 	}
 }
 
 static void gso_is_cut(void **state)
 {
-	struct netif_extra_info gso = { .type = XEN_NETIF_EXTRA_TYPE_GSO, .u.gso = { .size = 1400 } };
+	static uint8_t want[65536];
 
 	(void)state;
-	for (int v6 = 0; v6 < 2; v6++) {
-		unsigned len = tcp(v6, 50000), hdr = v6 ? 74 : 54, done = 0, n, pages = (len + 4095) / 4096;
+	for (int v6 = V4; v6 <= V6; v6++) {
+		unsigned len = tcp_frame(sent, v6, wire_mac, peers.a.mac, 50000, 80), n;
 
-		gso.u.gso.type = v6 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4;
-		memcpy(peers.a.q[0].tx_data, sent, len);
-		for (unsigned i = 0; i < pages; i++) {
-			unsigned part = i + 1 < pages ? 4096 : len - i * 4096;
-
-			tx_slot(&peers.a, 0, i, 0, i ? part : len, (i + 1 < pages ? NETTXF_more_data : 0) | (i ? 0 : NETTXF_csum_blank | NETTXF_extra_info));
-			if (!i)
-				tx_extra(&peers.a, 0, &gso);
-		}
-		tx_publish(&peers.a, 0);
-		assert_true(tx_answers(&peers.a, 0, pages + 1, NULL, PATIENCE));
-		while (done < 50000) {
-			n = wire_recv(peers.a.mac);
-			assert_true(n > hdr && n <= hdr + 1400);
-			assert_true(good(got, n));
-			assert_memory_equal(got + hdr, sent + hdr + done, n - hdr);
-			done += n - hdr;
+		tx_tcp(&peers.a, sent, len, 1400);
+		for (unsigned done = 0; done < 50000; done += n - tcp_payload(sent)) {
+			n = tcp_piece(want, sent, len, done, 1400);
+			assert_int_equal(wire_recv(peers.a.mac), n);
+			assert_memory_equal(got, want, n);
 		}
 	}
+}
+
+/* As large as the wire takes them, neither to be cut nor blank. */
+static void jumbo_frames_both_ways(void **state)
+{
+	static const unsigned lens[] = { 1515, 9014, 65534, 65535 };
+
+	(void)state;
+	for (unsigned i = 0; i < 12; i++) {
+		unsigned len = lens[i % 4], pages;
+
+		frame(sent, wire_mac, peers.a.mac, len, i);
+		pages = tx_packet(&peers.a, 0, 0, sent, len);
+		tx_publish(&peers.a, 0);
+		assert_true(tx_answers(&peers.a, 0, pages, NULL, PATIENCE));
+		assert_int_equal(wire_recv(peers.a.mac), len);
+		assert_memory_equal(got, sent, len);
+		frame(sent, peers.b.mac, wire_mac, len, i + 100);
+		rx_post(&peers.b, 0, pages);
+		assert_int_equal(send(wire, sent, len, 0), len);
+		assert_int_equal(guest_recv(&peers.b, wire_mac, PATIENCE), len);
+		assert_memory_equal(got, sent, len);
+	}
+	assert_int_equal(guest_stat(&peers.a, "uplink", "mtu"), 65521);
+	assert_int_equal(guest_stat(&peers.a, "uplink", "tx_too_big"), 0);
 }
 
 static void larger_than_the_wire_is_dropped(void **state)
@@ -212,6 +173,82 @@ static void larger_than_the_wire_is_dropped(void **state)
 	tx_publish(&peers.a, 0);
 	assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
 	assert_int_equal(guest_stat(&peers.a, "uplink", "tx_too_big"), before + 1);
+}
+
+/* ---- rules of a that mirror to the wire ---- */
+
+#define MIRRORING "{\"mtu\":\"65521\",\"rules\":\"pass from-guest proto tcp sport 53 mirror uplink\\ndrop proto tcp sport 9 mirror uplink\\n" \
+		  "pass to-guest proto tcp sport 54 mirror uplink\\n\"}"
+
+/* Nothing came to the wire but what was taken from it, nor to `to`: what is sent now is the next that both get. */
+static void nothing_else_came(struct net_guest *from, struct net_guest *to)
+{
+	exchange(from, to, 77, 1);
+	frame(sent, wire_mac, from->mac, 88, 2);
+	tx_packet(from, 0, 0, sent, 88);
+	tx_publish(from, 0);
+	assert_true(tx_answers(from, 0, 1, NULL, PATIENCE));
+	assert_int_equal(wire_recv(from->mac), 88);
+	assert_memory_equal(got, sent, 88);
+}
+
+/* TCP from this port goes on to the other guest or does not, and is copied to the wire or is not: whole and once. */
+static void is_mirrored(struct net_guest *from, struct net_guest *to, unsigned port, bool passes, bool mirrored)
+{
+	static const unsigned payloads[] = { 6, 700, 1440 };
+
+	for (unsigned i = 0; i < 6; i++) {
+		unsigned len = tcp_frame(sent, i & 1, to->mac, from->mac, payloads[i / 2], port);
+
+		rx_post(to, 0, passes);
+		tx_packet(from, 0, 0, sent, len);
+		tx_publish(from, 0);
+		assert_true(tx_answers(from, 0, 1, NULL, PATIENCE));
+		if (mirrored) {
+			assert_int_equal(wire_recv(from->mac), len);
+			assert_memory_equal(got, sent, len);
+		}
+		if (passes) {
+			assert_int_equal(rx_packet(to, 0, got, NULL, PATIENCE), len);
+			assert_memory_equal(got, sent, len);
+		}
+		nothing_else_came(from, to);
+	}
+}
+
+static void mirrored_to_the_wire_once(void **state)
+{
+	(void)state;
+	guest_again(&peers.a, MIRRORING);
+	is_mirrored(&peers.a, &peers.b, 53, true, true);
+	is_mirrored(&peers.a, &peers.b, 54, true, false);
+	is_mirrored(&peers.a, &peers.b, 9, false, true);
+	is_mirrored(&peers.b, &peers.a, 54, true, true);
+	is_mirrored(&peers.b, &peers.a, 53, true, false);
+	is_mirrored(&peers.b, &peers.a, 9, false, true);
+	guest_again(&peers.a, LARGE_MTU);
+}
+
+/* The copy's checksum is filled in for the wire; that of the packet itself stays for the guest to believe. */
+static void mirrored_blank_stays_blank(void **state)
+{
+	static uint8_t want[65536];
+	struct pv_net_rx_packet p;
+
+	(void)state;
+	guest_again(&peers.a, MIRRORING);
+	for (int v6 = V4; v6 <= V6; v6++) {
+		unsigned len = tcp_frame(sent, v6, peers.b.mac, peers.a.mac, 100, 53);
+
+		rx_post(&peers.b, 0, 1);
+		tx_tcp(&peers.a, sent, len, 0);
+		assert_int_equal(wire_recv(peers.a.mac), tcp_piece(want, sent, len, 0, 100));
+		assert_memory_equal(got, want, len);
+		assert_int_equal(rx_packet(&peers.b, 0, got, &p, PATIENCE), len);
+		assert_memory_equal(got, sent, len);
+		assert_int_equal(p.flags & NETRXF_csum_blank, NETRXF_csum_blank);
+	}
+	guest_again(&peers.a, LARGE_MTU);
 }
 
 /* ---- a TAP that says what is left undone: the wire shows the header before each frame ---- */
@@ -243,20 +280,14 @@ static void wire_send_hdr(unsigned len)
 /* Is only the sum over the pseudo header in the checksum's field? */
 static bool blank(const uint8_t *p, unsigned len)
 {
-	bool v6 = p[12] == 0x86;
-	unsigned l4 = v6 ? 54 : 34;
-
-	return sum16(p + l4 + 16, 2, 0) == sum16(v6 ? p + 22 : p + 26, v6 ? 32 : 8, 6 + len - l4);
+	return get16(p + tcp_at(p) + 16) == tcp_pseudo(p, len);
 }
 
 /* ... which goes in for a packet that is to be sent so. */
 static void make_blank(uint8_t *p, unsigned len)
 {
-	bool v6 = p[12] == 0x86;
-	unsigned l4 = v6 ? 54 : 34;
-
-	put16(p + l4 + 16, sum16(v6 ? p + 22 : p + 26, v6 ? 32 : 8, 6 + len - l4));
-	wire_hdr = (struct virtio_net_hdr){ .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = (uint16_t)l4, .csum_offset = 16 };
+	put16(p + tcp_at(p) + 16, tcp_pseudo(p, len));
+	wire_hdr = (struct virtio_net_hdr){ .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = (uint16_t)tcp_at(p), .csum_offset = 16 };
 }
 
 static void offload_blank_both_ways(void **state)
@@ -264,21 +295,17 @@ static void offload_blank_both_ways(void **state)
 	struct pv_net_rx_packet p;
 
 	(void)state;
-	for (int v6 = 0; v6 < 2; v6++) {
-		unsigned len = tcp(v6, 100);
+	for (int v6 = V4; v6 <= V6; v6++) {
+		unsigned len = tcp_frame(sent, v6, wire_mac, peers.a.mac, 100, 80);
 
-		memcpy(peers.a.q[0].tx_data, sent, len);
-		tx_slot(&peers.a, 0, 0, 0, len, NETTXF_csum_blank);
-		tx_publish(&peers.a, 0);
-		assert_true(tx_answers(&peers.a, 0, 1, NULL, PATIENCE));
+		tx_tcp(&peers.a, sent, len, 0);
 		assert_int_equal(wire_recv_hdr(peers.a.mac), len);
 		assert_int_equal(wire_hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_F_NEEDS_CSUM);
 		assert_int_equal(wire_hdr.csum_start, v6 ? 54 : 34);
 		assert_int_equal(wire_hdr.csum_offset, 16);
 		assert_true(blank(got, len));
 
-		memcpy(sent, peers.b.mac, 6);
-		memcpy(sent + 6, wire_mac, 6);
+		tcp_frame(sent, v6, peers.b.mac, wire_mac, 100, 80);
 		make_blank(sent, len);
 		rx_post(&peers.b, 0, 1);
 		wire_send_hdr(len);
@@ -288,45 +315,60 @@ static void offload_blank_both_ways(void **state)
 	}
 }
 
+/* What is in sent[], a large packet, comes out of the wire whole. */
+static void wire_recv_large(bool v6, unsigned len)
+{
+	assert_int_equal(wire_recv_hdr(peers.a.mac), len);
+	assert_int_equal(wire_hdr.gso_type, v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4);
+	assert_int_equal(wire_hdr.gso_size, 1400);
+	assert_true(blank(got, len));
+	assert_memory_equal(got + 100, sent + 100, len - 100);
+}
+
 static void offload_large_tcp_both_ways(void **state)
 {
-	struct netif_extra_info gso = { .type = XEN_NETIF_EXTRA_TYPE_GSO, .u.gso = { .size = 1400 } };
 	struct pv_net_rx_packet p;
 
 	(void)state;
-	for (int v6 = 0; v6 < 2; v6++) {
-		unsigned len = tcp(v6, 50000), pages = (len + 4095) / 4096;
+	for (int v6 = V4; v6 <= V6; v6++) {
+		unsigned len = tcp_frame(sent, v6, wire_mac, peers.a.mac, 50000, 80);
 
-		gso.u.gso.type = v6 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4;
-		memcpy(peers.a.q[0].tx_data, sent, len);
-		for (unsigned i = 0; i < pages; i++) {
-			unsigned part = i + 1 < pages ? 4096 : len - i * 4096;
+		tx_tcp(&peers.a, sent, len, 1400);
+		wire_recv_large(v6, len);
 
-			tx_slot(&peers.a, 0, i, 0, i ? part : len, (i + 1 < pages ? NETTXF_more_data : 0) | (i ? 0 : NETTXF_csum_blank | NETTXF_extra_info));
-			if (!i)
-				tx_extra(&peers.a, 0, &gso);
-		}
-		tx_publish(&peers.a, 0);
-		assert_true(tx_answers(&peers.a, 0, pages + 1, NULL, PATIENCE));
-		assert_int_equal(wire_recv_hdr(peers.a.mac), len);
-		assert_int_equal(wire_hdr.gso_type, v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4);
-		assert_int_equal(wire_hdr.gso_size, 1400);
-		assert_true(blank(got, len));
-		assert_memory_equal(got + 100, sent + 100, len - 100);
-
-		memcpy(sent, peers.b.mac, 6);
-		memcpy(sent + 6, wire_mac, 6);
+		tcp_frame(sent, v6, peers.b.mac, wire_mac, 50000, 80);
 		make_blank(sent, len);
 		wire_hdr.gso_type = v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
 		wire_hdr.gso_size = 1400;
-		wire_hdr.hdr_len = v6 ? 74 : 54;
-		rx_post(&peers.b, 0, pages + 1);
+		wire_hdr.hdr_len = (uint16_t)tcp_payload(sent);
+		rx_post(&peers.b, 0, 14);
 		wire_send_hdr(len);
 		assert_int_equal(rx_packet(&peers.b, 0, got, &p, PATIENCE), len);
 		assert_memory_equal(got, sent, len);
 		assert_int_equal(p.gso_size, 1400);
-		assert_int_equal(p.gso_type, gso.u.gso.type);
+		assert_int_equal(p.gso_type, v6 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4);
 	}
+}
+
+/* A large packet that a rule mirrors is copied to the wire whole, and the one that goes on is what was sent. */
+static void offload_large_tcp_is_mirrored(void **state)
+{
+	struct pv_net_rx_packet p;
+
+	(void)state;
+	guest_again(&peers.a, MIRRORING);
+	for (int v6 = V4; v6 <= V6; v6++) {
+		unsigned len = tcp_frame(sent, v6, peers.b.mac, peers.a.mac, 50000, 53);
+
+		rx_post(&peers.b, 0, (len + 4095) / 4096 + 1);
+		tx_tcp(&peers.a, sent, len, 1400);
+		wire_recv_large(v6, len);
+		assert_int_equal(rx_packet(&peers.b, 0, got, &p, PATIENCE), len);
+		assert_memory_equal(got, sent, len);
+		assert_int_equal(p.flags & NETRXF_csum_blank, NETRXF_csum_blank);
+		assert_int_equal(p.gso_size, 1400);
+	}
+	guest_again(&peers.a, LARGE_MTU);
 }
 
 static const char *workers, *uplink;
@@ -438,6 +480,18 @@ static void start_fails_in_words(void **state)
 	rig_close();
 }
 
+/* DPDK's TAP knows no jumbo frames. It has complained of other things by then. */
+static void mtu_beyond_a_device_is_refused_in_words(void **state)
+{
+	(void)state;
+	rig_open(NULL);
+	assert_int_equal(RUN("--hypervisor", "loopback", "--memory", "64", "--uplink", "net_tap0,iface=pvnt0,mtu=9000"), 1);
+	assert_non_null(strstr((char *)got, "Frame size"));
+	assert_int_equal(RUN("--hypervisor", "loopback", "--memory", "64", "--uplink", "tap:pvnt0,mtu=65522"), 1);
+	assert_non_null(strstr((char *)got, "at most 65521"));
+	rig_close();
+}
+
 static unsigned traces(void)
 {
 	static const char *const paths[] = { "/run/dpdk", "/var/run/dpdk", "/tmp/dpdk", "/dev/hugepages/rtemap_0" };
@@ -487,21 +541,27 @@ int main(void)
 		cmocka_unit_test(csum_blank_is_completed),
 		cmocka_unit_test(gso_is_cut),
 		cmocka_unit_test(larger_than_the_wire_is_dropped),
+		cmocka_unit_test(mirrored_to_the_wire_once),
+		cmocka_unit_test(mirrored_blank_stays_blank),
 	};
 	const struct CMUnitTest bare[] = {
 		cmocka_unit_test(guest_to_wire_and_back),
 		cmocka_unit_test(wire_address_is_learned),
 		cmocka_unit_test(larger_than_the_wire_is_dropped),
+		cmocka_unit_test(mirrored_to_the_wire_once),
 	};
+	const struct CMUnitTest jumbo[] = { cmocka_unit_test(jumbo_frames_both_ways) };
 	const struct CMUnitTest offload[] = {
 		cmocka_unit_test(offload_blank_both_ways),
 		cmocka_unit_test(offload_large_tcp_both_ways),
+		cmocka_unit_test(offload_large_tcp_is_mirrored),
 	};
 	const struct CMUnitTest others[] = {
 		cmocka_unit_test(null_swallows_and_sleeps),
 		cmocka_unit_test(usage),
 		cmocka_unit_test(start_fails_in_words),
 	};
+	const struct CMUnitTest refused[] = { cmocka_unit_test(mtu_beyond_a_device_is_refused_in_words) };
 	const struct CMUnitTest killed[] = { cmocka_unit_test(killed_leaves_nothing) };
 	int ret = cmocka_run_group_tests_name("no wire", others, NULL, NULL);
 
@@ -521,7 +581,11 @@ int main(void)
 		uplink = "tap:pvnt0";
 		ret |= cmocka_run_group_tests_name("TAP", bare, tap_up, tap_down);
 		ret |= cmocka_run_group_tests_name("TAP, offloads", offload, offload_up, tap_down);
+		uplink = "tap:pvnt0,mtu=65521";
+		ret |= cmocka_run_group_tests_name("TAP, the largest frames", jumbo, tap_up, tap_down);
 	}
+	ret |= cmocka_run_group_tests_name("refused", refused, NULL, NULL);
+	uplink = "tap:pvnt0";
 	ret |= cmocka_run_group_tests_name("killed", killed, NULL, NULL);
 	uplink = "net_tap0,iface=pvnt0";
 	return ret | cmocka_run_group_tests_name("killed, with DPDK's TAP", killed, NULL, NULL);

@@ -4,12 +4,14 @@
 #define SANDBOX_H
 
 #include <fcntl.h>
+#include <json-c/json.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -19,6 +21,29 @@ enum { DISK = 64 << 20, G1 = 1, G2 = 2 /* domids: the hub's lowest */ };
 #define RIG __attribute__((unused)) static
 
 static char dir[64], bin[400];
+
+/* ---- how long something paused ---- */
+
+RIG uint64_t stream_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
+}
+
+RIG int by_value(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+RIG void tell_pauses(const char *events, const char *without, uint64_t *us, unsigned n)
+{
+	qsort(us, n, sizeof(*us), by_value);
+	print_message("%u %s: longest time without %s: median %.1f ms, worst %.1f ms\n", n, events, without, us[n / 2] / 1e3, us[n - 1] / 1e3);
+}
 
 /* ---- up and down ---- */
 
@@ -35,6 +60,16 @@ RIG __attribute__((format(printf, 1, 2))) int pvio(const char *fmt, ...)
 	snprintf(line, sizeof(line), "%s/pvio %s >%s/out 2>&1 || { cat %s/out >&2; false; }", bin, args, dir, dir);
 	rc = system(line);
 	return WIFEXITED(rc) ? WEXITSTATUS(rc) : -1;
+}
+
+/* What a command says with --json; the caller's. */
+RIG struct json_object *pvio_json(const char *args)
+{
+	char path[80];
+
+	assert_int_equal(pvio("%s --json", args), 0);
+	snprintf(path, sizeof(path), "%s/out", dir);
+	return json_object_from_file(path);
 }
 
 /* What the product has to say of a failure. */
@@ -59,14 +94,15 @@ RIG bool sandbox_has_no_uring(void)
 	return v != 0;
 }
 
-RIG int sandbox_up(void **state)
+/* A run directory with a disk image; nothing runs yet. */
+RIG void sandbox_begin(void)
 {
 	char path[80];
 	ssize_t n = readlink("/proc/self/exe", bin, sizeof(bin) - 1);
 	int fd;
 
-	(void)state;
 	assert_true(n > 0);
+	bin[n] = '\0';
 	for (int i = 0; i < 3; i++) /* build/tests/unit/test_x */
 		*strrchr(bin, '/') = '\0';
 	strcpy(dir, "/tmp/pvio-sandbox.XXXXXX");
@@ -77,6 +113,21 @@ RIG int sandbox_up(void **state)
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	assert_int_equal(ftruncate(fd, DISK), 0);
 	close(fd);
+}
+
+/* Nothing runs any more. */
+RIG int sandbox_end(void)
+{
+	char line[100];
+
+	snprintf(line, sizeof(line), "rm -r %s", dir);
+	return system(line);
+}
+
+RIG int sandbox_up(void **state)
+{
+	(void)state;
+	sandbox_begin();
 	return pvio("sandbox up --guests 2");
 }
 
@@ -89,13 +140,7 @@ RIG int sandbox_down(void **state)
 	port_down();
 #endif
 	rc = pvio("sandbox down");
-	if (rc == 0) {
-		char line[100];
-
-		snprintf(line, sizeof(line), "rm -r %s", dir);
-		rc = system(line);
-	}
-	return rc;
+	return rc ? rc : sandbox_end();
 }
 
 #endif

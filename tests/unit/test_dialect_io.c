@@ -167,10 +167,10 @@ static void packets_go_both_ways(void **state)
 	sandbox_connected(b);
 	assert_int_equal(pv_netfront_offer(b)->mtu, 9000);
 	for (unsigned i = 0; i < 20; i++) {
-		send_and_receive(a, b, SMALL + i, false, i);
-		send_and_receive(b, a, SMALL + 2 * i, false, i);
-		send_and_receive(a, b, LARGE, true, i);
-		send_and_receive(b, a, LARGE, true, i);
+		send_and_receive(a, b, V4, SMALL + i, false, i);
+		send_and_receive(b, a, V4, SMALL + 2 * i, false, i);
+		send_and_receive(a, b, V4, LARGE, true, i);
+		send_and_receive(b, a, V4, LARGE, true, i);
 	}
 	pv_netfront_close(a, 5000);
 	pv_netfront_close(b, 5000);
@@ -178,8 +178,8 @@ static void packets_go_both_ways(void **state)
 	b = sandbox_vif(G2, &(struct pv_netfront_config){ .queues = 2 });
 	sandbox_connected(a);
 	sandbox_connected(b);
-	send_and_receive(a, b, LARGE, true, 1);
-	send_and_receive(b, a, LARGE, true, 1);
+	send_and_receive(a, b, V4, LARGE, true, 1);
+	send_and_receive(b, a, V4, LARGE, true, 1);
 	pv_netfront_close(a, 5000);
 	pv_netfront_close(b, 5000);
 	assert_int_equal(pvio("detach g1 vif 1"), 0);

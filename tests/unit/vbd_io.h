@@ -4,10 +4,12 @@
 #ifndef VBD_IO_H
 #define VBD_IO_H
 
+#include <poll.h>
 #include <pvio/blk.h>
 #include <pvio/blkfront.h>
 #include <pvio/front.h>
 #include <sys/stat.h>
+#include "tests/unit/blk_slots.h"
 #include "tests/unit/sandbox.h"
 
 enum { XVDA = 51712, VBD_MS = 20000 };
@@ -30,15 +32,28 @@ static void connected(void)
 	}
 }
 
-static void vbd_up(const char *keys, struct pv_blkfront_config c)
+static void vbd_attach(const char *keys)
 {
-	char why[200], path[100];
+	char path[100];
 
 	snprintf(path, sizeof(path), "%s/disk", dir);
 	image = open(path, O_RDWR | O_CLOEXEC);
 	assert_true(image >= 0);
 	assert_int_equal(ftruncate(image, DISK), 0);
 	assert_int_equal(pvio("attach g1 vbd xvda path=%s %s --dialect " DIALECT, path, keys), 0);
+}
+
+static void vbd_detach(void)
+{
+	assert_int_equal(pvio("detach g1 xvda"), 0);
+	close(image);
+}
+
+static void vbd_up(const char *keys, struct pv_blkfront_config c)
+{
+	char why[200];
+
+	vbd_attach(keys);
 	c.devid = XVDA;
 	c.wait_ms = 10000;
 	if (pv_blkfront_open(NULL, G1, &c, &f, why, sizeof(why)) < 0)
@@ -53,8 +68,7 @@ static void vbd_down(void)
 {
 	pv_blkfront_buf_free(f, buf, buf_len);
 	pv_blkfront_close(f, 5000);
-	assert_int_equal(pvio("detach g1 xvda"), 0);
-	close(image);
+	vbd_detach();
 }
 
 /* ---- I/O ---- */
@@ -266,8 +280,7 @@ static void size_changes_under_the_guest(void **state)
 	pv_blkfront_buf_free(f, buf, buf_len);
 	pv_blkfront_close(f, 5000);
 	assert_int_equal(pvio("resize g1 xvda 16M"), 0); /* with nobody there it may shrink */
-	assert_int_equal(pvio("detach g1 xvda"), 0);
-	close(image);
+	vbd_detach();
 }
 
 static void size_that_cannot_change_is_refused(void **state)
@@ -281,6 +294,199 @@ static void size_that_cannot_change_is_refused(void **state)
 	vbd_down();
 }
 
+/* ---- a frontend that writes its slots itself: ABIs, and what ours does not ask for ---- */
+
+enum { RAW_PAGES = 96, RAW_SEGS = RAW_PAGES - 1 /* the last page has segments */ };
+
+static struct raw {
+	struct front front;
+	enum pv_vbd_abi abi;
+	uint32_t gref[RAW_PAGES], port;
+	uint8_t *data;
+	void *slots;
+	struct pv_ring ring;
+} raw;
+
+/* Wait for an event, follow the states, and have the next come. */
+static void raw_turn(void)
+{
+	struct pollfd p = { .fd = pv_evt_fd(raw.front.h), .events = POLLIN };
+	uint32_t ports[8];
+	int n;
+
+	poll(&p, 1, 1);
+	n = front_events(&raw.front, ports, 8);
+	assert_true(n >= 0);
+	pv_evt_unmask(raw.front.h, ports, (unsigned)n);
+}
+
+static void raw_up(const char *keys, enum pv_vbd_abi abi)
+{
+	struct pv_noxs_choice c = { .abi = abi, .queues = 1 };
+	uint64_t end = front_now_ms() + VBD_MS;
+	uint16_t backend;
+	int port;
+
+	vbd_attach(keys);
+	if (front_open(&raw.front, NULL, G1, PV_NOXS_VBD, XVDA, 10000) < 0)
+		fail_msg("%s", raw.front.why);
+	backend = raw.front.entry.backend_domid;
+	raw.abi = abi;
+	assert_int_equal(pv_gnt_share(raw.front.h, backend, RAW_PAGES, true, NULL, raw.gref, (void **)&raw.data), 0);
+	assert_int_equal(pv_gnt_share(raw.front.h, backend, 1, true, NULL, c.vbd[0].ring_gref, &raw.slots), 0);
+	pv_ring_init_front(&raw.ring, raw.slots, PV_PAGE_SIZE, pv_blk_slot_size(abi));
+	port = pv_evt_alloc(raw.front.h, backend);
+	assert_true(port > 0);
+	c.vbd[0].port = raw.port = (uint32_t)port;
+	assert_int_equal(front_choose(&raw.front, &c), 0);
+	while (raw.front.state != FRONT_CONNECTED) {
+		raw_turn();
+		assert_true(raw.front.state == FRONT_CONNECTING || raw.front.state == FRONT_CONNECTED);
+		assert_true(front_now_ms() < end);
+	}
+}
+
+static void raw_down(void)
+{
+	assert_int_equal(front_leave(&raw.front, 5000), 0);
+	assert_int_equal(pv_evt_unbind(raw.front.h, raw.port), 0);
+	assert_int_equal(pv_gnt_unshare(raw.front.h, raw.slots, 1), 0);
+	assert_int_equal(pv_gnt_unshare(raw.front.h, raw.data, RAW_PAGES), 0);
+	front_close(&raw.front);
+	vbd_detach();
+}
+
+static void raw_notify(void)
+{
+	pv_ring_publish(&raw.ring);
+	pv_evt_notify(raw.front.h, raw.port);
+}
+
+static struct blkif_response raw_wait(void)
+{
+	uint64_t end = front_now_ms() + VBD_MS;
+	struct blkif_response rsp;
+
+	while (!slot_poll(&raw.ring, raw.abi, &rsp)) {
+		if (pv_ring_rearm(&raw.ring, 1) == 0)
+			raw_turn();
+		assert_true(front_now_ms() < end);
+	}
+	return rsp;
+}
+
+/* Returns its status. */
+static int raw_do(const struct pv_blk_req *r)
+{
+	struct blkif_response rsp;
+
+	slot_put(&raw.ring, raw.abi, r);
+	raw_notify();
+	rsp = raw_wait();
+	assert_int_equal(rsp.id, r->id);
+	assert_int_equal(rsp.operation, r->op);
+	return rsp.status;
+}
+
+/* The first n pages. */
+static void raw_rw(uint8_t op, unsigned n, uint64_t sector)
+{
+	struct pv_blk_req r = n <= PV_BLK_SEGS_DIRECT ? slot_rw(raw.gref, op, sector, n) :
+			      slot_indirect(raw.gref, op, sector, n, raw.data + RAW_SEGS * PV_PAGE_SIZE, raw.gref[RAW_SEGS]);
+
+	assert_int_equal(raw_do(&r), BLKIF_RSP_OKAY);
+}
+
+/* Write, look at the file, read again. */
+static void raw_write_and_read(unsigned n, uint64_t sector, unsigned seed)
+{
+	static uint8_t file[RAW_SEGS * PV_PAGE_SIZE];
+	size_t len = n * PV_PAGE_SIZE;
+
+	for (size_t i = 0; i < len; i++)
+		raw.data[i] = (uint8_t)(seed + i / 512 * 7 + i);
+	raw_rw(BLKIF_OP_WRITE, n, sector);
+	assert_int_equal(pread(image, file, len, (off_t)sector * 512), len);
+	assert_memory_equal(file, raw.data, len);
+	memset(raw.data, 0, len);
+	raw_rw(BLKIF_OP_READ, n, sector);
+	assert_memory_equal(file, raw.data, len);
+}
+
+static void every_abi_serves(void **state)
+{
+	static const enum pv_vbd_abi abis[] = { PV_VBD_ABI_NATIVE, PV_VBD_ABI_X86_32, PV_VBD_ABI_X86_64 };
+
+	(void)state;
+	for (unsigned a = 0; a < 3; a++) {
+		raw_up("", abis[a]);
+		assert_true(raw.front.offer.vbd.indirect_max >= RAW_SEGS);
+		for (unsigned i = 0; i < 40; i++) { /* past the end of the ring */
+			raw_write_and_read(1 + i % PV_BLK_SEGS_DIRECT, i * 16, a * 40 + i);
+			raw_write_and_read(PV_BLK_SEGS_DIRECT + 1 + i, 8192 + i * 16, a * 40 + i);
+		}
+		raw_write_and_read(RAW_SEGS, DISK / 512 - RAW_SEGS * 8, a);
+		raw_down();
+	}
+}
+
+static void unknown_operations_are_not_supported(void **state)
+{
+	static const enum pv_vbd_abi abis[] = { PV_VBD_ABI_NATIVE, PV_VBD_ABI_X86_32 };
+	static const uint8_t ops[] = { 4 /* reserved */, 7, 99, 255 };
+
+	(void)state;
+	for (unsigned a = 0; a < 2; a++) {
+		raw_up("", abis[a]);
+		for (unsigned i = 0; i < sizeof(ops); i++) {
+			struct pv_blk_req r = slot_rw(raw.gref, ops[i], 8, 1);
+
+			assert_int_equal(raw_do(&r), BLKIF_RSP_EOPNOTSUPP);
+			raw_write_and_read(2, 64, i); /* the ring goes on */
+		}
+		raw_down();
+	}
+}
+
+/* Where it is offered everything before it is answered before it, and nothing after it is begun: writes of one place are as if asked for one by one. */
+static void barriers_are_ordered_or_not_offered(void **state)
+{
+	struct pv_blk_req r;
+	uint8_t file[PV_PAGE_SIZE];
+
+	(void)state;
+	raw_up("", PV_VBD_ABI_X86_64);
+	assert_true(raw.front.offer.vbd.features & PV_VBD_BARRIER);
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned i = 0; i < raw.ring.nr; i++) {
+			memset(raw.data + i * PV_PAGE_SIZE, (int)(round * raw.ring.nr + i), PV_PAGE_SIZE);
+			r = i % 2 ? slot_rw(raw.gref + i, BLKIF_OP_WRITE_BARRIER, 160, 1) : /* what is before it lasts for longer */
+				    slot_indirect(raw.gref, BLKIF_OP_WRITE, 160, RAW_SEGS, raw.data + RAW_SEGS * PV_PAGE_SIZE, raw.gref[RAW_SEGS]);
+			r.id = i;
+			slot_put(&raw.ring, raw.abi, &r);
+		}
+		raw_notify();
+		for (unsigned i = 0; i < raw.ring.nr; i++) {
+			struct blkif_response rsp = raw_wait();
+
+			assert_int_equal(rsp.id, i);
+			assert_int_equal(rsp.status, BLKIF_RSP_OKAY);
+		}
+		assert_int_equal(pread(image, file, sizeof(file), 160 * 512), sizeof(file));
+		assert_memory_equal(file, raw.data + (raw.ring.nr - 1) * PV_PAGE_SIZE, sizeof(file));
+	}
+	r = (struct pv_blk_req){ .id = 1, .op = BLKIF_OP_WRITE_BARRIER, .op_slot = BLKIF_OP_WRITE_BARRIER };
+	assert_int_equal(raw_do(&r), BLKIF_RSP_OKAY); /* of nothing */
+	raw_down();
+	raw_up("mode=r", PV_VBD_ABI_X86_64);
+	assert_false(raw.front.offer.vbd.features & PV_VBD_BARRIER);
+	r = slot_rw(raw.gref, BLKIF_OP_WRITE_BARRIER, 160, 1);
+	assert_int_equal(raw_do(&r), BLKIF_RSP_EOPNOTSUPP);
+	r = slot_rw(raw.gref, BLKIF_OP_READ, 160, 1);
+	assert_int_equal(raw_do(&r), BLKIF_RSP_OKAY);
+	raw_down();
+}
+
 static const struct CMUnitTest vbd_tests[] = {
 	cmocka_unit_test(every_queue_and_ring_order_serves),
 	cmocka_unit_test(indirect_requests_are_as_large_as_configured),
@@ -290,6 +496,9 @@ static const struct CMUnitTest vbd_tests[] = {
 	cmocka_unit_test(what_it_is_is_told),
 	cmocka_unit_test(size_changes_under_the_guest),
 	cmocka_unit_test(size_that_cannot_change_is_refused),
+	cmocka_unit_test(every_abi_serves),
+	cmocka_unit_test(unknown_operations_are_not_supported),
+	cmocka_unit_test(barriers_are_ordered_or_not_offered),
 };
 
 static int vbd_io(void)

@@ -46,8 +46,8 @@ static void split_ports_carry_packets(void **state)
 	(void)state;
 	pair_up("mtu=65521 queues=2", (struct pv_netfront_config){ .queues = 2, .split_ports = true }, (struct pv_netfront_config){ .queues = 2 });
 	for (unsigned i = 0; i < 300; i++) { /* more than a ring's slots: each ring's answers are seen */
-		send_and_receive(a, b, SMALL + i, false, i);
-		send_and_receive(b, a, 65535 - i, i & 1, i);
+		send_and_receive(a, b, i / 2 & 1, SMALL + i, false, i);
+		send_and_receive(b, a, i / 2 & 1, 65535 - i, i & 1, i);
 	}
 	pv_netfront_stats(a, &stats);
 	assert_int_equal(stats.tx_errors + stats.rx_errors, 0);
@@ -60,12 +60,12 @@ static void largest_packets_arrive_whole(void **state)
 	(void)state;
 	pair_up("mtu=65521", (struct pv_netfront_config){ .queues = 1 }, (struct pv_netfront_config){ .queues = 2 });
 	assert_int_equal(pv_netfront_offer(a)->mtu, 65521);
-	for (unsigned i = 0; i < 5; i++) {
-		send_and_receive(a, b, 65535, false, i);
-		send_and_receive(b, a, 65535, false, i);
-		send_and_receive(a, b, 65535, true, i);
+	for (unsigned i = 0; i < 10; i++) {
+		send_and_receive(a, b, i & 1, 65535, false, i);
+		send_and_receive(b, a, i & 1, 65535, false, i);
+		send_and_receive(a, b, i & 1, 65535, true, i);
 		assert_int_equal(received.gso_size, MSS);
-		send_and_receive(b, a, 65535, true, i);
+		send_and_receive(b, a, i & 1, 65535, true, i);
 	}
 	pair_down();
 }
@@ -74,9 +74,32 @@ static void large_segments_pass_a_small_mtu_whole(void **state)
 {
 	(void)state;
 	pair_up("mtu=1500", (struct pv_netfront_config){ .queues = 1 }, (struct pv_netfront_config){ .queues = 1 });
-	send_and_receive(a, b, 65535, true, 1);
-	send_and_receive(b, a, 65535, true, 2);
+	for (int v6 = V4; v6 <= V6; v6++) {
+		send_and_receive(a, b, v6, 65535, true, 1);
+		send_and_receive(b, a, v6, 65535, true, 2);
+	}
 	pair_down();
+}
+
+/* A receiver that lacks one of the four: that alone is done for it, cut or completed, and in the other family nothing. */
+static void what_a_receiver_lacks_is_done_for_it(void **state)
+{
+	static const uint32_t each[] = { PV_VIF_CSUM_IPV4, PV_VIF_CSUM_IPV6, PV_VIF_GSO_TCPV4, PV_VIF_GSO_TCPV6 };
+	const uint32_t all = PV_VIF_SG | each[0] | each[1] | each[2] | each[3];
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		pair_up("", (struct pv_netfront_config){ .queues = 1 }, (struct pv_netfront_config){ .queues = 1, .features = all & ~each[i] });
+		assert_int_equal(pv_netfront_features(a) & all, all);
+		assert_int_equal(pv_netfront_features(b) & all, all & ~each[i]);
+		for (int v6 = V4; v6 <= V6; v6++) {
+			send_and_receive(a, b, v6, SMALL, false, i);
+			send_and_receive(a, b, v6, SMALL + 1, false, i);
+			if (!(each[i] & (PV_VIF_CSUM_IPV4 | PV_VIF_CSUM_IPV6))) /* a large one's is blank as well */
+				send_and_receive(a, b, v6, LARGE, true, i);
+		}
+		pair_down();
+	}
 }
 
 /* Packets until one has that headroom: those under way may have the old one. */
@@ -85,7 +108,7 @@ static void headroom_becomes(unsigned bytes)
 	uint64_t end = front_now_ms() + SANDBOX_MS;
 
 	do {
-		send_and_receive(b, a, SMALL, false, bytes);
+		send_and_receive(b, a, V4, SMALL, false, bytes);
 		assert_true(front_now_ms() < end);
 	} while (received.headroom != bytes);
 }
@@ -94,18 +117,18 @@ static void headroom_is_chosen_and_chosen_anew(void **state)
 {
 	(void)state;
 	pair_up("mtu=65521", (struct pv_netfront_config){ .headroom = 100 }, (struct pv_netfront_config){ .queues = 1 });
-	send_and_receive(b, a, SMALL, false, 1);
+	send_and_receive(b, a, V4, SMALL, false, 1);
 	assert_int_equal(received.headroom, 100);
 	assert_int_equal(pv_netfront_set_headroom(a, 256), 0);
 	headroom_becomes(256);
-	send_and_receive(b, a, 65535, true, 2);
+	send_and_receive(b, a, V4, 65535, true, 2);
 	assert_int_equal(pv_netfront_set_headroom(a, 0), 0);
 	headroom_becomes(0);
 	assert_int_equal(pv_netfront_set_headroom(a, 2048), 0); /* a second time */
 	headroom_becomes(2048);
-	send_and_receive(b, a, 30000, true, 3);
+	send_and_receive(b, a, V4, 30000, true, 3);
 	assert_int_equal(pv_netfront_set_headroom(a, 2049), -EINVAL);
-	send_and_receive(a, b, SMALL, false, 4);
+	send_and_receive(a, b, V4, SMALL, false, 4);
 	assert_int_equal(received.headroom, 0); /* the other did not ask */
 	pair_down();
 }
@@ -154,7 +177,7 @@ static void groups_are_filtered_while_it_is_wished(void **state)
 
 	(void)state;
 	pair_up("", (struct pv_netfront_config){ .multicast_filter = true }, (struct pv_netfront_config){ .queues = 1 });
-	send_and_receive(b, a, SMALL, false, 1); /* it receives */
+	send_and_receive(b, a, V4, SMALL, false, 1); /* it receives */
 	assert_false(group_arrives(one));
 	assert_int_equal(pv_netfront_group(a, one, true), 0);
 	group_becomes(one, true);
@@ -190,14 +213,14 @@ static void hash_steers_to_the_queue_it_maps_to(void **state)
 
 	(void)state;
 	pair_up("queues=4", (struct pv_netfront_config){ .queues = 4, .control = true }, (struct pv_netfront_config){ .queues = 1 });
-	send_and_receive(b, a, SMALL, false, 1);
+	send_and_receive(b, a, V4, SMALL, false, 1);
 	assert_false(received.hashed);
 	for (unsigned q = 0; q < 4; q++) {
 		for (unsigned i = 0; i < 128; i++)
 			mapping[i] = q;
 		assert_int_equal(pv_netfront_set_hash(a, &hash), 0);
 		assert_int_equal(control_result(a), 0);
-		send_and_receive(b, a, LARGE, true, q);
+		send_and_receive(b, a, V4, LARGE, true, q);
 		assert_int_equal(received_on, q);
 		assert_true(received.hashed);
 		assert_int_equal(received.hash_type, _XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP);
@@ -208,7 +231,7 @@ static void hash_steers_to_the_queue_it_maps_to(void **state)
 	assert_int_equal(pv_netfront_set_hash(b, &hash), -EOPNOTSUPP);
 	assert_int_equal(pv_netfront_set_hash(a, NULL), 0);
 	assert_int_equal(control_result(a), 0);
-	send_and_receive(b, a, LARGE, true, 9);
+	send_and_receive(b, a, V4, LARGE, true, 9);
 	assert_false(received.hashed);
 	pair_down();
 }
@@ -222,14 +245,14 @@ static void static_grants_carry_packets(void **state)
 	assert_int_equal(control_result(a), 0);
 	assert_int_equal(control_result(b), 0);
 	for (unsigned i = 0; i < 300; i++) {
-		send_and_receive(a, b, SMALL + i, false, i);
-		send_and_receive(b, a, 65535 - i, i & 1, i);
+		send_and_receive(a, b, i / 2 & 1, SMALL + i, false, i);
+		send_and_receive(b, a, i / 2 & 1, 65535 - i, i & 1, i);
 	}
 	pv_netfront_close(a, 5000);
 	a = sandbox_vif(G1, &(struct pv_netfront_config){ .queues = 1 }); /* again, without */
 	sandbox_connected(a);
-	send_and_receive(a, b, LARGE, true, 1);
-	send_and_receive(b, a, LARGE, true, 1);
+	send_and_receive(a, b, V4, LARGE, true, 1);
+	send_and_receive(b, a, V4, LARGE, true, 1);
 	pair_down();
 }
 
@@ -238,7 +261,7 @@ static void guest_is_told_whom_not_to_trust(void **state)
 	(void)state;
 	pair_up("trusted=0", (struct pv_netfront_config){ .queues = 1 }, (struct pv_netfront_config){ .queues = 1 });
 	assert_true(pv_netfront_offer(a)->untrusted);
-	send_and_receive(a, b, SMALL, false, 1);
+	send_and_receive(a, b, V4, SMALL, false, 1);
 	pair_down();
 	pair_up("", (struct pv_netfront_config){ .queues = 1 }, (struct pv_netfront_config){ .queues = 1 });
 	assert_false(pv_netfront_offer(a)->untrusted);
@@ -250,6 +273,7 @@ static const struct CMUnitTest vif_tests[] = {
 	cmocka_unit_test(largest_packets_arrive_whole),
 	cmocka_unit_test(split_ports_carry_packets),
 	cmocka_unit_test(large_segments_pass_a_small_mtu_whole),
+	cmocka_unit_test(what_a_receiver_lacks_is_done_for_it),
 	cmocka_unit_test(headroom_is_chosen_and_chosen_anew),
 	cmocka_unit_test(groups_are_filtered_while_it_is_wished),
 	cmocka_unit_test(hash_steers_to_the_queue_it_maps_to),

@@ -13,6 +13,7 @@
 #include <pvio/hyper.h>
 #include <pvio/noxs.h>
 #include <xen/io/pciif.h>
+#include <xen/io/protocols.h>
 #include <xen/io/xenbus.h>
 
 #define XB __attribute__((unused)) static
@@ -43,6 +44,7 @@ struct xb_dev {
 	unsigned npages;
 	enum xenbus_state seen; /* the backend's, at its last event */
 	bool again; /* it was written since somebody looked, perhaps once more the same */
+	unsigned told; /* how often it was written, as the watch tells: of two writes at once only the second is seen */
 };
 
 /* Owner: the test; one thread. */
@@ -228,8 +230,13 @@ static const char *xb_queue_dir(struct xb_dev *d, unsigned i)
 
 static void xb_write_vif(struct xb_dev *d, uint32_t tx)
 {
-	static const char *const on[] = { "request-rx-copy", "feature-rx-notify", "feature-sg", "feature-gso-tcpv4", "feature-gso-tcpv6",
-					  "feature-ipv6-csum-offload" };
+	static const struct {
+		const char *key;
+		uint32_t bit;
+	} on[] = {
+		{ "feature-sg", PV_VIF_SG }, { "feature-gso-tcpv4", PV_VIF_GSO_TCPV4 }, { "feature-gso-tcpv6", PV_VIF_GSO_TCPV6 },
+		{ "feature-ipv6-csum-offload", PV_VIF_CSUM_IPV6 },
+	};
 
 	if (*xb_get(d->xb, d->other, "multi-queue-max-queues"))
 		xb_put(d, tx, d->node, "multi-queue-num-queues", d->choice.queues);
@@ -246,8 +253,10 @@ static void xb_write_vif(struct xb_dev *d, uint32_t tx)
 		xb_put(d, tx, dir, "event-channel-tx", q->tx_port);
 		xb_put(d, tx, dir, "event-channel-rx", q->rx_port);
 	}
+	xb_put(d, tx, d->node, "request-rx-copy", 1);
+	xb_put(d, tx, d->node, "feature-rx-notify", 1);
 	for (size_t i = 0; i < sizeof(on) / sizeof(on[0]); i++)
-		xb_put(d, tx, d->node, on[i], 1);
+		xb_put(d, tx, d->node, on[i].key, !d->xb->passive || d->choice.features & on[i].bit);
 	if (xb_number(d->xb, d->other, "feature-xdp-headroom", 0))
 		xb_put(d, tx, d->node, "xdp-headroom", d->choice.headroom);
 	if (d->choice.features & PV_VIF_CTRL_RING) { /* here Linux' differs: it has none, and no filter */
@@ -256,8 +265,10 @@ static void xb_write_vif(struct xb_dev *d, uint32_t tx)
 	} else if (d->xb->passive) {
 		xs_rm(&d->xb->xs, tx, xb_path(d->node, "ctrl-ring-ref"));
 	}
-	if (d->xb->passive)
+	if (d->xb->passive) {
+		xb_put(d, tx, d->node, "feature-no-csum-offload", !(d->choice.features & PV_VIF_CSUM_IPV4)); /* nor this */
 		xb_put(d, tx, d->node, "request-multicast-control", !!(d->choice.features & PV_VIF_MCAST_CONTROL));
+	}
 }
 
 static void xb_write_vbd(struct xb_dev *d, uint32_t tx)
@@ -280,7 +291,7 @@ static void xb_write_vbd(struct xb_dev *d, uint32_t tx)
 		}
 		xb_put(d, tx, dir, "event-channel", d->choice.vbd[i].port);
 	}
-	xs_printf(&d->xb->xs, tx, xb_path(d->node, "protocol"), "x86_64-abi");
+	xs_printf(&d->xb->xs, tx, xb_path(d->node, "protocol"), d->choice.abi == PV_VBD_ABI_X86_32 ? XEN_IO_PROTO_ABI_X86_32 : XEN_IO_PROTO_ABI_X86_64);
 	xb_put(d, tx, d->node, "feature-persistent", 1);
 }
 
@@ -341,6 +352,7 @@ static void xb_backend_changed(struct xb_dev *d)
 
 	d->seen = other;
 	d->again = true;
+	d->told++;
 	if (d->xb->passive)
 		return;
 	if (d->xb->halting) {
