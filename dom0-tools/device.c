@@ -5,7 +5,8 @@
  * posted and worked off in device_drain, outside of any callback, so that no action runs inside another one and a device is
  * freed in one place. The guest's half is read by level, not by edge: after each transition and each event of the port it is
  * looked at anew, and a look costs a token, so that a guest who toggles its state, with or without events, buys a bounded
- * number of looks a second with our time; its port stays masked until the look was done (XSA-331, 342..349). How a device is
+ * number of looks a second with our time; its port stays masked until the look was done (XSA-331, 342..349). So does an offer that follows
+ * another connection, of which a guest has few: what that costs backend and hypervisor is a thousand times as much. How a device is
  * shown to its guest and how the guest answers is its dialect's affair.
  */
 #include "pviod.h"
@@ -17,6 +18,7 @@
 enum { RETRY_MS = 1000, AGAIN_MS = 200, REAP_MS = 20, REAPS = 50 /* so often; then what is waited for is slow */ };
 
 static const struct limit guest_looks = { .burst = 4096, .rate = 1000 };
+static const struct limit guest_offers = { .burst = 64, .rate = 10 }; /* a connection and its end take about 1 ms of a CPU */
 
 typedef int action(struct device *dev); /* -errno: refused, the state stays; only `announce`, `ask_again` and `ask_adopt` may */
 
@@ -426,20 +428,32 @@ static int ask_remove(struct device *dev)
 	return 0;
 }
 
-/* The last connection has ended. With a backend there (prepare is asked again: it may have learned something) it is offered
- * anew at once, without one it is lost. */
-static int back_to_offer(struct device *dev)
-{
-	device_post(dev, EV_BACK);
-	return 0;
-}
-
 static void wait_list(struct device *dev)
 {
 	if (dev->waits)
 		return;
 	DL_APPEND2(dev->d->waiting, dev, wait_prev, wait_next);
 	dev->waits = true;
+}
+
+/* The last connection has ended. With a backend there (prepare is asked again: it may have learned something) it is offered
+ * anew, at once if its guest does not do that all the time; without one it is lost. */
+static int back_to_offer(struct device *dev)
+{
+	struct bucket *offers = &dev->guest->offers;
+	uint64_t now = pviod_now(dev->d);
+
+	if (dev->retry_due)
+		return 0;
+	if (bucket_take(offers, &guest_offers, now)) {
+		device_post(dev, EV_BACK);
+		return 0;
+	}
+	dev->retry_due = now + bucket_wait(offers, &guest_offers);
+	bucket_owe(offers, 1); /* others of its devices wait for the one after */
+	dev->nthrottled++;
+	wait_list(dev);
+	return 0;
 }
 
 /* A backend that is back may not get at the device's resource yet, for its predecessor is still being reaped. */

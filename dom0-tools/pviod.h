@@ -205,7 +205,7 @@ struct guest {
 	struct device_page pages[DEVICE_PAGES_MAX];
 	unsigned npages, ndevices;
 	struct slot *slots; /* npages * PV_NOXS_ENTRIES */
-	struct bucket looks; /* at all of its devices */
+	struct bucket looks, offers; /* at all of its devices; of those, after a connection */
 	struct pv_log_peer log;
 	struct device *devices;
 	UT_hash_handle hh_domid, hh_name;

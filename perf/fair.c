@@ -9,6 +9,7 @@
  */
 #include "frame.h"
 #include "hostile.h"
+#include "tally.h"
 #include <json-c/json.h>
 #include <net/ethernet.h>
 #include <pvio/netfront.h>
@@ -27,7 +28,8 @@ struct sender {
 	uint8_t frame[FRAME_MTU];
 	struct pv_netfront_packet burst[BURST];
 	double rate, due; /* packets a second, 0: as many as it can; when the next is due */
-	uint64_t offered, delivered, taken; /* taken: of netback's counter, before */
+	uint64_t taken; /* of netback's counter, before */
+	struct tally *tally;
 	int domid;
 	struct pv_netfront_stats before;
 };
@@ -37,6 +39,7 @@ struct crowd {
 	const struct options *o;
 	struct pv_tool *tool;
 	unsigned n, polite; /* the first ones are polite */
+	struct tally tally[GUESTS_MAX]; /* of each */
 	struct sender s[GUESTS_MAX];
 	struct hostile hostile; /* kind NULL: there is none */
 	bool storm; /* it is at it */
@@ -83,7 +86,7 @@ static void send_due(struct sender *s, double now)
 	unsigned n;
 
 	if (s->rate <= 0) {
-		s->offered += must_send(s, BURST);
+		s->tally->offered += must_send(s, BURST);
 		return;
 	}
 	if (now - s->due > MISSED_MAX / s->rate)
@@ -91,7 +94,7 @@ static void send_due(struct sender *s, double now)
 	for (n = 0; n < BURST && s->due <= now; n++)
 		s->due += 1 / s->rate;
 	if (n) {
-		s->offered += n;
+		s->tally->offered += n;
 		must_send(s, n);
 	}
 }
@@ -123,7 +126,7 @@ static void settle(struct crowd *c, struct sender *s)
 	struct pv_netfront_stats now;
 
 	pv_netfront_stats(s->f, &now);
-	while ((s->delivered = taken(c, s) - s->taken) < now.tx_packets - s->before.tx_packets)
+	while ((s->tally->delivered = taken(c, s) - s->taken) < now.tx_packets - s->before.tx_packets)
 		if (perf_now() > end)
 			perf_die("netback does not take what was sent");
 }
@@ -137,7 +140,7 @@ static double run(struct crowd *c, double secs)
 	for (unsigned i = 0; i < c->n; i++) {
 		pv_netfront_stats(c->s[i].f, &c->s[i].before);
 		c->s[i].taken = taken(c, &c->s[i]);
-		c->s[i].offered = 0;
+		c->tally[i].offered = 0;
 	}
 	began = now = perf_now();
 	for (unsigned i = 0; i < c->n; i++)
@@ -150,7 +153,7 @@ static double run(struct crowd *c, double secs)
 	}
 	for (unsigned i = 0; i < c->n; i++) {
 		settle(c, &c->s[i]);
-		sum += c->s[i].delivered;
+		sum += c->tally[i].delivered;
 	}
 	return (double)sum / secs;
 }
@@ -158,24 +161,8 @@ static double run(struct crowd *c, double secs)
 /* The polite ones send what they are to, for so long. Returns the smallest part that one of them got of it. */
 static double least_part(struct crowd *c, double secs)
 {
-	double least = 1;
-
 	run(c, secs);
-	for (unsigned i = 0; i < c->polite; i++) {
-		double part = (double)c->s[i].delivered / (double)c->s[i].offered;
-
-		least = part < least ? part : least;
-	}
-	return least;
-}
-
-static uint64_t offered(const struct crowd *c)
-{
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < c->polite; i++)
-		n += c->s[i].offered;
-	return n;
+	return tally_least(c->tally, c->polite);
 }
 
 static void measure(void *arg)
@@ -191,15 +178,17 @@ static void measure(void *arg)
 		c->s[i].rate = capacity / 10;
 	if (c->hostile.kind)
 		quiet = least_part(c, secs);
-	c->hostile.deeds = 0;
 	c->storm = c->hostile.kind;
+	if (c->storm)
+		run(c, secs); /* what it has saved up is gone then */
+	c->hostile.deeds = 0;
 	least = least_part(c, secs);
 	c->storm = false;
 	if (c->hostile.kind && !c->hostile.deeds)
 		perf_die("the hostile guest did nothing");
 	printf("{\"least\":%.4f,\"quiet\":%.4f,\"capacity_mpps\":%.3f,\"offered_mpps\":%.3f,\"greedy_mpps\":%.3f,\"deeds\":%llu,\"senders\":%u,\"len\":%u}\n",
-	       least, quiet, capacity / 1e6, (double)offered(c) / secs / 1e6,
-	       c->hostile.kind ? 0 : (double)c->s[c->polite].delivered / secs / 1e6, (unsigned long long)c->hostile.deeds, c->n, c->o->len);
+	       least, quiet, capacity / 1e6, (double)tally_offered(c->tally, c->polite) / secs / 1e6,
+	       c->hostile.kind ? 0 : (double)c->tally[c->polite].delivered / secs / 1e6, (unsigned long long)c->hostile.deeds, c->n, c->o->len);
 }
 
 /* ---- the hostile one. Each step is short: it has the thread of those who are measured. ---- */
@@ -304,6 +293,7 @@ static void open_all(struct crowd *c)
 			break;
 		}
 		connect_sender(c->o, (int)domid, &c->s[c->n]);
+		c->s[c->n].tally = &c->tally[c->n];
 		at = *end ? end + 1 : end;
 	}
 	c->polite = c->hostile.kind ? c->n : c->n - 1;

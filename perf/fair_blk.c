@@ -8,6 +8,7 @@
  * offers what it missed only as far as a ring holds. One line of JSON a measurement: the smallest part that a polite guest got.
  */
 #include "hostile.h"
+#include "tally.h"
 #include <pvio/blkfront.h>
 
 enum { GUESTS_MAX = 32, CONNECT_MS = 10000, SLOTS = 32, REAP = 64, SMALL = 4096 };
@@ -26,13 +27,15 @@ struct asker {
 	uint64_t blocks, random; /* of SMALL bytes on its disk */
 	double rate, due; /* requests a second, 0: as many as it can; when the next is due */
 	unsigned queues; /* that it uses */
-	uint64_t bs, offered, delivered, inflight;
+	uint64_t bs, inflight;
+	struct tally *tally;
 };
 
 /* Owner: main. */
 struct crowd {
 	const struct options *o;
 	unsigned n, polite; /* the first ones are polite */
+	struct tally tally[GUESTS_MAX]; /* of each */
 	struct asker a[GUESTS_MAX];
 	struct hostile hostile; /* kind NULL: there is none */
 	bool storm; /* it is at it */
@@ -85,12 +88,12 @@ static void ask_due(struct asker *a, double now)
 	if (a->rate <= 0) {
 		for (unsigned q = 0; q < a->queues; q++)
 			for (unsigned i = 0; i < SLOTS && ask_one(a, q); i++)
-				a->offered++;
+				a->tally->offered++;
 	} else {
 		if (now - a->due > SLOTS / a->rate)
 			a->due = now - SLOTS / a->rate;
 		for (; a->due <= now; a->due += 1 / a->rate) {
-			a->offered++;
+			a->tally->offered++;
 			ask_one(a, 0);
 		}
 	}
@@ -109,7 +112,7 @@ static void reap(struct asker *a)
 		for (int i = 0; i < n; i++)
 			if (done[i].result < 0)
 				perf_die("a request failed: %s", strerror(-done[i].result));
-		a->delivered += (unsigned)n;
+		a->tally->delivered += (unsigned)n;
 		a->inflight -= (unsigned)n;
 	}
 }
@@ -121,7 +124,7 @@ static double run(struct crowd *c, double secs)
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < c->n; i++) {
-		c->a[i].offered = c->a[i].delivered = 0;
+		c->tally[i].offered = c->tally[i].delivered = 0;
 		c->a[i].due = began;
 	}
 	for (now = began; now < began + secs; now = perf_now()) {
@@ -135,7 +138,7 @@ static double run(struct crowd *c, double secs)
 	for (unsigned i = 0; i < c->n; i++) {
 		while (c->a[i].inflight)
 			reap(&c->a[i]);
-		sum += c->a[i].delivered;
+		sum += c->tally[i].delivered;
 	}
 	return (double)sum / secs;
 }
@@ -143,24 +146,8 @@ static double run(struct crowd *c, double secs)
 /* The polite ones ask what they are to, for so long. Returns the smallest part that one of them got of it. */
 static double least_part(struct crowd *c, double secs)
 {
-	double least = 1;
-
 	run(c, secs);
-	for (unsigned i = 0; i < c->polite; i++) {
-		double part = (double)c->a[i].delivered / (double)c->a[i].offered;
-
-		least = part < least ? part : least;
-	}
-	return least;
-}
-
-static uint64_t offered(const struct crowd *c)
-{
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < c->polite; i++)
-		n += c->a[i].offered;
-	return n;
+	return tally_least(c->tally, c->polite);
 }
 
 static void measure(void *arg)
@@ -184,15 +171,17 @@ static void measure(void *arg)
 	} else {
 		quiet = least_part(c, secs);
 	}
-	c->hostile.deeds = 0;
 	c->storm = c->hostile.kind;
+	if (c->storm)
+		run(c, secs); /* what it has saved up is gone then */
+	c->hostile.deeds = 0;
 	least = least_part(c, secs);
 	c->storm = false;
 	if (c->hostile.kind && !c->hostile.deeds)
 		perf_die("the hostile guest did nothing");
-	iops = greedy ? (double)greedy->delivered / secs : 0;
+	iops = greedy ? (double)greedy->tally->delivered / secs : 0;
 	printf("{\"least\":%.4f,\"quiet\":%.4f,\"capacity_iops\":%.0f,\"offered_iops\":%.0f,\"greedy_iops\":%.0f,\"greedy_mb_s\":%.1f,\"deeds\":%llu,\"guests\":%u}\n",
-	       least, quiet, capacity, (double)offered(c) / secs, iops, iops * (double)c->o->bs / 1e6, (unsigned long long)c->hostile.deeds, c->n);
+	       least, quiet, capacity, (double)tally_offered(c->tally, c->polite) / secs, iops, iops * (double)c->o->bs / 1e6, (unsigned long long)c->hostile.deeds, c->n);
 }
 
 /* ---- the hostile one. Each step is short: it has the thread of those who are measured. ---- */
@@ -250,6 +239,7 @@ static void open_all(struct crowd *c)
 			break;
 		}
 		connect_asker(c->o, (int)domid, !*end, &c->a[c->n]);
+		c->a[c->n].tally = &c->tally[c->n];
 		at = *end ? end + 1 : end;
 	}
 	c->polite = c->hostile.kind ? c->n : c->n - 1;

@@ -1,5 +1,5 @@
 /* hostile.h - a guest that does what it must not, without end, beside those that are measured and in their thread: no step of it waits. A thread is
- * dom0, which attaches its device, and once it is broken another at once.
+ * dom0, which attaches its device, and once it is broken another a little later.
  */
 #ifndef PERF_HOSTILE_H
 #define PERF_HOSTILE_H
@@ -10,7 +10,7 @@
 #include <pvio/message.h>
 #include <semaphore.h>
 
-enum { HOSTILE_EVENTS = 8 /* of a step */, HOSTILE_BEYOND = 1000 /* slots: more than a ring has */, HOSTILE_WAIT_MS = 10000 };
+enum { HOSTILE_EVENTS = 8 /* of a step */, HOSTILE_BEYOND = 1000 /* slots: more than a ring has */, HOSTILE_WAIT_MS = 10000, HOSTILE_AGAIN_US = 100000 /* dom0's pause */ };
 
 struct hostile;
 
@@ -54,6 +54,7 @@ static inline void *hostile_dom0(void *arg)
 			;
 		if (pv_tool_detach(t, g->guest, g->device, true, HOSTILE_WAIT_MS) < 0)
 			perf_die("detach %s: %s", g->device, pv_tool_error(t));
+		usleep(HOSTILE_AGAIN_US);
 	}
 	return NULL;
 }

@@ -4,13 +4,16 @@
 
 /* A second device of the guest stands beside, connected: it must not notice anything. */
 static struct fe other;
+static struct fe third;
 
-static void both_turn(void)
+static void all_turn(void)
 {
 	if (fe1.h)
 		fe_turn(&fe1);
 	if (other.h)
 		fe_turn(&other);
+	if (third.h)
+		fe_turn(&third);
 }
 
 static int up_with_neighbour(void **state)
@@ -19,7 +22,7 @@ static int up_with_neighbour(void **state)
 	good("attach", "{\"guest\":\"web\",\"type\":\"vif\",\"name\":\"1\"}");
 	memset(&other, 0, sizeof(other));
 	fe_open(&other, rig->domid, PV_NOXS_VIF, 1);
-	rig->also = both_turn;
+	rig->also = all_turn;
 	WAIT(other.state == FE_CONNECTED && is(0, "Connected"));
 	return 0;
 }
@@ -276,7 +279,7 @@ static void storm_of_events_buys_a_bounded_number_of_looks(void **state)
 	detach(true);
 }
 
-/* Connecting and leaving as fast as it can: each round costs calls to the backend, so their number is bounded too. */
+/* Connecting and leaving as fast as it can. */
 static void toggling_states_is_slowed_down(void **state)
 {
 	uint64_t begun = rig_ms(), ms;
@@ -294,14 +297,46 @@ static void toggling_states_is_slowed_down(void **state)
 			fe_leave(&fe1);
 	}
 	ms = rig_ms() - begun;
-	connects = rig->be[0].calls[BE_CONNECT] - connects;
-	assert_true(connects <= (128 + (ms + 1000) / 5) / 4); /* each takes four looks at least */
 	assert_true(inspected_number(1, "looks") <= 128 + 10 + (int)(ms + 1000) / 5);
 	/* and when it comes to its senses it is served */
 	fe1.again = false;
 	WAIT(fe1.state == FE_LEFT || fe1.state == FE_CONNECTED || fe1.state == FE_NONE);
 	WAIT(fe1.state == FE_LEFT || is(1, "Connected"));
 	detach(true);
+}
+
+/* All devices of a guest share what it may begin anew: OFFERS_BURST at once, OFFERS_RATE a second. */
+static void connections_after_connections_are_few(void **state)
+{
+	enum { OFFERS_BURST = 64, OFFERS_RATE = 10, MORE = 6, FIRST = 2 /* of each device: no offer anew */ };
+	uint64_t begun = rig_ms();
+	unsigned before = rig->be[0].calls[BE_CONNECT], connects = 0;
+	struct fe *fes[FIRST] = { &fe1, &third };
+
+	(void)state;
+	attach();
+	good("attach", "{\"guest\":\"web\",\"type\":\"vif\",\"name\":\"2\"}");
+	for (unsigned i = 0; i < FIRST; i++) {
+		fes[i]->at = NULL;
+		fe_open(fes[i], rig->domid, PV_NOXS_VIF, 2 * i);
+		fes[i]->again = true;
+	}
+	while ((connects = rig->be[0].calls[BE_CONNECT] - before) < FIRST + OFFERS_BURST + MORE) {
+		assert_true(rig_ms() - begun < RIG_MS);
+		rig_turn();
+		for (unsigned i = 0; i < FIRST; i++)
+			if (fes[i]->state == FE_CONNECTED)
+				fe_leave(fes[i]);
+	}
+	assert_true(connects <= FIRST + OFFERS_BURST + 1 + OFFERS_RATE * (rig_ms() - begun) / 1000);
+	assert_true(inspected_number(1, "throttled") + inspected_number(2, "throttled") > 0);
+	for (unsigned i = 0; i < FIRST; i++) /* and served when it has come to its senses */
+		fes[i]->again = fes[i]->state != FE_CONNECTED;
+	WAIT(fe1.state == FE_CONNECTED && third.state == FE_CONNECTED);
+	WAIT(is(1, "Connected") && is(2, "Connected"));
+	detach(true);
+	good("detach", "{\"guest\":\"web\",\"device\":\"vif2\",\"force\":true}");
+	fe_close(&third);
 }
 
 /* A guest that writes the right words at the right moment without any event: the looks after pviod's own steps count as well. */
@@ -337,7 +372,7 @@ static void playing_dead_and_alive_is_only_a_reconnect(void **state)
 	attach();
 	fe1_open(0);
 	fe1.again = true;
-	rig->also = both_turn;
+	rig->also = all_turn;
 	WAIT(fe1.state == FE_CONNECTED && is(1, "Connected"));
 	for (int i = 0; i < 6; i++) {
 		__atomic_store_n(&fe1.page->choice.alive, 0, __ATOMIC_RELEASE);
@@ -398,7 +433,7 @@ static void old_frontend_of_a_reused_page_is_stale(void **state)
 	assert_string_equal(state_of(1), "InitWait");
 	fe_close(&fe1);
 	fe1_open(0);
-	rig->also = both_turn;
+	rig->also = all_turn;
 	WAIT(fe1.state == FE_CONNECTED && is(1, "Connected"));
 	detach(true);
 }
@@ -415,6 +450,7 @@ int main(void)
 		hostile(offer_half_is_never_read_back),
 		cmocka_unit_test_setup_teardown(storm_of_events_buys_a_bounded_number_of_looks, up_with_few_looks, down_with_neighbour),
 		hostile(toggling_states_is_slowed_down),
+		hostile(connections_after_connections_are_few),
 		hostile(toggling_without_events_is_slowed_down_too),
 		hostile(playing_dead_and_alive_is_only_a_reconnect),
 		hostile(pinned_control_pages_are_bounded_and_reused),
