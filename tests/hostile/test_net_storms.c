@@ -498,6 +498,92 @@ static void headers_rewritten(void **state)
 	assert_int_equal(guest_connect(&d, LARGE_MTU), 0);
 }
 
+/* ---- slots rewritten while the backend takes them ---- */
+
+enum { SLOTS = 256, SLOTS_ROUND = 8 };
+
+/* Words of both rings' slots turn from one value to another, all the time: most are right alone, and few together. */
+static void *rewrite_slots(void *arg)
+{
+	struct rewriter *r = arg;
+	const struct net_queue *q = &c.q[0];
+	const struct pv_ring tx_ring = q->tx, rx_ring = q->rx;
+	const uint32_t grefs[] = { q->tx_grefs[0], q->tx_grefs[1], q->rx_grefs[0], UINT32_MAX };
+	const uint32_t sizes[] = { 60, 1000, 1000, 4000, 60, 65535, 13, 0 };
+	const uint32_t flags[64] = { NETTXF_csum_blank, NETTXF_more_data, NETTXF_extra_info, NETTXF_more_data | NETTXF_extra_info };
+	unsigned n = 0;
+
+	for (; !__atomic_load_n(&r->stop, __ATOMIC_RELAXED); n = n * 1103515245 + 12345) {
+		volatile uint32_t *tx = pv_ring_slot(&tx_ring, n >> 16), *rx = pv_ring_slot(&rx_ring, n >> 16);
+
+		tx[0] = grefs[n >> 8 & 3];
+		tx[1] = flags[n >> 10 & 63] << 16 | (n >> 16 & 31 ? 0 : 4000); /* and the offset */
+		tx[2] = sizes[n >> 20 & 7] << 16; /* and the id */
+		rx[0] = n >> 24 & 15; /* the id, rarely right */
+		rx[1] = grefs[n >> 28 & 3];
+	}
+	return NULL;
+}
+
+static unsigned slots_broken, slots_answered;
+
+/* Whatever its slots say, it is answered or broken. */
+static void send_slots(unsigned round)
+{
+	struct net_queue *q = &c.q[0];
+	int64_t end = rig_ms() + PATIENCE;
+	int ready;
+
+	(void)round;
+	for (unsigned i = 0; i < SLOTS_ROUND; i++)
+		pv_ring_fill(&q->tx); /* the other thread does */
+	for (unsigned i = 0; i < SLOTS_ROUND && q->rx.prod - q->rx.cons < SLOTS; i++)
+		pv_ring_fill(&q->rx);
+	pv_ring_publish(&q->rx);
+	tx_publish(&c, 0);
+	d_sends(1, 60);
+	do { /* a packet that has not ended waits for the next slots */
+		rig_pump(0);
+		ready = pv_ring_ready(&q->tx);
+		assert_true(ready >= 0);
+		q->tx.cons += (uint32_t)ready;
+		slots_answered += (unsigned)ready;
+		ready = pv_ring_ready(&q->rx);
+		assert_true(ready >= 0);
+		q->rx.cons += (uint32_t)ready;
+		assert_true(rig_ms() < end);
+	} while (!rig.broken && q->tx.prod - q->tx.cons > SLOTS - SLOTS_ROUND);
+	if (rig.broken) {
+		wait_broken(&c);
+		slots_broken++;
+		guest_rings_reset(&c);
+		assert_int_equal(guest_connect(&c, LARGE_MTU), 0);
+	}
+}
+
+static void slots_rewritten(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	frame(c.q[0].tx_data, d.mac, c.mac, 60, 1);
+	slots_broken = slots_answered = 0;
+	rewriter.stop = false;
+	assert_int_equal(pthread_create(&thread, NULL, rewrite_slots, &rewriter), 0);
+	storm(send_slots, times(300));
+	__atomic_store_n(&rewriter.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	print_message("%u slots answered, broken %u times\n", slots_answered, slots_broken);
+	assert_true(slots_answered > 0 && slots_broken > 0);
+	rig_pump(100);
+	if (rig.broken)
+		wait_broken(&c);
+	guest_rings_reset(&c);
+	if (guest_call(&c, "disconnect"))
+		fail_msg("%s", rig_last.message);
+	assert_int_equal(guest_connect(&c, LARGE_MTU), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -510,6 +596,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(connects_at_random_points, up, down),
 		cmocka_unit_test_setup_teardown(domain_dies_again_and_again, up, down),
 		cmocka_unit_test_setup_teardown(headers_rewritten, up, down),
+		cmocka_unit_test_setup_teardown(slots_rewritten, up, down),
 	};
 
 	rig_poll_us = "5";
