@@ -18,7 +18,7 @@
 enum { RETRY_MS = 1000, AGAIN_MS = 200, REAP_MS = 20, REAPS = 50 /* so often; then what is waited for is slow */ };
 
 static const struct limit guest_looks = { .burst = 4096, .rate = 1000 };
-static const struct limit guest_offers = { .burst = 64, .rate = 10 }; /* a connection and its end take about 1 ms of a CPU */
+static const struct limit guest_offers = { .burst = 64, .rate = 4 }; /* a connection and its end take about 1 ms of a CPU */
 
 typedef int action(struct device *dev); /* -errno: refused, the state stays; only `announce`, `ask_again` and `ask_adopt` may */
 

@@ -308,7 +308,7 @@ static void toggling_states_is_slowed_down(void **state)
 /* All devices of a guest share what it may begin anew: OFFERS_BURST at once, OFFERS_RATE a second. */
 static void connections_after_connections_are_few(void **state)
 {
-	enum { OFFERS_BURST = 64, OFFERS_RATE = 10, MORE = 15, FIRST = 2 /* of each device: no offer anew */ };
+	enum { OFFERS_BURST = 64, OFFERS_RATE = 4, MORE = 8, FIRST = 2 /* of each device: no offer anew */ };
 	uint64_t begun = rig_ms();
 	unsigned before = rig->be[0].calls[BE_CONNECT], connects = 0;
 	struct fe *fes[FIRST] = { &fe1, &third };
