@@ -9,22 +9,26 @@
 enum {
 	SLOTS = 256, /* of a tx or rx ring: pv_ring_slots of one page, asserted in setup */
 	PAGES_MAX = 4 * SLOTS, /* of a queue and direction */
+	SMALLS = 4, /* small packets have so many places in a page, ... */
+	SMALL_PAGES = SLOTS / SMALLS, /* ... and these pages, the first of a queue's */
 	SEEN = 64, /* rx answers copied at once; more than a chain has */
 	CTRL_SLOTS = 128, /* of a control ring */
 };
 
-/* A tx id and its page are the caller's of fill until published, then the backend's until it answers. */
+/* A tx id and its place are the caller's of fill until published, then the backend's until it answers. */
 enum tx_state { TX_FREE, TX_INFLIGHT, TX_GROUP /* in flight too: no packet, a change of the multicast filter */ };
 
-/* The pages of a queue that packets are sent in. */
+/* The pages of a queue that packets are sent in. Ids below SLOTS are places for small packets, the others are pages. */
 struct net_out {
 	uint8_t *page;
-	const uint32_t *gref;
-	uint32_t pages; /* a power of 2 */
+	const uint32_t *gref; /* of each page */
+	uint32_t ids;
+	uint32_t smalls; /* free places: as many as the ring has free slots, or more */
 	uint32_t oldest, newest; /* of `free`, both free-running */
 	struct net_out_ids { /* apart: the rest is copied into registers while packets are sent */
-		uint16_t free[PAGES_MAX]; /* in the order in which they came back: [oldest, newest) */
-		uint8_t state[PAGES_MAX]; /* enum tx_state */
+		uint16_t small[SLOTS]; /* free places: [0, smalls) */
+		uint16_t free[PAGES_MAX]; /* free pages, in the order in which they came back: [oldest, newest) */
+		uint8_t state[SLOTS + PAGES_MAX]; /* enum tx_state */
 	} *id;
 };
 
@@ -80,7 +84,7 @@ void net_publish(struct pv_netfront *f, struct net_queue *q, struct pv_ring *r);
 void net_unmask(struct pv_netfront *f, struct net_queue *q); /* late, after the work: a storm of events costs its sender (XSA-391) */
 
 /* ---- netfront_tx.c ---- */
-void net_tx_begin(struct net_queue *q, void *pages, const uint32_t *gref, unsigned n); /* n pages, all free */
+void net_tx_begin(struct net_queue *q, void *pages, const uint32_t *gref, unsigned n); /* n pages, SLOTS at least, all free */
 int net_tx_reap(struct pv_netfront *f, struct net_queue *q); /* take the answers that came. 0 or -EPROTO */
 unsigned net_tx_unanswered(const struct net_queue *q); /* pages that the backend has not given back */
 

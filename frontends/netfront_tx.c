@@ -1,4 +1,4 @@
-/* netfront_tx.c - what a vif sends: packets are copied into granted pages, each page gets a slot, and answers give the pages back.
+/* netfront_tx.c - what a vif sends: packets are copied into granted pages, or small ones into parts of them, each gets a slot, and answers give them back.
  *
  * A core holds few stores at once (64, on Zen 4), and those to the ring and the pages wait for lines that the other core has: any other store takes
  * their room. So most packets go through tx_burst, and answers through net_tx_reap, which keep what changes with each in registers until the end. */
@@ -8,26 +8,33 @@
 
 enum {
 	LEN_MAX = 65535, /* the size field of a first slot */
-	COLOURS = PV_PAGE_SIZE / 2 / 64,
-	SMALL = 700, /* bytes of a packet: of a queue's pages together less than a core's cache holds */
-	AHEAD = 2, AHEAD_SMALL = 16, /* packets: so long before the lines of its page are fetched */
+	PLACE = PV_PAGE_SIZE / SMALLS,
+	SMALL = 700, /* bytes of a packet, at most: of a queue's places together less than a core's cache holds */
+	COLOURS = PV_PAGE_SIZE / 2 / PV_CACHE_LINE, PLACE_COLOURS = 4, /* twice as many of half a place */
+	SPREAD = 8, /* so many packets in a row are in different pages: of one page a core fetches more than it is to have */
+	AHEAD = 2, AHEAD_SMALL = 16, /* packets: so long before the lines that it is written to are fetched */
 };
+_Static_assert(SMALL + (PLACE_COLOURS - 1) * PV_CACHE_LINE <= PLACE && PLACE / 2 + (2 * PLACE_COLOURS - 1) * PV_CACHE_LINE <= PLACE,
+	       "a small packet stays in its place");
 
 void net_tx_begin(struct net_queue *q, void *pages, const uint32_t *gref, unsigned n)
 {
-	q->out = (struct net_out){ .page = pages, .gref = gref, .pages = n, .newest = n, .id = &q->out_ids };
-	for (unsigned i = 0; i < n; i++) {
-		q->out_ids.free[i] = (uint16_t)i;
-		q->out_ids.state[i] = TX_FREE;
-	}
+	struct net_out *out = &q->out;
+
+	*out = (struct net_out){ .page = pages, .gref = gref, .ids = SLOTS + n - SMALL_PAGES, .id = &q->out_ids };
+	memset(out->id->state, TX_FREE, sizeof(out->id->state));
+	for (unsigned i = 0, set = SPREAD * SMALLS; i < SLOTS; i++)
+		out->id->small[out->smalls++] = (uint16_t)(i / set * set + i % SPREAD * SMALLS + i % set / SPREAD);
+	for (unsigned id = SLOTS; id < out->ids; id++)
+		out->id->free[out->newest++] = (uint16_t)id;
 }
 
 /* ---- answers ---- */
 
 /* Check one answer and take its id back. Returns 0 or -EPROTO. */
-static int tx_answer(struct pv_netfront *f, struct net_queue *q, const struct netif_tx_response *rsp, uint32_t *newest)
+static int tx_answer(struct pv_netfront *f, struct net_queue *q, struct net_out *out, const struct netif_tx_response *rsp)
 {
-	struct net_out_ids *id = &q->out_ids;
+	struct net_out_ids *id = out->id;
 
 	if (rsp->status == NETIF_RSP_NULL) { /* of an extra-info slot; its id means nothing */
 		if (q->tx_extras == 0)
@@ -35,19 +42,22 @@ static int tx_answer(struct pv_netfront *f, struct net_queue *q, const struct ne
 		q->tx_extras--;
 		return 0;
 	}
-	if (rsp->id >= q->out.pages || id->state[rsp->id] == TX_FREE)
+	if (rsp->id >= out->ids || id->state[rsp->id] == TX_FREE)
 		return front_broken(&f->front, "a tx answer to an id that is not in flight");
 	if (rsp->status != NETIF_RSP_OKAY)
 		++*(id->state[rsp->id] == TX_GROUP ? &f->stats.groups_refused : &f->stats.tx_errors);
 	id->state[rsp->id] = TX_FREE;
-	id->free[(*newest)++ & (q->out.pages - 1)] = rsp->id;
+	if (rsp->id < SLOTS)
+		id->small[out->smalls++] = rsp->id;
+	else
+		id->free[out->newest++ % PAGES_MAX] = rsp->id;
 	return 0;
 }
 
 int net_tx_reap(struct pv_netfront *f, struct net_queue *q)
 {
-	uint32_t newest = q->out.newest;
 	struct netif_tx_response rsp;
+	struct net_out out = q->out;
 	struct pv_ring ring = q->tx;
 	int n = pv_ring_ready(&ring), rc = 0;
 
@@ -55,19 +65,25 @@ int net_tx_reap(struct pv_netfront *f, struct net_queue *q)
 		return front_broken(&f->front, "more tx answers than requests");
 	for (int i = 0; i < n && rc == 0; i++) {
 		pv_net_tx_take_rsp(&ring, &rsp);
-		rc = tx_answer(f, q, &rsp, &newest);
+		rc = tx_answer(f, q, &out, &rsp);
 	}
 	q->tx = ring;
-	q->out.newest = newest;
+	q->out = out;
 	return rc;
 }
 
-unsigned net_tx_unanswered(const struct net_queue *q)
+static uint32_t pages_free(const struct net_out *out)
 {
-	return q->out.pages - (q->out.newest - q->out.oldest);
+	return out->newest - out->oldest;
 }
 
-/* ---- a packet's page and slot ---- */
+
+unsigned net_tx_unanswered(const struct net_queue *q)
+{
+	return q->out.ids - q->out.smalls - pages_free(&q->out);
+}
+
+/* ---- a packet's place and slot ---- */
 
 /* May this packet be sent on this device? */
 static bool sendable(const struct pv_netfront *f, const struct pv_netfront_packet *p)
@@ -92,44 +108,46 @@ static bool sendable(const struct pv_netfront *f, const struct pv_netfront_packe
 	}
 }
 
-static uint32_t pages_free(const struct net_out *out)
+static uint32_t page_of(uint16_t id)
 {
-	return out->newest - out->oldest;
+	return id < SLOTS ? id / SMALLS : id - SLOTS + SMALL_PAGES;
 }
 
-/* Where all packets begin at the head of a page they meet in the same few sets of the CPU's caches. */
-static uint16_t tx_offset(uint16_t id, uint32_t part)
+/* Where all packets begin at the same places of their pages they meet in the same few sets of the CPU's caches. */
+static uint16_t offset_of(uint16_t id, uint32_t part)
 {
-	return part <= PV_PAGE_SIZE / 2 ? id % COLOURS * 64 : 0;
-}
-
-/* Which of the free pages a packet is written to. A large one: that which came back first, for until the CPU's caches have thrown out what the
- * backend's core read of it, each line must be taken from that core, at several times the cost of one from the cache that they share. A
- * small one: that which came back last, so that few pages are in use. `ahead`: of the packets after it. */
-static uint16_t tx_id(const struct net_out *out, uint32_t len, unsigned ahead)
-{
-	return out->id->free[(len > SMALL ? out->oldest + ahead : out->newest - 1 - ahead) & (out->pages - 1)];
+	if (id < SLOTS)
+		return (uint16_t)(id % SMALLS * PLACE + id / SMALLS % (part > PLACE / 2 ? PLACE_COLOURS : 2 * PLACE_COLOURS) * PV_CACHE_LINE);
+	return part <= PV_PAGE_SIZE / 2 ? (uint16_t)(id % COLOURS * PV_CACHE_LINE) : 0;
 }
 
 static uint8_t *tx_data(const struct net_out *out, uint16_t id, uint32_t part)
 {
-	return out->page + (size_t)id * PV_PAGE_SIZE + tx_offset(id, part);
+	return out->page + (size_t)page_of(id) * PV_PAGE_SIZE + offset_of(id, part);
 }
 
-/* A core waits for each line that it writes to and does not have: have those of a page fetched that is soon to be written, if what follows is
+/* What a packet is written to. A large one: the page that came back first, for until the CPU's caches have thrown out what the
+ * backend's core read of it, each line must be taken from that core, at several times the cost of one from the cache that they share. A
+ * small one: the place that came back last, so that few pages, and few entries of the cores' tables of pages, are in use. `ahead`: of the packets after it. */
+static uint16_t tx_id(const struct net_out *out, uint32_t len, unsigned ahead)
+{
+	return len > SMALL ? out->id->free[(out->oldest + ahead) % PAGES_MAX] : out->id->small[(out->smalls - 1 - ahead) % SLOTS];
+}
+
+/* A core waits for each line that it writes to and does not have: have those fetched that are soon to be written, if what follows is
  * like this. */
 static void tx_fetch(const struct net_out *out, uint32_t len, uint32_t part)
 {
 	unsigned ahead = len > SMALL ? AHEAD : AHEAD_SMALL;
-	const uint8_t *page = tx_data(out, tx_id(out, len, ahead), part);
+	const uint8_t *to = tx_data(out, tx_id(out, len, ahead), part);
 
-	if (pages_free(out) <= ahead)
+	if ((len > SMALL ? pages_free(out) : out->smalls) <= ahead)
 		return;
 	for (uint32_t at = 0; at < part; at += PV_CACHE_LINE)
-		pv_prefetch_write(page + at);
+		pv_prefetch_write(to + at);
 }
 
-/* A page for a packet of len bytes. The room was checked. */
+/* A place or page for a packet of len bytes. The room was checked. */
 static uint16_t tx_take(struct net_out *out, uint32_t len, enum tx_state state)
 {
 	uint16_t id = tx_id(out, len, 0);
@@ -137,12 +155,12 @@ static uint16_t tx_take(struct net_out *out, uint32_t len, enum tx_state state)
 	if (len > SMALL)
 		out->oldest++;
 	else
-		out->newest--;
+		out->smalls--;
 	out->id->state[id] = (uint8_t)state;
 	return id;
 }
 
-/* The part of a packet that begins `at` bytes into it: its page and its slot. */
+/* The part of a packet that begins `at` bytes into it: its place and its slot. */
 static void tx_part(struct net_out *out, struct pv_ring *ring, const struct pv_netfront_packet *p, uint32_t at, uint32_t part)
 {
 	uint16_t id, flags = at + part < p->len ? NETTXF_more_data : 0;
@@ -153,7 +171,7 @@ static void tx_part(struct net_out *out, struct pv_ring *ring, const struct pv_n
 	tx_fetch(out, p->len, part);
 	id = tx_take(out, p->len, TX_INFLIGHT);
 	pv_copy(tx_data(out, id, part), (const uint8_t *)p->data + at, part);
-	pv_net_tx_fill(ring, out->gref[id], tx_offset(id, part), flags, id, (uint16_t)(at ? part : p->len));
+	pv_net_tx_fill(ring, out->gref[page_of(id)], offset_of(id, part), flags, id, (uint16_t)(at ? part : p->len));
 }
 
 static void tx_fill_extra(struct net_queue *q, const struct netif_extra_info *e)
@@ -179,10 +197,15 @@ static void tx_packet(struct net_queue *q, const struct pv_netfront_packet *p)
 	}
 }
 
-/* Is it to be sent in one page and slot, as nearly all are? */
+/* Is it to be sent in one slot, as nearly all are? */
 static bool is_short(const struct pv_netfront *f, const struct pv_netfront_packet *p)
 {
 	return p->len >= PV_NET_LEN_MIN && p->len <= PV_PAGE_SIZE && !p->gso_type && (!p->csum_blank || sendable(f, p));
+}
+
+static bool has_place(const struct net_out *out, const struct pv_netfront_packet *p)
+{
+	return p->len <= SMALL || pages_free(out) >= (p->len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE;
 }
 
 /* Such packets in a row, as far as there is room. Returns how many. */
@@ -194,8 +217,7 @@ static __attribute__((flatten)) unsigned tx_burst(struct pv_netfront *f, struct 
 	unsigned i;
 
 	n = n < pv_ring_room(&ring) ? n : pv_ring_room(&ring);
-	n = n < pages_free(&out) ? n : pages_free(&out);
-	for (i = 0; i < n && is_short(f, &p[i]); i++) {
+	for (i = 0; i < n && is_short(f, &p[i]) && has_place(&out, &p[i]); i++) {
 		tx_part(&out, &ring, &p[i], 0, p[i].len);
 		bytes += p[i].len;
 	}
@@ -210,7 +232,7 @@ static bool tx_room(const struct net_queue *q, const struct pv_netfront_packet *
 {
 	unsigned pages = (p->len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE;
 
-	return pv_ring_room(&q->tx) >= pages + !!p->gso_type && pages_free(&q->out) >= pages;
+	return pv_ring_room(&q->tx) >= pages + !!p->gso_type && has_place(&q->out, p);
 }
 
 /* Make room for p, from answers that came; else ask to be told when a quarter of what is in flight was answered. Returns 1: there
@@ -284,7 +306,7 @@ int pv_netfront_group(struct pv_netfront *f, const uint8_t addr[6], bool join)
 		return rc ? rc : -EAGAIN;
 	id = tx_take(&q->out, like.len, TX_GROUP);
 	memcpy(e.u.mcast.addr, addr, 6);
-	pv_net_tx_fill(&q->tx, q->out.gref[id], 0, NETTXF_extra_info, id, 0);
+	pv_net_tx_fill(&q->tx, q->out.gref[page_of(id)], 0, NETTXF_extra_info, id, 0);
 	tx_fill_extra(q, &e);
 	net_publish(f, q, &q->tx);
 	rc = pv_ring_rearm(&q->tx, q->tx.prod - q->tx.cons); /* somebody may wait for its answer alone */

@@ -93,15 +93,16 @@ static void tx_answered_twice(void **state)
 
 static void tx_answer_to_an_id_never_used(void **state)
 {
-	static const uint16_t ids[] = { 255, 256, 65535 };
+	static const uint16_t ids[] = { 100, 256, 1215, 1216, 65535 }; /* a place, the first page and the last one, and none */
+	enum { IDS = sizeof(ids) / sizeof(*ids) };
 
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < IDS; i++) {
 		assert_int_equal(send_one(60), 1);
 		pv_net_tx_fill_rsp(&q()->tx, ids[i], NETIF_RSP_OKAY);
 		q()->tx.cons++;
 		assert_int_equal(look_at_tx(), -EPROTO);
 		assert_broken();
-		if (i < 2) {
+		if (i < IDS - 1) {
 			stop(state);
 			start(state);
 		}
