@@ -77,7 +77,6 @@ static uint32_t pages_free(const struct net_out *out)
 	return out->newest - out->oldest;
 }
 
-
 unsigned net_tx_unanswered(const struct net_queue *q)
 {
 	return q->out.ids - q->out.smalls - pages_free(&q->out);
