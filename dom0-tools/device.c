@@ -451,6 +451,7 @@ static int back_to_offer(struct device *dev)
 	}
 	dev->retry_due = now + bucket_wait(offers, &guest_offers);
 	bucket_owe(offers, 1); /* others of its devices wait for the one after */
+	snprintf(dev->why, sizeof(dev->why), "its guest connects anew too often, and waits to be offered it again");
 	dev->nthrottled++;
 	wait_list(dev);
 	return 0;
