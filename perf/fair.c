@@ -41,8 +41,7 @@ struct crowd {
 	unsigned n, polite; /* the first ones are polite */
 	struct tally tally[GUESTS_MAX]; /* of each */
 	struct sender s[GUESTS_MAX];
-	struct hostile hostile; /* kind NULL: there is none */
-	bool storm; /* it is at it */
+	struct hostile hostile;
 };
 
 static const uint8_t nobody[6] = { 0x02, 0, 0, 0, 0xbe, 0xef }; /* what is for it leaves by the uplink */
@@ -148,8 +147,7 @@ static double run(struct crowd *c, double secs)
 	for (; now < began + secs; now = perf_now()) {
 		for (unsigned i = 0; i < c->n; i++)
 			send_due(&c->s[i], now);
-		if (c->storm)
-			c->hostile.kind->step(&c->hostile);
+		hostile_step(&c->hostile);
 	}
 	for (unsigned i = 0; i < c->n; i++) {
 		settle(c, &c->s[i]);
@@ -159,8 +157,10 @@ static double run(struct crowd *c, double secs)
 }
 
 /* The polite ones send what they are to, for so long. Returns the smallest part that one of them got of it. */
-static double least_part(struct crowd *c, double secs)
+static double least_part(void *arg, double secs)
 {
+	struct crowd *c = arg;
+
 	run(c, secs);
 	return tally_least(c->tally, c->polite);
 }
@@ -178,14 +178,7 @@ static void measure(void *arg)
 		c->s[i].rate = capacity / 10;
 	if (c->hostile.kind)
 		quiet = least_part(c, secs);
-	c->storm = c->hostile.kind;
-	if (c->storm)
-		run(c, secs); /* what it has saved up is gone then */
-	c->hostile.deeds = 0;
-	least = least_part(c, secs);
-	c->storm = false;
-	if (c->hostile.kind && !c->hostile.deeds)
-		perf_die("the hostile guest did nothing");
+	least = hostile_storm(&c->hostile, least_part, c, secs);
 	printf("{\"least\":%.4f,\"quiet\":%.4f,\"capacity_mpps\":%.3f,\"offered_mpps\":%.3f,\"greedy_mpps\":%.3f,\"deeds\":%llu,\"senders\":%u,\"len\":%u}\n",
 	       least, quiet, capacity / 1e6, (double)tally_offered(c->tally, c->polite) / secs / 1e6,
 	       c->hostile.kind ? 0 : (double)c->tally[c->polite].delivered / secs / 1e6, (unsigned long long)c->hostile.deeds, c->n, c->o->len);

@@ -37,8 +37,7 @@ struct crowd {
 	unsigned n, polite; /* the first ones are polite */
 	struct tally tally[GUESTS_MAX]; /* of each */
 	struct asker a[GUESTS_MAX];
-	struct hostile hostile; /* kind NULL: there is none */
-	bool storm; /* it is at it */
+	struct hostile hostile;
 };
 
 static void connect_asker(const struct options *o, int domid, bool greedy, struct asker *a)
@@ -132,8 +131,7 @@ static double run(struct crowd *c, double secs)
 			ask_due(&c->a[i], now);
 			reap(&c->a[i]);
 		}
-		if (c->storm)
-			c->hostile.kind->step(&c->hostile);
+		hostile_step(&c->hostile);
 	}
 	for (unsigned i = 0; i < c->n; i++) {
 		while (c->a[i].inflight)
@@ -144,8 +142,10 @@ static double run(struct crowd *c, double secs)
 }
 
 /* The polite ones ask what they are to, for so long. Returns the smallest part that one of them got of it. */
-static double least_part(struct crowd *c, double secs)
+static double least_part(void *arg, double secs)
 {
+	struct crowd *c = arg;
+
 	run(c, secs);
 	return tally_least(c->tally, c->polite);
 }
@@ -171,14 +171,7 @@ static void measure(void *arg)
 	} else {
 		quiet = least_part(c, secs);
 	}
-	c->storm = c->hostile.kind;
-	if (c->storm)
-		run(c, secs); /* what it has saved up is gone then */
-	c->hostile.deeds = 0;
-	least = least_part(c, secs);
-	c->storm = false;
-	if (c->hostile.kind && !c->hostile.deeds)
-		perf_die("the hostile guest did nothing");
+	least = hostile_storm(&c->hostile, least_part, c, secs);
 	iops = greedy ? (double)greedy->tally->delivered / secs : 0;
 	printf("{\"least\":%.4f,\"quiet\":%.4f,\"capacity_iops\":%.0f,\"offered_iops\":%.0f,\"greedy_iops\":%.0f,\"greedy_mb_s\":%.1f,\"deeds\":%llu,\"guests\":%u}\n",
 	       least, quiet, capacity, (double)tally_offered(c->tally, c->polite) / secs, iops, iops * (double)c->o->bs / 1e6, (unsigned long long)c->hostile.deeds, c->n);

@@ -24,9 +24,10 @@ struct hostile_kind {
 /* Owner: the program. Lifetime: hostile_open until it ends. `broken` alone is shared with dom0. */
 struct hostile {
 	struct raw raw;
-	const struct hostile_kind *kind;
+	const struct hostile_kind *kind; /* NULL: there is none, and nothing below means anything */
 	uint64_t deeds; /* events sent, answers got, connections ended: what its step counts */
 	unsigned n; /* the step's own */
+	bool storm; /* it is at it */
 	bool ending; /* it has done what ends this connection */
 	double due; /* when it looks again how that goes */
 	const char *type, *config[3]; /* of its device */
@@ -86,6 +87,29 @@ static inline const struct hostile_kind *hostile_find(const struct hostile_kind 
 	while (kinds->name && strcmp(kinds->name, name))
 		kinds++;
 	return kinds->name ? kinds : NULL;
+}
+
+/* Between what the others do. */
+static inline void hostile_step(struct hostile *g)
+{
+	if (g->storm)
+		g->kind->step(g);
+}
+
+/* What `measure` says of the others while it is at it; there may be none. */
+static inline double hostile_storm(struct hostile *g, double (*measure)(void *arg, double secs), void *arg, double secs)
+{
+	double least;
+
+	g->storm = g->kind;
+	if (g->storm)
+		measure(arg, secs); /* what it has saved up is gone then */
+	g->deeds = 0;
+	least = measure(arg, secs);
+	g->storm = false;
+	if (g->kind && !g->deeds)
+		perf_die("the hostile guest did nothing");
+	return least;
 }
 
 static inline void hostile_notify(struct hostile *g, uint32_t port)
