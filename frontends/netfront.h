@@ -20,7 +20,8 @@ struct pv_netfront_config {
 	int wait_ms; /* how long to wait for the device to be announced; 0: it must be there */
 	uint16_t queues; /* wanted, at most; 0: one */
 	uint16_t pages; /* shared with the backend, of a queue and direction, at most: 256 to 1024; 0: 1024, of all queues together; 64 of those sent in are for
-			 * packets up to 700 bytes, four of which share one. More than the 256 slots make large packets up to three times as fast, as their lines then come from a cache, not from the other core */
+			 * packets up to 700 bytes, four of which share one. More than the 256 slots make large packets up to three times as fast, as their
+			 * lines then come from a cache, not from the other core */
 	uint32_t features; /* PV_VIF_SG, _CSUM_*, _GSO_* wanted, at most; 0: all that are offered */
 	bool poll; /* the caller looks all the time: never ask the backend for an event; fd then tells of changes of state alone */
 	uint16_t headroom; /* see pv_netfront_set_headroom */

@@ -86,7 +86,7 @@ void net_unmask(struct pv_netfront *f, struct net_queue *q); /* late, after the 
 /* ---- netfront_tx.c ---- */
 void net_tx_begin(struct net_queue *q, void *pages, const uint32_t *gref, unsigned n); /* n pages, SLOTS at least, all free */
 int net_tx_reap(struct pv_netfront *f, struct net_queue *q); /* take the answers that came. 0 or -EPROTO */
-unsigned net_tx_unanswered(const struct net_queue *q); /* pages that the backend has not given back */
+unsigned net_tx_unanswered(const struct net_queue *q); /* pages and places that the backend has not given back */
 
 /* ---- netfront_rx.c ---- */
 void net_rx_post(const struct pv_netfront *f, struct net_queue *q, unsigned n); /* so many more requests, with the next pages; not yet published */

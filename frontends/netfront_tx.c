@@ -202,9 +202,14 @@ static bool is_short(const struct pv_netfront *f, const struct pv_netfront_packe
 	return p->len >= PV_NET_LEN_MIN && p->len <= PV_PAGE_SIZE && !p->gso_type && (!p->csum_blank || sendable(f, p));
 }
 
+static uint32_t parts_of(const struct pv_netfront_packet *p)
+{
+	return (p->len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE;
+}
+
 static bool has_place(const struct net_out *out, const struct pv_netfront_packet *p)
 {
-	return p->len <= SMALL || pages_free(out) >= (p->len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE;
+	return p->len <= SMALL || pages_free(out) >= parts_of(p);
 }
 
 /* Such packets in a row, as far as there is room. Returns how many. */
@@ -229,9 +234,7 @@ static __attribute__((flatten)) unsigned tx_burst(struct pv_netfront *f, struct 
 
 static bool tx_room(const struct net_queue *q, const struct pv_netfront_packet *p)
 {
-	unsigned pages = (p->len + PV_PAGE_SIZE - 1) / PV_PAGE_SIZE;
-
-	return pv_ring_room(&q->tx) >= pages + !!p->gso_type && has_place(&q->out, p);
+	return pv_ring_room(&q->tx) >= parts_of(p) + !!p->gso_type && has_place(&q->out, p);
 }
 
 /* Make room for p, from answers that came; else ask to be told when a quarter of what is in flight was answered. Returns 1: there
