@@ -575,13 +575,10 @@ static void slots_rewritten(void **state)
 	pthread_join(thread, NULL);
 	print_message("%u slots answered, broken %u times\n", slots_answered, slots_broken);
 	assert_true(slots_answered > 0 && slots_broken > 0);
-	rig_pump(100);
+	guest_again(&c, LARGE_MTU); /* of what it has not taken yet it takes nothing more */
+	guest_stat(&c, NULL, "mtu"); /* what pviod is told of that has come before this answer */
 	if (rig.broken)
 		wait_broken(&c);
-	guest_rings_reset(&c);
-	if (guest_call(&c, "disconnect"))
-		fail_msg("%s", rig_last.message);
-	assert_int_equal(guest_connect(&c, LARGE_MTU), 0);
 }
 
 int main(void)
