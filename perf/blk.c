@@ -13,7 +13,7 @@ enum { CONNECT_MS = 10000, REAP = 64, BATCH_PART = 4 /* ask again when a quarter
 struct options {
 	const char *hypervisor, *image;
 	int domid;
-	unsigned devid, guests, depth, msecs, mode;
+	unsigned devid, guests, depth, msecs, ramp, mode;
 	uint64_t bs, prove;
 	struct pv_cpus cpus;
 	bool sleep, once;
@@ -121,16 +121,31 @@ static uint64_t events(const struct load *l, uint64_t *notifies)
 	return n;
 }
 
-static void measure(void *arg)
+/* Returns how many requests ended meanwhile. */
+static uint64_t run(struct load *l, unsigned msecs)
 {
-	struct load *l = arg;
-	double began = perf_now(), cpu = perf_cpu(), end = began + l->o->msecs / 1e3, secs;
-	uint64_t ios = 0, notifies, notifies0, events0 = events(l, &notifies0), events1;
+	double end = perf_now() + msecs / 1e3;
 	unsigned again = l->o->depth / BATCH_PART ? l->o->depth / BATCH_PART : 1;
+	uint64_t ios = 0;
 
 	while (perf_now() < end)
 		for (unsigned i = 0; i < l->o->guests; i++)
 			ios += look(l, &l->disk[i], again);
+	return ios;
+}
+
+static void measure(void *arg)
+{
+	struct load *l = arg;
+	uint64_t ios, notifies, notifies0, events0, events1;
+	double began, cpu, secs;
+
+	blocks_begin(&l->blocks);
+	run(l, l->o->ramp);
+	events0 = events(l, &notifies0);
+	began = perf_now();
+	cpu = perf_cpu();
+	ios = run(l, l->o->msecs);
 	secs = perf_now() - began;
 	for (unsigned i = 0; i < l->o->guests; i++)
 		drain(l, &l->disk[i]);
@@ -207,6 +222,7 @@ static const struct pv_option table[] = {
 	{ "bs", "SIZE", "bytes a request (4k)", pv_option_size, FIELD(bs) },
 	{ "depth", "N", "requests in flight (32)", pv_option_number, FIELD(depth), .min = 1, .max = 512 },
 	{ "msecs", "MS", "how long to measure (1000)", pv_option_number, FIELD(msecs), .min = 1, .max = 1000000 },
+	{ "ramp", "MS", "how long to run before that (0)", pv_option_number, FIELD(ramp), .max = 1000000 },
 	{ "cpus", "A", "pin to this CPU", pv_option_cpus, FIELD(cpus) },
 	{ "prove", "SIZE", "before that write so much of the first disk, read it back, compare", pv_option_size, FIELD(prove) },
 	{ "image", "FILE", "... and compare with what this file has then", pv_option_text, FIELD(image) },

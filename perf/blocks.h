@@ -36,6 +36,12 @@ static inline bool blocks_random(const struct blocks *b)
 	return b->mode == RANDREAD || b->mode == RANDWRITE;
 }
 
+/* One after the other begins at the disk's first block again, as fio does each time: the host of a machine like ours may have kept what was moved last. */
+static inline void blocks_begin(struct blocks *b)
+{
+	b->next = b->nr - 1;
+}
+
 /* Which block comes next: xorshift64* spread over the disk, or one after the other. */
 static inline uint64_t blocks_next(struct blocks *b)
 {

@@ -42,7 +42,7 @@ enum { HEADER = offsetof(struct message, number) };
 
 struct options {
 	const char *socket, *image;
-	unsigned depth, msecs, mode;
+	unsigned depth, msecs, ramp, mode;
 	uint64_t bs, prove;
 	struct pv_cpus cpus;
 	bool sleep, once;
@@ -313,11 +313,11 @@ static void drain(struct load *l)
 			wait_call(l);
 }
 
-static void measure(void *arg)
+/* Returns how many requests ended meanwhile. */
+static uint64_t run(struct load *l, unsigned msecs)
 {
-	struct load *l = arg;
-	double began = perf_now(), cpu = perf_cpu(), end = began + l->o->msecs / 1e3, secs;
-	uint64_t ios = 0, kicks = l->kicks;
+	double end = perf_now() + msecs / 1e3;
+	uint64_t ios = 0;
 
 	while (perf_now() < end) {
 		unsigned n;
@@ -328,6 +328,21 @@ static void measure(void *arg)
 		if (n == 0 && l->o->sleep)
 			wait_call(l);
 	}
+	return ios;
+}
+
+static void measure(void *arg)
+{
+	struct load *l = arg;
+	uint64_t ios, kicks;
+	double began, cpu, secs;
+
+	blocks_begin(&l->blocks);
+	run(l, l->o->ramp);
+	kicks = l->kicks;
+	began = perf_now();
+	cpu = perf_cpu();
+	ios = run(l, l->o->msecs);
 	secs = perf_now() - began;
 	drain(l);
 	printf("{\"iops\":%.0f,\"mb_s\":%.1f,\"us\":%.2f,\"cpu_s\":%.3f,\"secs\":%.3f,\"front_notifies\":%lu}\n", (double)ios / secs,
@@ -356,6 +371,7 @@ static const struct pv_option table[] = {
 	{ "bs", "SIZE", "bytes a request (4k)", pv_option_size, FIELD(bs) },
 	{ "depth", "N", "requests in flight (32)", pv_option_number, FIELD(depth), .min = 1, .max = 512 },
 	{ "msecs", "MS", "how long to measure (1000)", pv_option_number, FIELD(msecs), .min = 1, .max = 1000000 },
+	{ "ramp", "MS", "how long to run before that (0)", pv_option_number, FIELD(ramp), .max = 1000000 },
 	{ "cpus", "A", "pin to this CPU", pv_option_cpus, FIELD(cpus) },
 	{ "prove", "SIZE", "before that write so much of the disk, read it back, compare", pv_option_size, FIELD(prove) },
 	{ "image", "FILE", "... and compare with what this file has then", pv_option_text, FIELD(image) },
