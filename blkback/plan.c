@@ -1,9 +1,9 @@
 /* plan.c - from the segments of requests to I/O on the image. Pure: looks at nothing but its arguments. */
 #include "blkback.h"
 
-/* Of one merged I/O. Larger ones save little, and leave a disk fewer at once: with 1016 KiB 128 KiB after 128 KiB were written at 0.7 to 0.9 of the rate. Never more than 254 pages,
- * the usual limit on the pieces of a disk's request (virtio's queue/max_segments): the kernel would cut off a few KiB each time. */
-enum { PLAN_BYTES_MAX = 64 * PV_PAGE_SIZE };
+/* Of one merged I/O: what kernels ask for at once. Larger ones save little, and the kernel, which joins what is neighbours until it has the largest request that the disk takes (254 pages,
+ * virtio's queue/max_segments), comes nearer to that with small ones: seven of 128 KiB, but three of 256 KiB. With 1016 KiB 128 KiB after 128 KiB were written at 0.7 to 0.9 of the rate. */
+enum { PLAN_BYTES_MAX = 32 * PV_PAGE_SIZE };
 
 /* Append memory to an iovec array: what continues the last piece makes that longer. Returns the new count. */
 static unsigned iov_append(struct iovec *iov, unsigned n, void *base, size_t len)

@@ -119,9 +119,9 @@ static void blkplan_join_is_bounded_in_bytes(void **state)
 	struct image_io a = io(IMAGE_WRITE, 0, v, memory[0]), b = io(IMAGE_WRITE, 2048, w, memory[5]);
 
 	(void)state;
-	v[0].iov_len = a.len = b.offset = 256 << 10;
+	v[0].iov_len = a.len = b.offset = 128 << 10;
 	assert_false(blkplan_join(&a, &b, 2));
-	v[0].iov_len = a.len = b.offset = (256 << 10) - PV_PAGE_SIZE;
+	v[0].iov_len = a.len = b.offset = (128 << 10) - PV_PAGE_SIZE;
 	assert_true(blkplan_join(&a, &b, 2));
 }
 
