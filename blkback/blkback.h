@@ -86,6 +86,15 @@ unsigned blkplan_iov(struct iovec *iov, const struct pv_blk_seg *segs, void *con
  * one I/O allow it. Returns whether it did; else both are as before. */
 bool blkplan_join(struct image_io *head, const struct image_io *next, unsigned room);
 
+/* Is it time, within a turn, to hand the kernel what waits? Of `begun` operations, `waiting` of them among these, it has the others. At PLAN_PART it always is: storage
+ * works on these while we do on the rest. A disk at rest begins with the first, then has as many again each time. prompt: what is handed over has ended when the call returns, so
+ * nothing works meanwhile and early calls are lost. */
+enum { PLAN_PART = 8 };
+static inline bool blkplan_is_part(unsigned waiting, unsigned begun, bool prompt)
+{
+	return waiting >= PLAN_PART || (waiting && !prompt && 2 * waiting >= begun);
+}
+
 /* ---- blkq.c: one queue of a connected vbd; everything on its worker's thread ---- */
 
 /* Where a request is. In all states but FREE it is taken and not yet answered. */

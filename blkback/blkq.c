@@ -14,7 +14,6 @@
 
 enum {
 	BUDGET = 64, /* requests a turn: then it is the next queue's */
-	PART = 8, /* of a turn: storage begins with these, and the guest's end works on their answers, while we do on the rest */
 	ROOM = 2, /* sqes that taking a request may need: the planned I/O's and its own */
 	OUT_OF_REACH = 1 << 30, /* requests ahead: more than any ring has */
 	IOV_MIN = 64, /* entries for merging, also where no indirect segments are offered */
@@ -399,12 +398,14 @@ static int ready(struct blkq *q)
 	return armed ? pv_ring_rearm(&q->ring, OUT_OF_REACH) : pv_ring_ready(&q->ring);
 }
 
-/* A part of a turn is done. */
+/* One more was taken. A part of a turn is not kept back until its end: storage works on that, and the guest's end on its answers, while we do on the rest. */
 static void pass_on(struct blkq *q)
 {
-	if (uring_ready(&q->w->uring) >= PART)
-		uring_submit(&q->w->uring);
-	if (q->ring.prod - q->ring.published >= PART)
+	struct uring *u = &q->w->uring;
+
+	if (blkplan_is_part(uring_ready(u), u->ios, u->prompt))
+		uring_submit(u);
+	if (q->ring.prod - q->ring.published >= PLAN_PART)
 		blkq_publish(q);
 }
 

@@ -75,6 +75,7 @@ static void part_done(struct uring_op *op, int res, uint32_t flags)
 	struct image_io *io = (struct image_io *)op;
 
 	(void)flags;
+	io->uring->ios--;
 	if ((res == -EINTR || res == -EAGAIN) && io->again++ < AGAIN_MAX)
 		image_io_submit(io);
 	else if (res < 0)
@@ -90,5 +91,6 @@ static void part_done(struct uring_op *op, int res, uint32_t flags)
 void image_io_submit(struct image_io *io)
 {
 	io->op.done = part_done;
+	io->uring->ios++;
 	prep(io, uring_sqe(io->uring, &io->op));
 }

@@ -59,10 +59,14 @@ struct io_uring_sqe *uring_sqe(struct uring *u, struct uring_op *op)
 /* What cannot be submitted now (EAGAIN: no memory, EBUSY: completions to fetch first) stays in the ring for the next time. */
 void uring_submit(struct uring *u)
 {
-	if (!io_uring_sq_ready(&u->ring))
+	unsigned n = io_uring_sq_ready(&u->ring), ended;
+
+	if (!n)
 		return;
 	u->submits++;
+	ended = io_uring_cq_ready(&u->ring);
 	io_uring_submit(&u->ring);
+	u->prompt = io_uring_cq_ready(&u->ring) - ended == n;
 }
 
 void uring_wait(struct uring *u, uint64_t ns)

@@ -37,6 +37,8 @@ struct uring_watch {
 struct uring {
 	struct io_uring ring;
 	bool open;
+	unsigned ios; /* operations on files, prepared or with the kernel: who prepares them counts */
+	bool prompt; /* all that the last uring_submit handed over had ended when it returned: the file is in memory */
 	uint64_t submits, waits; /* system calls */
 };
 

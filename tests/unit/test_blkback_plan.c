@@ -125,6 +125,46 @@ static void blkplan_join_is_bounded_in_bytes(void **state)
 	assert_true(blkplan_join(&a, &b, 2));
 }
 
+/* Take n requests, handing over what is a part. Returns in how many calls, the last one for what is left; *first: how many the first one had. */
+static unsigned calls(unsigned n, unsigned with_kernel, bool prompt, unsigned *first)
+{
+	unsigned waiting = 0, calls = 0;
+
+	*first = 0;
+	for (unsigned i = 1; i <= n; i++) {
+		waiting++;
+		if (!blkplan_is_part(waiting, with_kernel + i, prompt) && i < n)
+			continue;
+		if (!calls++)
+			*first = waiting;
+		waiting = 0;
+	}
+	return calls;
+}
+
+static void blkplan_a_disk_at_rest_begins_with_the_first(void **state)
+{
+	unsigned first;
+
+	(void)state;
+	assert_int_equal(calls(32, 0, false, &first), 4 + 3); /* 1, 1, 2, 4, 8, 8, 8 */
+	assert_int_equal(first, 1);
+	assert_int_equal(calls(32, 32, false, &first), 4);
+	assert_int_equal(first, 8);
+	assert_int_equal(calls(7, 8, false, &first), 1);
+	assert_int_equal(first, 7);
+}
+
+static void blkplan_what_ends_within_the_call_is_handed_over_in_eights(void **state)
+{
+	unsigned first;
+
+	(void)state;
+	assert_int_equal(calls(32, 0, true, &first), 4);
+	assert_int_equal(first, 8);
+	assert_false(blkplan_is_part(0, 0, false));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -135,6 +175,8 @@ int main(void)
 		cmocka_unit_test(blkplan_join_others_stay_apart),
 		cmocka_unit_test(blkplan_join_never_passes_the_room_of_the_iovec),
 		cmocka_unit_test(blkplan_join_is_bounded_in_bytes),
+		cmocka_unit_test(blkplan_a_disk_at_rest_begins_with_the_first),
+		cmocka_unit_test(blkplan_what_ends_within_the_call_is_handed_over_in_eights),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
