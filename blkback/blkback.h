@@ -152,7 +152,7 @@ enum blkq_state { BLKQ_RUN, BLKQ_STOP, BLKQ_BROKEN };
  * or its device is beyond its limit. */
 enum blkq_list { BLKQ_IDLE, BLKQ_ACTIVE, BLKQ_RESTING };
 
-/* How often work came while a queue was being looked at in vain for poll_us, rather than after. */
+/* How often work came while a queue was being looked at in vain, rather than after. */
 struct blkq_guess {
 	uint8_t score; /* 0: only every now and then a pause is tried */
 	uint8_t skipped; /* pauses since the last try */
@@ -321,7 +321,7 @@ struct blkworker_options {
 	const char *hypervisor; /* NULL: as the host */
 	int domid; /* to be */
 	int cpu; /* to run on, -1: any */
-	unsigned poll_us; /* look again for so long, at most, before asking for an event */
+	unsigned poll_us; /* look for the end of I/O for so long, at most, before asking for an event; for requests THINKS_PART of it */
 	int broken_fd; /* an eventfd: told when a queue breaks, or the hypervisor ended the worker's handle */
 };
 

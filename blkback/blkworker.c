@@ -4,8 +4,8 @@
  * A queue in which nothing happened for a while is re-armed (the guest will notify) and becomes IDLE; its port is unmasked only then
  * (late EOI). With no ACTIVE queue left, the thread sleeps in its io_uring, where events, completions and the mailbox arrive alike.
  *
- * That while is poll_us where it pays: in most pauses of the kind (with I/O in flight, or without) the next request or completion came
- * within it. Otherwise it is nothing, but for a try now and then: a device that is slower than poll_us, or a guest that thinks for longer, costs no CPU.
+ * That while is poll_us with I/O in flight, which ends for certain, and a fifth of it where only the guest may go on; and only where it pays: in most pauses of the
+ * kind the next request or completion came within it. Otherwise it is nothing, but for a try now and then: a device that is slower, or a guest that thinks for longer, costs no CPU.
  */
 #include "blkback.h"
 #include <errno.h>
@@ -21,6 +21,7 @@ enum {
 	SPURIOUS_MAX = 16, /* events in a row with no request behind them, before the queue has to rest */
 	REST_NS = 1000000,
 	SCORE_MAX = 8,
+	THINKS_PART = 5, /* of poll_us, with no I/O in flight */
 	TRY_AGAIN = 16, /* pauses of a kind in which looking did not pay, before one in which it is tried */
 	DRAIN_NAP_NS = 100000, /* between looks at a queue whose I/O is waited for */
 };
@@ -157,7 +158,7 @@ static void pause_begin(struct blkq *q, uint64_t now, uint64_t poll)
 	q->looks = g->score || ++g->skipped >= TRY_AGAIN;
 	if (q->looks)
 		g->skipped = 0;
-	q->due = q->looks ? now + poll : now;
+	q->due = !q->looks ? now : now + (q->inflight ? poll : poll / THINKS_PART);
 }
 
 static void pause_sleeps(struct blkq *q)

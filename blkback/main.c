@@ -36,7 +36,7 @@ static const struct pv_option table[] = {
 	  .names = pv_backend_ways },
 	{ "workers", "N", "data threads (one a CPU, at most 4)", pv_option_number, FIELD(workers), .min = 1, .max = WORKERS_MAX },
 	{ "cpus", "LIST", "pin them to these, in turn, such as 0,2-3 (not pinned)", pv_option_cpus, FIELD(cpus) },
-	{ "poll-us", "N", "look for requests so long, at most, after the last one before asking for an event; 0: ask at once (50)", pv_option_number,
+	{ "poll-us", "N", "look for the end of I/O so long, at most, and a fifth of it for requests, before sleeping until an event; 0: at once (250)", pv_option_number,
 	  FIELD(poll_us), .max = POLL_US_MAX },
 	{ "name", "NAME", "this backend's name for pviod (blkback)", pv_option_text, FIELD(name) },
 	{ "takeover", NULL, "when ready, have pviod end the pvio-blkback of the same name, and serve its devices", FIELD(takeover) },
@@ -166,7 +166,7 @@ static int signals_open(void)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .domid = -1, .name = "blkback", .poll_us = 50, .log = PV_LOG_INFO };
+	struct options o = { .domid = -1, .name = "blkback", .poll_us = 250, .log = PV_LOG_INFO };
 	struct blkworker *workers[WORKERS_MAX] = { NULL };
 	int signals, broken, ret = pv_options_parse(&program, argc, argv, &o);
 
