@@ -2,6 +2,7 @@
 #include "blkback/image.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pvio/noxs.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -27,6 +28,14 @@ static void on_end(struct image_io *io, int err)
 	(void)io;
 	ended++;
 	error = err;
+}
+
+static void watched(struct uring_op *op, int res, uint32_t flags)
+{
+	((struct uring_watch *)op)->armed = false;
+	ended++;
+	error = res < 0 ? res : 0;
+	(void)flags;
 }
 
 static int setup(void **state)
@@ -102,6 +111,7 @@ static void wait_end(void)
 		if (!uring_reap(&ring))
 			uring_wait(&ring, 0);
 	assert_int_equal(ended, 1);
+	assert_int_equal(ring.ios, 0);
 }
 
 static void run(struct image_io *io)
@@ -515,6 +525,33 @@ static void close_lets_the_lock_go_at_once(void **state)
 	close(fd);
 }
 
+/* Only then is it in vain to hand over a part of a turn early. */
+static void submit_tells_whether_all_ended_within_the_call(void **state)
+{
+	struct image *im = image(path, true, IMAGE_DIRECT_OFF);
+	struct iovec iov = { buf, PAGE };
+	struct image_io io = { .image = im, .uring = &ring, .kind = IMAGE_READ, .len = PAGE, .iov = &iov, .niov = 1, .end = on_end };
+	struct uring_watch empty = { .op.done = watched };
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	image_submit(&io); /* of a file that was just written: in memory */
+	assert_int_equal(ring.ios, 1);
+	wait_end();
+	assert_true(ring.prompt);
+	uring_watch(&ring, &empty, fds[0], POLLIN);
+	uring_submit(&ring);
+	assert_false(ring.prompt);
+	assert_int_equal(write(fds[1], "", 1), 1);
+	while (ended < 2)
+		if (!uring_reap(&ring))
+			uring_wait(&ring, 0);
+	close(fds[0]);
+	close(fds[1]);
+	image_close(im);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -535,6 +572,7 @@ int main(void)
 		cmocka_unit_test_setup(size_is_what_the_file_has_now, restore),
 		cmocka_unit_test_setup(sectors_of_4096_are_served_past_the_page_cache, restore),
 		cmocka_unit_test_setup(close_lets_the_lock_go_at_once, restore),
+		cmocka_unit_test_setup(submit_tells_whether_all_ended_within_the_call, restore),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
