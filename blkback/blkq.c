@@ -409,19 +409,28 @@ static void pass_on(struct blkq *q)
 		blkq_publish(q);
 }
 
-bool blkq_take(struct blkq *q)
+/* How many requests may be taken now, of `most`. */
+static int takeable(struct blkq *q, int most)
 {
-	bool did = resume(q);
 	int n = may_take(q) ? ready(q) : 0;
-	int64_t room = n > 0 ? share_room(q) : 0, cost = 0;
 
 	if (n < 0)
 		blkworker_break(q, "its request index is impossible");
-	if (n > BUDGET)
-		n = BUDGET;
-	for (; n > 0 && cost < room && may_take(q) && uring_room(&q->w->uring) >= ROOM; n--) {
+	return n < most ? n : most;
+}
+
+bool blkq_take(struct blkq *q)
+{
+	bool did = resume(q), alone = q->w->users == 1;
+	int most = BUDGET, n = takeable(q, most);
+	int64_t room = n > 0 ? share_room(q) : 0, cost = 0;
+
+	while (n > 0 && cost < room && may_take(q) && uring_room(&q->w->uring) >= ROOM) {
 		cost += take_one(q);
 		pass_on(q);
+		most--;
+		if (--n == 0 && alone) /* what came meanwhile, on the answers to the first: nobody else waits for this turn to end */
+			n = takeable(q, most);
 	}
 	plan_submit(q);
 	if (!cost)
