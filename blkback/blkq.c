@@ -429,7 +429,7 @@ bool blkq_take(struct blkq *q)
 		cost += take_one(q);
 		pass_on(q);
 		most--;
-		if (--n == 0 && alone) /* what came meanwhile, on the answers to the first: nobody else waits for this turn to end */
+		if (--n == 0 && alone) /* what came meanwhile, on the answers to the first: no other device waits for the end of this turn */
 			n = takeable(q, most);
 	}
 	plan_submit(q);
