@@ -287,6 +287,7 @@ struct share {
 
 int share_join(struct blkq *q); /* 0 or -ENOMEM */
 void share_leave(struct blkq *q); /* who has not joined may too */
+bool share_alone(const struct blkq *q); /* no other device uses its worker */
 int64_t share_room(struct blkq *q); /* how much the queue may take now; 0 or less: nothing */
 int64_t share_maps(const struct blkq *q, uint64_t calls); /* what so many map calls cost */
 void share_took(struct blkq *q, int64_t cost); /* it has */

@@ -421,7 +421,7 @@ static int takeable(struct blkq *q, int most)
 
 bool blkq_take(struct blkq *q)
 {
-	bool did = resume(q), alone = q->w->users == 1;
+	bool did = resume(q), alone = share_alone(q);
 	int most = BUDGET, n = takeable(q, most);
 	int64_t room = n > 0 ? share_room(q) : 0, cost = 0;
 

@@ -1,6 +1,6 @@
 /* blkworker.c - a worker thread: its turns, and when it sleeps.
  *
- * A turn: run what the control thread asks; fetch events; let each ACTIVE queue take; submit once; reap; publish and notify once a queue.
+ * A turn: run what the control thread asks; fetch events; let each ACTIVE queue take; submit what it has not yet; reap; publish and notify once a queue.
  * A queue in which nothing happened for a while is re-armed (the guest will notify) and becomes IDLE; its port is unmasked only then
  * (late EOI). With no ACTIVE queue left, the thread sleeps in its io_uring, where events, completions and the mailbox arrive alike.
  *
@@ -158,7 +158,7 @@ static void pause_begin(struct blkq *q, uint64_t now, uint64_t poll)
 	q->looks = g->score || ++g->skipped >= TRY_AGAIN;
 	if (q->looks)
 		g->skipped = 0;
-	q->due = !q->looks ? now : now + (q->inflight ? poll : poll / THINKS_PART);
+	q->due = !q->looks ? now : now + (q->waits_for_io ? poll : poll / THINKS_PART);
 }
 
 static void pause_sleeps(struct blkq *q)

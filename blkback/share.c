@@ -53,13 +53,18 @@ static int64_t paid(int64_t taken, uint64_t turns)
 	return turns > (uint64_t)taken / SHARE_TURN ? 0 : taken - (int64_t)turns * SHARE_TURN;
 }
 
+bool share_alone(const struct blkq *q)
+{
+	return q->w->users < 2;
+}
+
 int64_t share_room(struct blkq *q)
 {
 	struct share *s = q->share;
 	int64_t turn, flight;
 
 	q->starved = false;
-	if (q->w->users < 2)
+	if (share_alone(q))
 		return alone;
 	s->taken = paid(s->taken, q->w->turns - s->turn);
 	s->turn = q->w->turns;
@@ -74,7 +79,7 @@ int64_t share_room(struct blkq *q)
 /* Nothing for who is alone: he keeps nobody waiting. */
 int64_t share_maps(const struct blkq *q, uint64_t calls)
 {
-	return q->w->users < 2 ? 0 : (int64_t)calls * SHARE_MAP;
+	return share_alone(q) ? 0 : (int64_t)calls * SHARE_MAP;
 }
 
 void share_took(struct blkq *q, int64_t cost)

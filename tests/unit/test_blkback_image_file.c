@@ -32,10 +32,9 @@ static void on_end(struct image_io *io, int err)
 
 static void watched(struct uring_op *op, int res, uint32_t flags)
 {
+	(void)res, (void)flags;
 	((struct uring_watch *)op)->armed = false;
 	ended++;
-	error = res < 0 ? res : 0;
-	(void)flags;
 }
 
 static int setup(void **state)
